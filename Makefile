@@ -1,0 +1,69 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Both need only Python and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGE := pyproject.toml setup.py Makefile
+
+# TensorFlow's notes about the machine are not about this project.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test lint format equations bench clean
+
+help:
+	@echo "make demo       install into $(VENV) and detect digits with the shipped weights"
+	@echo "make test       install into $(VENV) with the test tools and run every test"
+	@echo "make lint       ruff, lint and format, without changing a file"
+	@echo "make format     let ruff repair and format; write docs/equations.md anew"
+	@echo "make bench      the benchmarks, against the peers that are installed"
+	@echo "make clean      remove what the other commands made"
+	@echo "PYTHON=python3.12 make ... chooses the interpreter ($(VENV) must not exist yet)"
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/kerasdet demo
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/test.stamp equations
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+equations: $(VENV)/test.stamp
+	$(BIN)/python docs/equations.py
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/retinanet.py
+	$(BIN)/python benchmarks/retinanet.py --train
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Both installations are editable, so that one environment serves both commands and never holds a stale copy.
+$(VENV)/demo.stamp: $(VENV)/python.stamp $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/python.stamp $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	@touch $@
+
+$(VENV)/python.stamp:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "kerasdet needs Python 3.11 or newer, and '$(PYTHON)' was not found." >&2; \
+		echo "Install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "kerasdet needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making $(VENV) and installing (TensorFlow is large: a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "No virtual environment: is Python's venv module installed (Debian: python3-venv)?" >&2; \
+		rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@

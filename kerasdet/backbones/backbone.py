@@ -1,0 +1,67 @@
+"""What every backbone is: a functional model from normalised images to {"C2": ..., "C5": ...}."""
+
+import keras
+from keras import ops
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+LEVELS = ("C2", "C3", "C4", "C5")
+
+
+class Backbone(keras.Model):
+    """Base of the backbones: a functional model whose config is its constructor's arguments.
+
+    Called on normalised images (B, H, W, C); returns a dict of feature maps by level, level "Cn"
+    being ceil(H / 2**n) high. Stages above the highest level asked for are not built.
+
+    Args:
+        inputs: the functional model's input.
+        outputs: dict of every stage built, by level.
+        levels: the levels to return.
+        mean, std: C values each, in units of 0..255: what the images are normalised by; they
+            tell the number of input channels.
+
+    Attributes:
+        strides: dict, pixels per cell of each level.
+        channels: dict, number of channels of each level.
+    """
+
+    def __init__(self, inputs, outputs, levels, mean, std, **kwargs):
+        outputs = {level: outputs[level] for level in levels}
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.levels = tuple(levels)
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self.strides = {level: 2 ** int(level[1]) for level in levels}
+        self.channels = {level: outputs[level].shape[-1] for level in levels}
+
+    def normalize(self, images):
+        """Return (images - mean) / std in float32; images are (..., C), 0..255."""
+        return (ops.cast(images, "float32") - ops.array(self.mean)) / ops.array(self.std)
+
+    def classifier_layers(self):
+        """Return new layers that the ImageNet classifier puts between "C5" and the pooling."""
+        return []
+
+    def get_config(self):
+        """Return the arguments that all backbones share."""
+        return {
+            "levels": self.levels,
+            "mean": self.mean,
+            "std": self.std,
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+        }
+
+
+def highest_stage(levels):
+    """Return the number of the last stage that `levels` needs.
+
+    Raises:
+        ValueError: if `levels` is empty or names an unknown level.
+    """
+    unknown = [level for level in levels if level not in LEVELS]
+    if unknown or not levels:
+        raise ValueError(f"levels must be among {LEVELS}; got {tuple(levels)}.")
+    return max(int(level[1]) for level in levels)

@@ -1,0 +1,133 @@
+"""MobileNetV2, laid out so that torchvision's weights fit.
+
+Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381.
+
+The levels are the linear bottlenecks at the end of each stride: "C2" 24 channels (block 3), "C3" 32
+(block 6), "C4" 96 (block 13), "C5" 320 (block 17). The last convolution (1280 channels) belongs to
+the classifier (`classifier_layers`), not to the levels: a pyramid projects its input anyway, so
+320 channels carry the same for a quarter of the cost. Wider maps, such as the expansion inside block 14
+that SSDLite takes, are reachable as `get_layer("block14_expand").output`.
+
+Layer names: `stem` is torchvision's `features.0`, `block1` to `block17` are `features.1` to `.17`,
+`last_conv` is `features.18`.
+"""
+
+import keras
+
+from kerasdet.backbones.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LEVELS,
+    Backbone,
+    highest_stage,
+)
+from kerasdet.layers.conv import ConvNorm
+
+# Source: mobilenet_v2 table 2: expansion t, channels c, repetitions n, stride s.
+BLOCKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class MobileNetV2(Backbone):
+    """Inverted residuals with linear bottlenecks.
+
+    Args:
+        alpha: width multiplier; channels are rounded to multiples of 8.
+        levels: the levels to return; stages above the highest are not built.
+        mean, std: values per input channel, in units of 0..255, that images are normalised by.
+        norm_epsilon: of the batch normalisation.
+
+    Source: mobilenet_v2 §4 and table 2.
+    """
+
+    def __init__(
+        self,
+        alpha=1.0,
+        levels=LEVELS,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        norm_epsilon=1e-5,
+        *,
+        dtype=None,
+        **kwargs,
+    ):
+        shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
+        highest = highest_stage(levels)
+        inputs = keras.Input((None, None, len(mean)), name="images")
+        stem = round_channels(32 * alpha)
+        x = ConvNorm(stem, 3, stride=2, activation="relu6", name="stem", **shared)(inputs)
+        outputs = {}
+        stage, number = 1, 1
+        for expansion, channels, repetitions, first_stride in BLOCKS:
+            stage += first_stride == 2
+            if stage > highest:
+                break
+            for index in range(repetitions):
+                stride = first_stride if index == 0 else 1
+                width = round_channels(channels * alpha)
+                x = inverted_residual(x, width, stride, expansion, f"block{number}", **shared)
+                number += 1
+            outputs[f"C{stage}"] = x
+        super().__init__(inputs, outputs, levels, mean, std, dtype=dtype, **kwargs)
+        self.alpha = alpha
+        self.norm_epsilon = norm_epsilon
+
+    def classifier_layers(self):
+        """Return the last 1x1 convolution, 1280 channels, never fewer (mobilenet_v2 §4)."""
+        filters = round_channels(1280 * max(1.0, self.alpha))
+        epsilon, dtype = self.norm_epsilon, self.dtype_policy
+        return [
+            ConvNorm(
+                filters, 1, activation="relu6", norm_epsilon=epsilon, dtype=dtype, name="last_conv"
+            )
+        ]
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "alpha": self.alpha, "norm_epsilon": self.norm_epsilon}
+
+
+def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5, dtype=None):
+    """Expand by 1x1, filter each channel by 3x3, project by 1x1 without activation.
+
+    Args:
+        x: (B, H, W, C) feature map.
+        filters: output channels.
+        stride: of the 3x3 convolution.
+        expansion: how many times C the inner width is; 1 leaves out the expanding convolution.
+        name: prefix of the layers' names.
+        norm_epsilon: of the batch normalisation.
+        dtype: precision of the layers.
+
+    Returns:
+        (B, ceil(H / stride), ceil(W / stride), filters) feature map; x is added to it where the
+        shapes agree.
+
+    Source: mobilenet_v2 §3.3, §3.4 and table 1.
+    """
+    shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
+    inner = x.shape[-1] * expansion
+    y = x
+    if expansion > 1:
+        y = ConvNorm(inner, 1, activation="relu6", name=f"{name}_expand", **shared)(y)
+    depthwise = ConvNorm(
+        inner, 3, stride, inner, activation="relu6", name=f"{name}_depthwise", **shared
+    )
+    y = ConvNorm(filters, 1, name=f"{name}_project", **shared)(depthwise(y))
+    if stride == 1 and x.shape[-1] == filters:
+        y = keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, y])
+    return y
+
+
+def round_channels(channels, divisor=8):
+    """Round to the nearest multiple of `divisor`, never below it nor below 90 % of `channels`."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded

@@ -1,0 +1,174 @@
+"""ResNet and ResNeXt, laid out so that torchvision's weights fit.
+
+He et al., Deep Residual Learning for Image Recognition, arXiv 1512.03385; Xie et al., Aggregated
+Residual Transformations for Deep Neural Networks, arXiv 1611.05431. Read `residual_stage` first.
+
+Departure from the paper: bottlenecks stride in their 3x3 convolution, not in the first 1x1
+("v1.5"), as torchvision's do.
+
+Layer names are torchvision's with `_` for `.`: `layer1_0_conv1` holds `layer1.0.conv1` and
+`layer1.0.bn1`, `layer1_0_downsample` holds `layer1.0.downsample.0` and `.1`.
+"""
+
+import keras
+
+from kerasdet.backbones.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LEVELS,
+    Backbone,
+    highest_stage,
+)
+from kerasdet.layers.conv import ConvNorm
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class ResNet(Backbone):
+    """Residual network.
+
+    Args:
+        blocks: number of blocks of stages 2 to 5.
+        bottleneck: blocks of 1x1, 3x3, 1x1 convolutions with fourfold output; else of two 3x3.
+        groups: groups of the 3x3 convolutions (ResNeXt's cardinality).
+        group_width: channels of a group in stage 2 (64 for a plain ResNet).
+        levels: the levels to return; stages above the highest are not built.
+        mean, std: values per input channel, in units of 0..255, that images are normalised by.
+        norm_epsilon: of the batch normalisation.
+
+    Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
+    """
+
+    def __init__(
+        self,
+        blocks,
+        bottleneck=True,
+        groups=1,
+        group_width=64,
+        levels=LEVELS,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        norm_epsilon=1e-5,
+        *,
+        dtype=None,
+        **kwargs,
+    ):
+        shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
+        inputs = keras.Input((None, None, len(mean)), name="images")
+        x = ConvNorm(64, 7, stride=2, activation="relu", name="conv1", **shared)(inputs)
+        # torchvision pads by one on every side; after the ReLU zero is as good as -infinity.
+        x = keras.layers.ZeroPadding2D(1, name="maxpool_pad", dtype=dtype)(x)
+        x = keras.layers.MaxPooling2D(3, 2, name="maxpool", dtype=dtype)(x)
+        outputs = {}
+        for stage in range(2, highest_stage(levels) + 1):
+            x = residual_stage(
+                x, stage, blocks[stage - 2], bottleneck, groups, group_width, **shared
+            )
+            outputs[f"C{stage}"] = x
+        super().__init__(inputs, outputs, levels, mean, std, dtype=dtype, **kwargs)
+        self.blocks = tuple(blocks)
+        self.bottleneck = bottleneck
+        self.groups = groups
+        self.group_width = group_width
+        self.norm_epsilon = norm_epsilon
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "blocks": self.blocks,
+            "bottleneck": self.bottleneck,
+            "groups": self.groups,
+            "group_width": self.group_width,
+            "norm_epsilon": self.norm_epsilon,
+        }
+
+
+def residual_stage(
+    x, stage, blocks, bottleneck=True, groups=1, group_width=64, *, norm_epsilon=1e-5, dtype=None
+):
+    """One stage of a ResNet; stage 5 also serves as a head for each region.
+
+    Args:
+        x: (B, H, W, C) feature map.
+        stage: 2 to 5, the paper's conv2_x to conv5_x: tells the width, and the stride, which is
+            1 in stage 2 and 2 above.
+        blocks: number of residual blocks.
+        bottleneck, groups, group_width, norm_epsilon: as in `ResNet`.
+        dtype: precision of the layers.
+
+    Returns:
+        (B, ceil(H / stride), ceil(W / stride), channels) feature map; channels are
+        64 * 2**(stage - 2), fourfold with bottlenecks.
+
+    Source: resnet table 1.
+    """
+    width = 64 * 2 ** (stage - 2)
+    shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
+    for index in range(blocks):
+        stride = 2 if stage > 2 and index == 0 else 1
+        name = f"layer{stage - 1}_{index}"
+        if bottleneck:
+            inner = width * group_width // 64 * groups
+            x = _bottleneck_block(x, inner, 4 * width, stride, groups, name, shared)
+        else:
+            x = _basic_block(x, width, stride, name, shared)
+    return x
+
+
+def _basic_block(x, width, stride, name, shared):
+    """Two 3x3 convolutions and the shortcut: resnet figure 5, left."""
+    y = ConvNorm(width, 3, stride, activation="relu", name=f"{name}_conv1", **shared)(x)
+    y = ConvNorm(width, 3, name=f"{name}_conv2", **shared)(y)
+    return _add_shortcut(x, y, stride, name, shared)
+
+
+def _bottleneck_block(x, inner, outer, stride, groups, name, shared):
+    """1x1, 3x3 and 1x1 convolutions and the shortcut: resnet figure 5, right."""
+    y = ConvNorm(inner, 1, activation="relu", name=f"{name}_conv1", **shared)(x)
+    y = ConvNorm(inner, 3, stride, groups, activation="relu", name=f"{name}_conv2", **shared)(y)
+    y = ConvNorm(outer, 1, name=f"{name}_conv3", **shared)(y)
+    return _add_shortcut(x, y, stride, name, shared)
+
+
+def _add_shortcut(x, y, stride, name, shared):
+    """ReLU(F(x) + x), with a projection of x where the shapes differ."""
+    if stride > 1 or x.shape[-1] != y.shape[-1]:
+        x = ConvNorm(y.shape[-1], 1, stride, name=f"{name}_downsample", **shared)(x)
+    # Eq: resnet 1, 2 | y = F(x, {W_i}) + W_s x
+    y = keras.layers.Add(name=f"{name}_add", dtype=shared["dtype"])([y, x])
+    return keras.layers.ReLU(name=f"{name}_out", dtype=shared["dtype"])(y)
+
+
+def ResNet18(**kwargs):
+    """Return `ResNet` with 18 layers (resnet table 1); `kwargs` are its other arguments."""
+    return ResNet((2, 2, 2, 2), bottleneck=False, **kwargs)
+
+
+def ResNet34(**kwargs):
+    """Return `ResNet` with 34 layers (resnet table 1); `kwargs` are its other arguments."""
+    return ResNet((3, 4, 6, 3), bottleneck=False, **kwargs)
+
+
+def ResNet50(**kwargs):
+    """Return `ResNet` with 50 layers (resnet table 1); `kwargs` are its other arguments."""
+    return ResNet((3, 4, 6, 3), **kwargs)
+
+
+def ResNet101(**kwargs):
+    """Return `ResNet` with 101 layers (resnet table 1); `kwargs` are its other arguments."""
+    return ResNet((3, 4, 23, 3), **kwargs)
+
+
+def ResNet152(**kwargs):
+    """Return `ResNet` with 152 layers (resnet table 1); `kwargs` are its other arguments."""
+    return ResNet((3, 8, 36, 3), **kwargs)
+
+
+def ResNeXt50(**kwargs):
+    """Return ResNeXt-50 32x4d (ResNeXt table 1); `kwargs` are `ResNet`'s other arguments."""
+    return ResNet((3, 4, 6, 3), groups=32, group_width=4, **kwargs)
+
+
+def ResNeXt101(**kwargs):
+    """Return ResNeXt-101 32x8d (torchvision's widths); `kwargs` are `ResNet`'s other arguments."""
+    return ResNet((3, 4, 23, 3), groups=32, group_width=8, **kwargs)

@@ -1,0 +1,35 @@
+"""What training over several devices needs beyond Keras: counts summed over all replicas."""
+
+import keras
+from keras import ops
+
+
+def num_replicas():
+    """Replicas that share the step being traced: 1 outside `tf.distribute` and on other backends."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def sum_over_replicas(value):
+    """Sum a scalar over all replicas of the step; without gradient.
+
+    Losses are divided by a count over the *whole* batch (RetinaNet: all its positive anchors). Under
+    `tf.distribute` a replica sees its share only, so the count must be summed before the division;
+    then the gradients that the strategy adds up equal those of one device with the whole batch.
+
+    Args:
+        value: scalar tensor.
+
+    Returns:
+        Scalar tensor, equal on every replica.
+    """
+    if num_replicas() > 1:
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None:
+            value = context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    return ops.stop_gradient(value)

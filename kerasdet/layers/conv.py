@@ -1,0 +1,209 @@
+"""Convolution followed by batch normalisation: the unit that every backbone is made of."""
+
+import math
+
+import keras
+from keras import ops
+
+from kerasdet.ops import native
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class BatchNorm(keras.layers.Layer):
+    """Batch normalisation of the last axis, with statistics in float32 under every policy.
+
+    The moving variance is that of an unbiased estimate (divided by N - 1), as in PyTorch and in
+    TensorFlow's fused kernel; the batch itself is normalised by the biased one. With
+    `trainable=False` the moving statistics are used, and kept, in training too. Under
+    `tf.distribute` each replica normalises by its own batch and the moving statistics take the
+    mean over the replicas.
+
+    Args:
+        momentum: share of the old moving statistics kept at each step (1 - PyTorch's momentum).
+        epsilon: added to the variance.
+
+    Source: Ioffe and Szegedy, arXiv 1502.03167, §3 (algorithms 1 and 2).
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create gamma, beta and the moving statistics, one value per channel."""
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(shape, "ones", name="gamma", autocast=False)
+        self.beta = self.add_weight(shape, "zeros", name="beta", autocast=False)
+        # Replicas must agree on what they assign: tf.distribute asks how to aggregate.
+        moving = {"trainable": False, "autocast": False, "aggregation": "mean"}
+        self.moving_mean = self.add_weight(shape, "zeros", name="moving_mean", **moving)
+        self.moving_variance = self.add_weight(shape, "ones", name="moving_variance", **moving)
+
+    def scale_and_shift(self):
+        """Inference as one affine map.
+
+        Returns:
+            Two float32 tensors (C,): the layer computes `x * scale + shift`.
+        """
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
+    def call(self, inputs, training=False):
+        """Normalise by the batch when training, by the moving statistics otherwise.
+
+        Args:
+            inputs: (..., C) tensor; four axes when training.
+            training: whether to use, and follow, the statistics of this batch.
+
+        Returns:
+            A tensor of the shape and type of `inputs`.
+        """
+        if not (training and self.trainable):
+            scale, shift = self.scale_and_shift()
+            return ops.cast(ops.cast(inputs, "float32") * scale + shift, inputs.dtype)
+        normalise = native.batch_norm if native.available() else _batch_norm
+        outputs, mean, variance = normalise(inputs, self.gamma, self.beta, self.epsilon)
+        keep = self.momentum
+        self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
+        self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class ConvNorm(keras.layers.Layer):
+    """Convolution without bias, batch normalisation, activation.
+
+    Padding is PyTorch's: `dilation * (kernel_size // 2)` zeros on every side. In inference, and
+    while the normalisation is frozen (`trainable=False` on this layer or on its `norm`), the
+    normalisation is folded into the kernel. `kernel` is stored height, width, input channels of
+    a group, filters, depthwise kernels too.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: height and width of the kernel, odd.
+        stride: step in both directions.
+        groups: groups of channels; equal to the input channels and `filters` it is a depthwise
+            convolution.
+        dilation: spacing of the kernel's taps.
+        activation: None, "relu" or "relu6".
+        norm_epsilon: added to the variance.
+        norm_momentum: share of the old moving statistics kept at each step.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        stride=1,
+        groups=1,
+        dilation=1,
+        activation=None,
+        norm_epsilon=1e-5,
+        norm_momentum=0.9,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd for symmetric padding; got {kernel_size}.")
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.groups = groups
+        self.dilation = dilation
+        self.activation = keras.activations.get(activation)
+        self.norm = BatchNorm(norm_momentum, norm_epsilon, dtype=self.dtype_policy, name="norm")
+
+    def build(self, input_shape):
+        """Create the kernel and the normalisation's weights."""
+        channels = input_shape[-1]
+        if channels % self.groups or self.filters % self.groups:
+            raise ValueError(
+                f"groups={self.groups} must divide the {channels} input channels and "
+                f"filters={self.filters}."
+            )
+        size = self.kernel_size
+        self.kernel = self.add_weight(
+            (size, size, channels // self.groups, self.filters),
+            # He et al., arXiv 1502.01852, with the fan-out over all groups, as torchvision.
+            keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / (size * size * self.filters))),
+            name="kernel",
+            autocast=False,
+        )
+        self.norm.build((None, None, None, self.filters))
+
+    def call(self, inputs, training=False):
+        """Apply the three.
+
+        Args:
+            inputs: (B, H, W, C) tensor.
+            training: whether the normalisation uses, and follows, this batch's statistics.
+
+        Returns:
+            (B, ceil(H / stride), ceil(W / stride), filters) tensor in the compute type.
+        """
+        if training and self.norm.trainable:
+            outputs = self.norm(self._convolve(inputs, self.kernel), training=True)
+        else:
+            scale, shift = self.norm.scale_and_shift()
+            outputs = self._convolve(inputs, self.kernel * scale)
+            add_bias = native.bias_add if native.available() else ops.add
+            outputs = add_bias(outputs, ops.cast(shift, outputs.dtype))
+        return self.activation(outputs)
+
+    def _convolve(self, inputs, kernel):
+        kernel = ops.cast(kernel, inputs.dtype)
+        padding = "same"
+        if self.stride > 1:
+            # "same" would pad less at the top and left: half a step off PyTorch's grid.
+            pad, padding = self.dilation * (self.kernel_size // 2), "valid"
+            if pad:
+                inputs = ops.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+        if self.groups > 1 and self.groups == inputs.shape[-1] == self.filters:
+            kernel = ops.transpose(kernel, (0, 1, 3, 2))
+            return ops.depthwise_conv(
+                inputs, kernel, self.stride, padding, dilation_rate=self.dilation
+            )
+        return ops.conv(inputs, kernel, self.stride, padding, dilation_rate=self.dilation)
+
+    def compute_output_shape(self, input_shape):
+        """Return (B, ceil(H / stride), ceil(W / stride), filters)."""
+        height, width = (n and -(-n // self.stride) for n in input_shape[1:3])
+        return (input_shape[0], height, width, self.filters)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "groups": self.groups,
+            "dilation": self.dilation,
+            "activation": keras.activations.serialize(self.activation),
+            "norm_epsilon": self.norm.epsilon,
+            "norm_momentum": self.norm.momentum,
+        }
+
+
+def _on_tensorflow():
+    return keras.backend.backend() == "tensorflow"
+
+
+def _batch_norm(inputs, gamma, beta, epsilon):
+    """Batch normalisation in keras.ops: outputs, and the batch's mean and unbiased variance."""
+    x = ops.cast(inputs, "float32")
+    mean, variance = ops.moments(x, axes=[0, 1, 2])
+    # Eq: batch_norm alg.1 | y = gamma (x - mu) / sqrt(sigma^2 + eps) + beta
+    outputs = (x - mean) * (gamma * ops.rsqrt(variance + epsilon)) + beta
+    count = ops.cast(ops.size(x) // ops.shape(x)[-1], "float32")
+    unbiased = variance * count / ops.maximum(count - 1.0, 1.0)
+    return ops.cast(outputs, inputs.dtype), mean, unbiased

@@ -1,0 +1,151 @@
+"""The feature pyramid: one strong map per scale from a backbone's C3, C4, C5 (or C2 to C5)."""
+
+import keras
+from keras import ops
+
+from kerasdet.layers.conv import ConvNorm
+
+@keras.saving.register_keras_serializable("kerasdet")
+class FeaturePyramid(keras.layers.Layer):
+    """Feature Pyramid Network: a top-down pathway with lateral connections.
+
+    Each backbone map passes a 1x1 convolution; coarser maps are upsampled by two (nearest neighbour) and
+    added; a 3x3 convolution on each sum gives P_l. The coarse levels P6 and P7 are stride-2 3x3
+    convolutions (RetinaNet, section 4, footnote 2).
+
+    Args:
+        channels: channels of every P map.
+        levels: backbone levels to use, finest first, e.g. ("C3", "C4", "C5").
+        p6_from: "C5" (RetinaNet's paper, torchvision's v2), "P5" (torchvision's v1), or None for no P6, P7.
+        norm: None, or "batch" for batch normalisation after every lateral and output convolution.
+
+    Call arguments:
+        features: {"C3": (B, H/8, W/8, C3), ...}.
+
+    Returns:
+        {"P3": (B, H/8, W/8, channels), ..., "P7": (B, H/128, W/128, channels)}, sizes rounded up.
+
+    Source: FPN (arXiv 1612.03144), section 3; RetinaNet (arXiv 1708.02002), section 4.
+    """
+
+    def __init__(
+        self, channels=256, levels=("C3", "C4", "C5"), p6_from="C5", norm=None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if p6_from not in ("C5", "P5", None):
+            raise ValueError(f'p6_from must be "C5", "P5" or None, not {p6_from!r}.')
+        if norm not in (None, "batch"):
+            raise ValueError(f'norm must be None or "batch", not {norm!r}.')
+        self.channels = channels
+        self.levels = tuple(levels)
+        self.p6_from = p6_from
+        self.norm = norm
+
+    def build(self, features_shape):
+        """Create the weights of each level's convolutions."""
+        self.lateral_convs, self.output_convs = {}, {}
+        for level in self.levels:
+            self.lateral_convs[level] = self._conv(1, f"lateral_{level}")
+            self.lateral_convs[level].build(features_shape[level])
+            self.output_convs[level] = self._conv(3, f"output_{level}")
+            self.output_convs[level].build((None, None, None, self.channels))
+        if self.p6_from:
+            shape = features_shape["C5"] if self.p6_from == "C5" else (None, None, None, self.channels)
+            self.p6 = self._strided_conv("p6")
+            self.p6.build(shape)
+            self.p7 = self._strided_conv("p7")
+            self.p7.build((None, None, None, self.channels))
+        self.built = True
+
+    def call(self, features, training=False):
+        """See the class docstring."""
+        pyramid, coarser = {}, None
+        for level in reversed(self.levels):
+            merged = _apply(self.lateral_convs[level], features[level], training)
+            # Eq: fpn §3 | P_l = conv3x3(conv1x1(C_l) + upsample2(M_{l+1}))
+            if coarser is not None:
+                merged = merged + upsample_to(coarser, merged)
+            coarser = merged
+            pyramid["P" + level[1:]] = _apply(self.output_convs[level], merged, training)
+        pyramid = dict(reversed(pyramid.items()))
+        if self.p6_from:
+            p6 = self.p6(_pad_one(features["C5"] if self.p6_from == "C5" else pyramid["P5"]))
+            pyramid["P6"] = p6
+            pyramid["P7"] = self.p7(_pad_one(ops.relu(p6)))
+        return pyramid
+
+    def compute_output_spec(self, features, training=False):
+        """Shapes of the P maps: sizes as the backbone's, then halved and rounded up."""
+        sizes = {"P" + level[1:]: features[level].shape[1:3] for level in self.levels}
+        if self.p6_from:
+            sizes["P6"] = [None if s is None else (s + 1) // 2 for s in sizes["P5"]]
+            sizes["P7"] = [None if s is None else (s + 1) // 2 for s in sizes["P6"]]
+        batch = features[self.levels[0]].shape[0]
+        return {
+            level: keras.KerasTensor((batch, *size, self.channels), self.compute_dtype)
+            for level, size in sizes.items()
+        }
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "levels": self.levels,
+            "p6_from": self.p6_from,
+            "norm": self.norm,
+        }
+
+    def _conv(self, kernel_size, name):
+        if self.norm:
+            return ConvNorm(self.channels, kernel_size, dtype=self.dtype_policy, name=name)
+        return keras.layers.Conv2D(
+            self.channels,
+            kernel_size,
+            padding="same",
+            kernel_initializer=_initializer(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _strided_conv(self, name):
+        return keras.layers.Conv2D(
+            self.channels,
+            3,
+            strides=2,
+            kernel_initializer=_initializer(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+
+def _initializer():
+    # Uniform with variance 1 / fan_in, as the papers' code and torchvision initialise pyramids. A new one
+    # for each convolution: an initialiser called twice gives the same numbers twice.
+    return keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+
+
+def _apply(conv, x, training):
+    return conv(x, training=training) if isinstance(conv, ConvNorm) else conv(x)
+
+
+def upsample_to(coarse, fine):
+    """Nearest-neighbour upsampling by two, cropped to the size of the finer map.
+
+    Args:
+        coarse: (B, h, w, C).
+        fine: (B, H, W, C) with H in {2h - 1, 2h} and W in {2w - 1, 2w}.
+
+    Returns:
+        (B, H, W, C).
+    """
+    batch, h, w, channels = ops.shape(coarse)
+    wide = ops.broadcast_to(coarse[:, :, None, :, None, :], (batch, h, 2, w, 2, channels))
+    wide = ops.reshape(wide, (batch, 2 * h, 2 * w, channels))
+    _, height, width, _ = ops.shape(fine)
+    return wide[:, :height, :width, :]
+
+
+def _pad_one(x):
+    # PyTorch pads a strided convolution symmetrically; "same" would pad bottom and right only.
+    return ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

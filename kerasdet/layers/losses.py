@@ -1,0 +1,250 @@
+"""The losses of `kerasdet.ops.losses` as `keras.losses.Loss`."""
+
+import keras
+from keras import ops
+
+from kerasdet.ops import losses
+from kerasdet.ops.sampling import ohem
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class FocalLoss(keras.losses.Loss):
+    """Focal loss (arXiv 1708.02002, equation 5); see `kerasdet.ops.sigmoid_focal_loss`.
+
+    Args:
+        alpha: weight of the ones; the zeros weigh 1 - alpha. None: no weights.
+        gamma: focusing parameter, at least 0.
+        reduction: as in `keras.losses.Loss`, over all elements.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(
+        self,
+        alpha=0.25,
+        gamma=2.0,
+        reduction="sum_over_batch_size",
+        name="focal_loss",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def call(self, y_true, y_pred):
+        """Elementwise loss: targets (...), logits (...) -> (...)."""
+        return losses.sigmoid_focal_loss(y_true, y_pred, self.alpha, self.gamma)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return {**_base_config(self), "alpha": self.alpha, "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class AlphaBalancedCrossEntropy(keras.losses.Loss):
+    """Balanced cross entropy (arXiv 1708.02002, equation 3), from logits.
+
+    Args:
+        alpha: weight of the ones; the zeros weigh 1 - alpha. None: no weights.
+        reduction: as in `keras.losses.Loss`, over all elements.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(
+        self,
+        alpha=0.75,
+        reduction="sum_over_batch_size",
+        name="alpha_balanced_cross_entropy",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.alpha = alpha
+
+    def call(self, y_true, y_pred):
+        """Elementwise loss: targets (...), logits (...) -> (...)."""
+        return losses.alpha_balanced_cross_entropy(y_true, y_pred, self.alpha)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return {**_base_config(self), "alpha": self.alpha}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class SmoothL1(keras.losses.Loss):
+    """Smooth L1 loss (Fast R-CNN, arXiv 1504.08083, equation 3).
+
+    Args:
+        beta: error at which the parabola meets the line; 0 gives the L1 loss.
+        reduction: as in `keras.losses.Loss`, over all elements.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, beta=1.0, reduction="sum_over_batch_size", name="smooth_l1", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.beta = beta
+
+    def call(self, y_true, y_pred):
+        """Elementwise loss: targets (...), predictions (...) -> (...)."""
+        return losses.smooth_l1(y_true, y_pred, self.beta)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return {**_base_config(self), "beta": self.beta}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class IoULoss(keras.losses.Loss):
+    """1 - IoU of paired xyxy boxes.
+
+    Args:
+        reduction: as in `keras.losses.Loss`, over all boxes.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="iou_loss", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        return losses.iou_loss(y_true, y_pred)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return _base_config(self)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class GIoULoss(keras.losses.Loss):
+    """1 - GIoU of paired xyxy boxes (arXiv 1902.09630).
+
+    Args:
+        reduction: as in `keras.losses.Loss`, over all boxes.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="giou_loss", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        return losses.giou_loss(y_true, y_pred)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return _base_config(self)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class DIoULoss(keras.losses.Loss):
+    """1 - DIoU of paired xyxy boxes (arXiv 1911.08287).
+
+    Args:
+        reduction: as in `keras.losses.Loss`, over all boxes.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="diou_loss", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        return losses.diou_loss(y_true, y_pred)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return _base_config(self)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class CIoULoss(keras.losses.Loss):
+    """1 - CIoU of paired xyxy boxes (arXiv 1911.08287).
+
+    Args:
+        reduction: as in `keras.losses.Loss`, over all boxes.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="ciou_loss", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        return losses.ciou_loss(y_true, y_pred)
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return _base_config(self)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class OnlineHardExamples(keras.losses.Loss):
+    """Online hard example mining over anchors, RetinaNet's baseline (arXiv 1708.02002, Table 1d).
+
+    Cross entropy per anchor; `select` then keeps the hardest anchors of each image.
+
+    Args:
+        batch_size: anchors kept per image.
+        iou_threshold: of the suppression that spreads the examples over the image.
+        negatives_per_positive: 3 for the OHEM 1:3 variant, None to let the losses decide.
+        reduction: as in `keras.losses.Loss`, over all elements.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(
+        self,
+        batch_size=128,
+        iou_threshold=0.7,
+        negatives_per_positive=None,
+        reduction="sum_over_batch_size",
+        name="online_hard_examples",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.batch_size = batch_size
+        self.iou_threshold = iou_threshold
+        self.negatives_per_positive = negatives_per_positive
+
+    def call(self, y_true, y_pred):
+        """Elementwise cross entropy: targets (...), logits (...) -> (...)."""
+        return losses.alpha_balanced_cross_entropy(y_true, y_pred, None)
+
+    def select(self, anchor_losses, boxes, positive):
+        """Keep the hardest anchors.
+
+        Args:
+            anchor_losses: (B, A), 0 where an anchor takes no part.
+            boxes: (B, A, 4) predicted boxes.
+            positive: (B, A) bool.
+
+        Returns:
+            (B, A) losses, 0 where not kept, and the number kept.
+        """
+        kept = ohem(
+            anchor_losses,
+            boxes,
+            positive,
+            self.batch_size,
+            self.iou_threshold,
+            self.negatives_per_positive,
+        )
+        return ops.where(kept, anchor_losses, 0.0), ops.sum(ops.cast(kept, "float32"))
+
+    def get_config(self):
+        """Every argument of the constructor."""
+        return {
+            **_base_config(self),
+            "batch_size": self.batch_size,
+            "iou_threshold": self.iou_threshold,
+            "negatives_per_positive": self.negatives_per_positive,
+        }
+
+
+def _base_config(loss):
+    return {"reduction": loss.reduction, "name": loss.name, "dtype": loss.dtype}

@@ -1,0 +1,144 @@
+"""How a picture is brought to the size a detector sees: one serialisable part for data, `detect` and exports.
+
+Every part answers two questions, in Python integers or inside a TensorFlow graph (`xp=tensorflow`):
+to which size is the picture resized, and on which canvas is it laid. The picture lies at the canvas's
+top left, the rest is zero; resizing is bilinear with half-pixel centres, without antialiasing and
+without rounding to uint8. So a box moves by two factors, and `image_sizes` tells picture from padding.
+"""
+
+import keras
+import numpy as np
+
+
+class Resize:
+    """A rule for the size of a picture on its canvas. Final classes below; compared by configuration."""
+
+    def target_size(self, height, width, xp=np):
+        """Size to which a picture is resized.
+
+        Args:
+            height, width: size of the picture in pixels (integers, or int32 scalars of `xp`).
+            xp: `numpy`, or `tensorflow` where the sizes are tensors.
+
+        Returns:
+            (height, width), of the same kind as the arguments.
+        """
+        raise NotImplementedError
+
+    def canvas_size(self, height, width, xp=np):
+        """Size of the canvas for a picture that was resized to (height, width)."""
+        raise NotImplementedError
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the part from `get_config`."""
+        return cls(**config)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self):
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({arguments})"
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class KeepSize(Resize):
+    """Leave the picture as it is; the canvas is its size rounded up to a multiple of `divisor`."""
+
+    def __init__(self, divisor=32):
+        self.divisor = _positive("divisor", divisor)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        return height, width
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return _round_up(height, self.divisor), _round_up(width, self.divisor)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class ShortestEdge(Resize):
+    """Scale the shorter side to `short` unless the longer would exceed `long` (torchvision's rule).
+
+    The scale is computed in float64 and the size is floored; the canvas is rounded up to `divisor`.
+    Source: Faster R-CNN, section 3.3 (s = 600); torchvision's GeneralizedRCNNTransform for the rounding.
+    """
+
+    def __init__(self, short=800, long=1333, divisor=32):
+        self.short = _positive("short", short)
+        self.long = _positive("long", long)
+        self.divisor = _positive("divisor", divisor)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        h, w = _float64(height, xp), _float64(width, xp)
+        scale = xp.minimum(self.short / xp.minimum(h, w), self.long / xp.maximum(h, w))
+        return _int32(xp.floor(h * scale), xp), _int32(xp.floor(w * scale), xp)
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return _round_up(height, self.divisor), _round_up(width, self.divisor)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class Fit(Resize):
+    """Scale the picture, keeping its aspect ratio, to the largest size that fits a fixed canvas."""
+
+    def __init__(self, height, width):
+        self.height = _positive("height", height)
+        self.width = _positive("width", width)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        h, w = _float64(height, xp), _float64(width, xp)
+        scale = xp.minimum(self.height / h, self.width / w)
+        fitted = xp.floor(h * scale + 0.5), xp.floor(w * scale + 0.5)
+        return tuple(_int32(xp.maximum(side, 1.0), xp) for side in fitted)
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return self.height, self.width
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class Stretch(Resize):
+    """Scale both sides to a fixed size, whatever the aspect ratio (SSD, YOLO v1)."""
+
+    def __init__(self, height, width=None):
+        self.height = _positive("height", height)
+        self.width = _positive("width", height if width is None else width)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        return self.height, self.width
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return self.height, self.width
+
+
+def _positive(name, value):
+    if int(value) != value or value < 1:
+        raise ValueError(f"{name} must be a positive number of pixels, not {value!r}.")
+    return int(value)
+
+
+def _round_up(size, divisor):
+    return -(-size // divisor) * divisor
+
+
+def _float64(size, xp):
+    return np.float64(size) if xp is np else xp.cast(size, "float64")
+
+
+def _int32(size, xp):
+    return int(size) if xp is np else xp.cast(size, "int32")

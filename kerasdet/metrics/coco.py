@@ -1,0 +1,327 @@
+"""COCO average precision by pycocotools (or faster-coco-eval, same figures), built in memory."""
+
+import contextlib
+import io
+
+import numpy as np
+
+IOU_TYPES = ("bbox", "segm", "keypoints")
+
+
+def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
+    """Detect on every picture of a data set and measure.
+
+    Args:
+        model: detector with `detect` and `class_names`.
+        dataset: `kerasdet.data` data set; its classes are matched to the model's by name.
+        batch_size: pictures per step.
+        progress: None, or a function that wraps the iterator of pictures (a progress bar).
+        iou_type: "bbox", "segm" or "keypoints".
+
+    Returns:
+        Tuple of the metrics (as `coco_metrics`) and the list of detections, labelled by the data
+        set's classes.
+
+    Raises:
+        ValueError: the data has a class that the model does not know.
+    """
+    label_map = match_classes(model.class_names, dataset.class_names)
+    pictures = dataset.pictures()
+    if progress is not None:
+        pictures = progress(pictures)
+    detections = relabel(model.detect(pictures, batch_size=batch_size), label_map)
+    sigmas = dataset.keypoint_sigmas if iou_type == "keypoints" else None
+    metrics = coco_metrics(dataset, detections, dataset.class_names, iou_type, sigmas)
+    return metrics, detections
+
+
+def match_classes(model_names, dataset_names):
+    """Match a model's classes to a data set's, by name.
+
+    Args:
+        model_names: K names of the model's classes, in its order.
+        dataset_names: names of the data set's classes, in its order.
+
+    Returns:
+        (K,) int32: the data set's label for each of the model's labels, -1 where it has none.
+
+    Raises:
+        ValueError: a name of the data set is not among the model's, or stands there twice.
+    """
+    dataset_names = list(dataset_names)
+    for name in dataset_names:
+        if dataset_names.count(name) > 1:
+            raise ValueError(f"The data set names the class {name!r} twice; names must differ.")
+    unknown = [name for name in dataset_names if name not in model_names]
+    if unknown:
+        raise ValueError(
+            f"The model does not know the data's class(es) {', '.join(map(repr, unknown))}. "
+            f"It knows {', '.join(map(repr, model_names))}: rename the data's classes to these, "
+            "or use a model trained on the data's."
+        )
+    labels = {name: label for label, name in enumerate(dataset_names)}
+    return np.array([labels.get(name, -1) for name in model_names], "int32")
+
+
+def relabel(detections, label_map):
+    """Translate labels by `match_classes`' map; detections of classes not in the data go.
+
+    Args:
+        detections: list of dicts as `model.detect` returns.
+        label_map: (K,) int, new label of each label, -1 to drop.
+
+    Returns:
+        List of new dicts, every entry of one length cut to the detections that stay.
+    """
+    translated = []
+    for found in detections:
+        labels = label_map[np.asarray(found["labels"], "int32")]
+        keep = np.flatnonzero(labels >= 0)
+        kept = {
+            key: np.asarray(value)[keep] if hasattr(value, "shape") else [value[i] for i in keep]
+            for key, value in found.items()
+        }
+        translated.append(kept | {"labels": labels[keep]})
+    return translated
+
+
+def coco_metrics(
+    records, detections, class_names, iou_type="bbox", keypoint_sigmas=None, max_detections=None
+):
+    """COCO average precision and recall: ten IoU (or OKS) thresholds, 101 recall points.
+
+    `ignore`d objects (crowd or VOC's difficult) are COCO's `iscrowd`: neither found nor missed,
+    and what is detected on them is no error. Pictures without objects count for false positives.
+
+    Args:
+        records: data set or sequence of `Record`.
+        detections: list of dicts in the records' order: "boxes" (D, 4), "labels" (D,),
+            "confidence" (D,); for "segm" also "masks", (D, H, W) of the whole picture or D COCO
+            run-length dicts; for "keypoints" also "keypoints" (D, P, 3).
+        class_names: names of the labels 0..K-1, the same for records and detections.
+        iou_type: "bbox", "segm" (areas are then those of the masks) or "keypoints".
+        keypoint_sigmas: (P,) OKS standard deviations; COCO's own for 17 points if None.
+        max_detections: most detections that count per picture and class; 100, or 20 for keypoints.
+
+    Returns:
+        Dict of "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
+        for keypoints no "APs", and "AR20" in place of "AR100") and "per_class": name ->
+        {"AP", "AP50", "objects"}. None stands where there is no object to find.
+
+    Raises:
+        ValueError: unequal lengths, labels out of range, masks or keypoints missing.
+
+    Source: pycocotools.cocoeval.COCOeval.
+    """
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"iou_type must be one of {IOU_TYPES}, got {iou_type!r}.")
+    records = as_records(records, detections)
+    if max_detections is None:
+        max_detections = 20 if iou_type == "keypoints" else 100
+    # COCO's evaluation breaks ties between pictures by their ids: those of the data, if numbers.
+    image_ids = [record.image_id for record in records]
+    if not all(isinstance(i, int | np.integer) for i in image_ids):
+        image_ids = range(1, len(records) + 1)
+    image_ids = [int(i) for i in image_ids]
+    category_ids = range(1, len(class_names) + 1)
+    dataset = {
+        "images": [
+            {"id": i, "height": int(record.height), "width": int(record.width)}
+            for i, record in zip(image_ids, records)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in zip(category_ids, class_names)],
+    }
+    objects = _objects_json(records, image_ids, iou_type)
+    results = to_coco_json(detections, image_ids, category_ids)
+    _add_areas(results, iou_type)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        evaluated = _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections)
+    counts = np.zeros(len(class_names), int)
+    for record in records:
+        np.add.at(counts, np.asarray(record.labels)[~np.asarray(record.ignore, bool)], 1)
+    return _summary(evaluated, class_names, counts)
+
+
+def as_records(records, detections):
+    """The list of records of a data set or a sequence, as many as there are detections' dicts."""
+    if hasattr(records, "record"):
+        records = [records.record(i) for i in range(len(records))]
+    records = list(records)
+    if len(records) != len(detections):
+        raise ValueError(
+            f"There are {len(records)} annotated pictures but detections of {len(detections)}: "
+            "give one dict per picture, in the same order."
+        )
+    return records
+
+
+def to_coco_json(detections, image_ids, category_ids):
+    """Detections as COCO's list of results.
+
+    Args:
+        detections: list of dicts as `model.detect` returns.
+        image_ids: id of each picture, in the same order.
+        category_ids: category id of each label.
+
+    Returns:
+        List of {"image_id", "category_id", "bbox" [x, y, width, height] in pixels, "score"}, with
+        "segmentation" (run-length dict) and "keypoints" (3P numbers) where detections have them.
+
+    Raises:
+        ValueError: a label has no category id (such as the -1 of padding).
+    """
+    results = []
+    for image_id, found in zip(image_ids, detections, strict=True):
+        boxes_xywh = np.array(found["boxes"], "float64").reshape(-1, 4)
+        boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
+        labels = np.asarray(found["labels"], int)
+        if np.any((labels < 0) | (labels >= len(category_ids))):
+            raise ValueError(
+                f"Detections of picture {image_id!r} have labels {sorted(set(labels.tolist()))}; "
+                f"they must lie in 0..{len(category_ids) - 1}, without padding."
+            )
+        for i, label in enumerate(labels):
+            result = {
+                "image_id": image_id,
+                "category_id": int(category_ids[label]),
+                "bbox": boxes_xywh[i].tolist(),
+                "score": float(found["confidence"][i]),
+            }
+            if "masks" in found:
+                result["segmentation"] = _run_lengths(found["masks"][i])
+            if "keypoints" in found:
+                result["keypoints"] = np.asarray(found["keypoints"][i], float).ravel().tolist()
+            results.append(result)
+    return results
+
+
+def _run_lengths(mask):
+    """COCO's compressed run-length dict, counts as text, of a mask (H, W) or of such a dict."""
+    from pycocotools import mask as coco_mask
+
+    if not isinstance(mask, dict):
+        mask = coco_mask.encode(np.asfortranarray(mask, "uint8"))
+    counts = mask["counts"]
+    counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": [int(side) for side in mask["size"]], "counts": counts}
+
+
+def _objects_json(records, image_ids, iou_type):
+    """Ground truth as COCO annotations; ids from 1, for pycocotools takes id 0 as "no match"."""
+    objects = []
+    for image_id, record in zip(image_ids, records):
+        for field in {"segm": ("masks",), "keypoints": ("keypoints",)}.get(iou_type, ()):
+            if getattr(record, field) is None and len(record.labels):
+                raise ValueError(
+                    f"Picture {record.image_id!r} has objects without {field}, "
+                    f"which iou_type={iou_type!r} measures."
+                )
+        boxes_xywh = np.array(record.boxes, "float64").reshape(-1, 4)
+        boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
+        for i, label in enumerate(record.labels):
+            annotation = {
+                "id": len(objects) + 1,
+                "image_id": image_id,
+                "category_id": int(label) + 1,
+                "bbox": boxes_xywh[i].tolist(),
+                "area": float(record.area[i]),
+                "iscrowd": int(record.ignore[i]),
+            }
+            if iou_type == "segm":
+                annotation["segmentation"] = _run_lengths(record.masks[i])
+            if iou_type == "keypoints":
+                keypoints = np.asarray(record.keypoints[i], float)
+                annotation["keypoints"] = keypoints.ravel().tolist()
+                annotation["num_keypoints"] = int(np.count_nonzero(keypoints[:, 2] > 0))
+            objects.append(annotation)
+    return objects
+
+
+def _add_areas(results, iou_type):
+    """Give results what pycocotools' loadRes gives files of that kind alone: id, area."""
+    from pycocotools import mask as coco_mask
+
+    field = {"segm": "segmentation", "keypoints": "keypoints"}.get(iou_type, "bbox")
+    for i, result in enumerate(results):
+        if field not in result:
+            raise ValueError(
+                f"Detections of picture {result['image_id']!r} have no "
+                f'"{"masks" if iou_type == "segm" else "keypoints"}", '
+                f"which iou_type={iou_type!r} measures."
+            )
+        if iou_type == "segm":
+            area = coco_mask.area(result["segmentation"])
+        elif iou_type == "keypoints":
+            area = np.ptp(result["keypoints"][0::3]) * np.ptp(result["keypoints"][1::3])
+        else:
+            area = result["bbox"][2] * result["bbox"][3]
+        result.update(id=i + 1, area=float(area), iscrowd=0)
+
+
+def _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections):
+    """The evaluator after `accumulate`, of whichever of the two libraries is installed."""
+    try:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as COCOeval
+    except ImportError:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+    truth, found = COCO(), COCO()
+    truth.dataset = dataset | {"annotations": objects}
+    found.dataset = dataset | {"annotations": results}
+    truth.createIndex()
+    found.createIndex()
+    evaluator = COCOeval(truth, found, iou_type)
+    evaluator.params.catIds = [category["id"] for category in dataset["categories"]]
+    first = () if iou_type == "keypoints" else (1, 10)
+    evaluator.params.maxDets = [n for n in first if n < max_detections] + [max_detections]
+    if iou_type == "keypoints":
+        evaluator.params.kpt_oks_sigmas = _sigmas(keypoint_sigmas, evaluator.params, objects)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def _sigmas(keypoint_sigmas, params, objects):
+    """One OKS standard deviation per point, COCO's if none are given."""
+    if keypoint_sigmas is None or not len(keypoint_sigmas):
+        keypoint_sigmas = params.kpt_oks_sigmas
+    points = {len(annotation["keypoints"]) // 3 for annotation in objects}
+    if points - {len(keypoint_sigmas)}:
+        raise ValueError(
+            f"Objects have {sorted(points)} keypoints but there are {len(keypoint_sigmas)} "
+            "keypoint_sigmas: give one per point."
+        )
+    return np.asarray(keypoint_sigmas, "float64")
+
+
+def _summary(evaluator, class_names, counts):
+    """The figures of `coco_metrics` from the accumulated precision and recall."""
+    params = evaluator.params
+    # thresholds, recall points, classes, area ranges, detections; -1 where there is no object
+    precision = np.asarray(evaluator.eval["precision"])[..., -1]
+    recall = np.asarray(evaluator.eval["recall"])
+    areas = {label[0]: i for i, label in enumerate(params.areaRngLbl)}  # a(ll), s, m, l
+    metrics = {
+        "AP": _mean(precision[..., areas["a"]]),
+        "AP50": _mean(precision[0, ..., areas["a"]]),
+        "AP75": _mean(precision[5, ..., areas["a"]]),
+    }
+    metrics |= {f"AP{a}": _mean(precision[..., areas[a]]) for a in "sml" if a in areas}
+    metrics |= {f"AR{n}": _mean(recall[:, :, areas["a"], i]) for i, n in enumerate(params.maxDets)}
+    metrics["per_class"] = {
+        name: {
+            "AP": _mean(precision[:, :, k, areas["a"]]),
+            "AP50": _mean(precision[0, :, k, areas["a"]]),
+            "objects": int(counts[k]),
+        }
+        for k, name in enumerate(class_names)
+    }
+    return metrics
+
+
+def _mean(values):
+    """Mean over what was measured, None if nothing was."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else None

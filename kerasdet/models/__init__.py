@@ -1,0 +1,6 @@
+"""Floor 3: one file per paper, on the contract of `detector`."""
+
+from kerasdet.models.detector import Detector
+from kerasdet.models.retinanet import RetinaHead, RetinaNet
+
+__all__ = ["Detector", "RetinaHead", "RetinaNet"]

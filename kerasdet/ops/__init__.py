@@ -1,0 +1,71 @@
+"""Floor 0: pure functions of tensors, written in `keras.ops`; no weights, no layers, no data."""
+
+from kerasdet.ops.anchors import cell_anchors, grid_anchors
+from kerasdet.ops.boxes import (
+    box_area,
+    box_ciou,
+    box_diou,
+    box_giou,
+    box_iou,
+    clip_boxes,
+    cxcywh_to_xyxy,
+    intersection_over_area,
+    paired_ciou,
+    paired_diou,
+    paired_giou,
+    paired_iou,
+    valid_mask,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh,
+    xyxy_to_xywh,
+)
+from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.losses import (
+    alpha_balanced_cross_entropy,
+    ciou_loss,
+    diou_loss,
+    giou_loss,
+    iou_loss,
+    sigmoid_focal_loss,
+    smooth_l1,
+)
+from kerasdet.ops.matching import BACKGROUND, BETWEEN, match_iou
+from kerasdet.ops.nms import batched_nms, nms, soft_nms
+from kerasdet.ops.sampling import ohem
+
+__all__ = [
+    "BACKGROUND",
+    "BETWEEN",
+    "alpha_balanced_cross_entropy",
+    "batched_nms",
+    "box_area",
+    "box_ciou",
+    "box_diou",
+    "box_giou",
+    "box_iou",
+    "cell_anchors",
+    "ciou_loss",
+    "clip_boxes",
+    "cxcywh_to_xyxy",
+    "decode_deltas",
+    "diou_loss",
+    "encode_deltas",
+    "giou_loss",
+    "grid_anchors",
+    "intersection_over_area",
+    "iou_loss",
+    "match_iou",
+    "nms",
+    "ohem",
+    "paired_ciou",
+    "paired_diou",
+    "paired_giou",
+    "paired_iou",
+    "sigmoid_focal_loss",
+    "smooth_l1",
+    "soft_nms",
+    "valid_mask",
+    "xywh_to_xyxy",
+    "xyxy_to_cxcywh",
+    "xyxy_to_xywh",
+]

@@ -1,0 +1,55 @@
+"""Box encodings: the R-CNN family's deltas between a box and its anchor."""
+
+import math
+
+from keras import ops
+
+from kerasdet.ops.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+
+# One prediction can enlarge its anchor 62.5 times at most (from 16 to 1000 pixels): exp() of an
+# untrained head's output would otherwise overflow.
+MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+# Sides are taken to be at least this many pixels, so that padding has finite deltas.
+MIN_SIDE = 1e-6
+
+
+def encode_deltas(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+    """Express boxes relative to their anchors (Faster R-CNN, arXiv 1506.01497, equation 2).
+
+    Args:
+        boxes: (..., 4) xyxy; sides under 1e-6 count as 1e-6.
+        anchors: (..., 4) xyxy, of a shape that broadcasts with `boxes`.
+        weights: four factors, by which dx, dy, dw and dh are multiplied.
+
+    Returns:
+        (..., 4) float32: dx, dy, dw, dh.
+    """
+    x, y, w, h = ops.unstack(xyxy_to_cxcywh(boxes), 4, axis=-1)
+    x_a, y_a, w_a, h_a = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
+    w, h, w_a, h_a = (ops.maximum(side, MIN_SIDE) for side in (w, h, w_a, h_a))
+    wx, wy, ww, wh = weights
+    # Eq: faster_rcnn 2 | t_x = (x - x_a) / w_a, t_y = (y - y_a) / h_a
+    dx, dy = wx * ((x - x_a) / w_a), wy * ((y - y_a) / h_a)
+    # Eq: faster_rcnn 2 | t_w = log(w / w_a), t_h = log(h / h_a)
+    dw, dh = ww * ops.log(w / w_a), wh * ops.log(h / h_a)
+    return ops.stack([dx, dy, dw, dh], axis=-1)
+
+
+def decode_deltas(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
+    """Apply deltas to anchors: the inverse of `encode_deltas`.
+
+    Args:
+        deltas: (..., 4): dx, dy, dw, dh.
+        anchors: (..., 4) xyxy, of a shape that broadcasts with `deltas`.
+        weights: the four factors that `encode_deltas` multiplied by.
+
+    Returns:
+        (..., 4) xyxy float32; dw and dh are cut at log(1000 / 16).
+    """
+    dx, dy, dw, dh = ops.unstack(ops.cast(deltas, "float32"), 4, axis=-1)
+    x_a, y_a, w_a, h_a = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
+    wx, wy, ww, wh = weights
+    dw, dh = ops.minimum(dw / ww, MAX_LOG_SCALE), ops.minimum(dh / wh, MAX_LOG_SCALE)
+    # Eq: faster_rcnn 2 | x = t_x w_a + x_a, y = t_y h_a + y_a, w = w_a exp(t_w), h = h_a exp(t_h)
+    x, y = dx / wx * w_a + x_a, dy / wy * h_a + y_a
+    return cxcywh_to_xyxy(ops.stack([x, y, w_a * ops.exp(dw), h_a * ops.exp(dh)], axis=-1))

@@ -1,0 +1,36 @@
+"""Matching: which object each anchor is to find."""
+
+from keras import ops
+
+BACKGROUND = -1  # the anchor is to find nothing
+BETWEEN = -2  # neither object nor background: it takes no part in the loss
+
+
+def match_iou(iou, low, high, allow_low_quality=True):
+    """Match anchors to objects by IoU thresholds (Faster R-CNN, arXiv 1506.01497, section 3.1.2).
+
+    An anchor whose highest IoU is at least `high` belongs to that object; under `low` it is
+    background; otherwise it is between. With `allow_low_quality`, the anchors that reach an
+    object's highest IoU (all of them, when equal) belong to the object that *they* overlap most.
+
+    Args:
+        iou: (B, G, A), IoU of objects and anchors; rows of padded objects are -1.
+        low: IoU under which an anchor is background.
+        high: IoU from which an anchor is matched.
+        allow_low_quality: give every object that overlaps any anchor at least one.
+
+    Returns:
+        (B, A) int32: object index, `BACKGROUND` (-1) or `BETWEEN` (-2).
+    """
+    iou = ops.cast(iou, "float32")
+    if iou.shape[-2] == 0:
+        iou = ops.pad(iou, [(0, 0)] * (len(iou.shape) - 2) + [(0, 1), (0, 0)], constant_values=-1.0)
+    best_object = ops.cast(ops.argmax(iou, axis=-2), "int32")
+    best_iou = ops.max(iou, axis=-2)
+    unmatched = ops.where(best_iou < low, BACKGROUND, BETWEEN)
+    matched = best_iou >= high
+    if allow_low_quality:
+        object_best = ops.max(iou, axis=-1, keepdims=True)
+        best_of_object = ops.logical_and(iou >= object_best, object_best > 0.0)
+        matched = ops.logical_or(matched, ops.any(best_of_object, axis=-2))
+    return ops.where(matched, best_object, unmatched)

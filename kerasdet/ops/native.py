@@ -1,0 +1,204 @@
+"""Faster TensorFlow kernels, and the one decision between them and the portable `keras.ops` form.
+
+The only file of this floor that names TensorFlow. Results equal the portable form's; only their speed
+differs. The kernels run in eager code and in graphs. XLA is noticed; LiteRT and ONNX do not know the
+kernels either, so an export traces within `portable()`.
+"""
+
+import contextlib
+import functools
+import threading
+
+import keras
+
+_state = threading.local()
+
+
+@contextlib.contextmanager
+def portable():
+    """Use the `keras.ops` form within this context.
+
+    The setting belongs to the thread that traces. A replica of `tf.distribute.MirroredStrategy` is
+    traced in a thread of its own, so enter the context inside the replicated function.
+    """
+    before = getattr(_state, "portable", False)
+    _state.portable = True
+    try:
+        yield
+    finally:
+        _state.portable = before
+
+
+def available():
+    """Whether code that is now run or traced by this thread uses TensorFlow's kernels."""
+    if keras.backend.backend() != "tensorflow" or getattr(_state, "portable", False):
+        return False
+    return not _compiles_for_xla()
+
+
+def _compiles_for_xla():
+    """Whether a `tf.function(jit_compile=True)` is being traced, at whatever depth."""
+    import tensorflow as tf
+
+    try:
+        from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+    except ImportError:  # not public: without it, `portable()` has to be entered for XLA too
+        return False
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def suppress(boxes, scores, labels, iou_threshold, max_output_size):
+    """Greedy non-maximum suppression by TensorFlow's CPU kernel.
+
+    Args:
+        boxes: (B, N, 4) xyxy float32.
+        scores: (B, N) float32, -inf where a box takes no part.
+        labels: (B, N) int32, boxes suppress their own label's only; None: one another's.
+        iou_threshold: IoU over which a box is suppressed.
+        max_output_size: D.
+
+    Returns:
+        (B, D) int32 indices by falling score, padded with -1, and (B,) int32 counts.
+    """
+    import tensorflow as tf
+
+    run = _eager_suppress() if tf.executing_eagerly() else _suppress
+    if labels is None:
+        labels = tf.zeros_like(scores, "int32")
+    threshold = tf.convert_to_tensor(iou_threshold, "float32")
+    indices, counts = run(boxes, scores, labels, threshold, tf.constant(max_output_size))
+    return tf.ensure_shape(indices, (scores.shape[0], max_output_size)), counts
+
+
+@functools.cache
+def _eager_suppress():
+    """`_suppress` traced once for all shapes: its loop is slow when run step by step."""
+    import tensorflow as tf
+
+    return tf.function(
+        _suppress,
+        input_signature=[
+            tf.TensorSpec((None, None, 4), "float32"),
+            tf.TensorSpec((None, None), "float32"),
+            tf.TensorSpec((None, None), "int32"),
+            tf.TensorSpec((), "float32"),
+            tf.TensorSpec((), "int32"),
+        ],
+        autograph=False,
+    )
+
+
+def _suppress(boxes, scores, labels, iou_threshold, max_output_size):
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        shape = tf.shape(scores)
+        candidates = tf.where(tf.reshape(scores, [-1]) > -float("inf"))[:, 0]
+        candidates = tf.cast(candidates, "int32")
+        boxes, flat_scores = (
+            tf.gather(tf.reshape(values, size), candidates)
+            for values, size in ((boxes, [-1, 4]), (scores, [-1]))
+        )
+        labels = tf.gather(tf.reshape(labels, [-1]), candidates)
+        order, splits = _groups(candidates // shape[1], labels)
+
+        def step(group, kept):
+            members = order[splits[group] : splits[group + 1]]
+            chosen = tf.image.non_max_suppression(
+                tf.gather(boxes, members),
+                tf.gather(flat_scores, members),
+                max_output_size,
+                iou_threshold,
+            )
+            return group + 1, kept.write(group, tf.gather(members, chosen))
+
+        groups = tf.size(splits) - 1
+        kept = tf.TensorArray("int32", groups, infer_shape=False, element_shape=[None])
+        _, kept = tf.while_loop(lambda group, _: group < groups, step, [0, kept])
+        kept = tf.gather(candidates, kept.concat())
+        mask = tf.scatter_nd(kept[:, None], tf.ones_like(kept, "bool"), [tf.size(scores)])
+        return _best(tf.where(tf.reshape(mask, shape), scores, -float("inf")), max_output_size)
+
+
+def _groups(images, labels):
+    """Order (V,) that brings equal images and labels together, and the limits of those runs."""
+    import tensorflow as tf
+
+    _, labels = tf.unique(labels)  # counted from 0, however large or negative they are
+    keys = images * (tf.size(labels) + 1) + labels
+    order = tf.argsort(keys, stable=True)
+    keys = tf.gather(keys, order)
+    starts = tf.where(tf.concat([tf.ones_like(keys[:1], "bool"), keys[1:] != keys[:-1]], 0))[:, 0]
+    return order, tf.concat([tf.cast(starts, "int32"), [tf.size(keys)]], 0)
+
+
+def _best(scores, count):
+    """The `count` highest scores of each row (ties: lower index first), -inf left out."""
+    import tensorflow as tf
+
+    scores = tf.pad(scores, [[0, 0], [0, count]], constant_values=-float("inf"))
+    values, indices = tf.math.top_k(scores, count)
+    chosen = values > -float("inf")
+    counts = tf.reduce_sum(tf.cast(chosen, "int32"), axis=-1)
+    return tf.where(chosen, indices, -1), counts
+
+
+def batch_norm(inputs, gamma, beta, epsilon):
+    """Batch normalisation of a training step by the fused kernel.
+
+    Args:
+        inputs: (B, H, W, C) float tensor of any precision.
+        gamma, beta: (C,) float32.
+        epsilon: added to the variance.
+
+    Returns:
+        outputs, of the shape and type of `inputs`, and the batch's mean and unbiased variance,
+        (C,) float32.
+    """
+    import tensorflow as tf
+
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=gamma,
+        offset=beta,
+        mean=tf.constant([], tf.float32),
+        variance=tf.constant([], tf.float32),
+        epsilon=epsilon,
+        is_training=True,
+    )
+    return outputs, mean, variance
+
+
+def bias_add(inputs, bias):
+    """Add a bias to the last axis by the operation that graphs fuse with a convolution."""
+    import tensorflow as tf
+
+    return tf.nn.bias_add(inputs, bias)
+
+
+def batch_norm(inputs, gamma, beta, epsilon):
+    """Batch normalisation of a training step by TensorFlow's fused kernel, which XLA knows too.
+
+    Args:
+        inputs: (B, H, W, C) float tensor of any precision.
+        gamma, beta: (C,) float32.
+        epsilon: added to the variance.
+
+    Returns:
+        outputs, of the shape and type of `inputs`, and the batch's mean and unbiased variance,
+        (C,) float32.
+    """
+    import tensorflow as tf
+
+    none = tf.zeros((0,), "float32")
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon
+    )
+    return outputs, mean, variance
+
+
+def bias_add(inputs, bias):
+    """Add a (C,) bias by the operation that graphs, exported ones too, fuse with a convolution."""
+    import tensorflow as tf
+
+    return tf.nn.bias_add(inputs, bias)

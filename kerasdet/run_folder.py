@@ -1,0 +1,138 @@
+"""The folder of a training run: its files, and the callback that writes them at an epoch's end."""
+
+import csv
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasdet import metrics, visualize
+from kerasdet.checkpoints import save_checkpoint
+from kerasdet.event_file import EventFile
+from kerasdet.files import atomic_write
+
+SHEET_PICTURES = 9
+SHEET_THRESHOLD = 0.3
+
+
+class RunFolder:
+    """Where a run's files lie, and what the run has measured so far.
+
+    Args:
+        path: the folder; made if missing.
+
+    Attributes:
+        rows: one dict per finished epoch: "epoch" (from 1), "minutes", "lr", the losses, `val_*`.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.json"
+        self.checkpoint = self.path / "checkpoint.npz"
+        self.best = self.path / "best.keras"
+        self.last = self.path / "last.keras"
+        self.rows = []
+
+    def best_map(self):
+        """Highest validation mAP so far; -1 if none was measured."""
+        return max((row["val_mAP"] for row in self.rows if "val_mAP" in row), default=-1.0)
+
+    def history(self):
+        """The rows as columns, with None where an epoch measured nothing."""
+        return {name: [row.get(name) for row in self.rows] for name in _columns(self.rows)}
+
+    def write_csv(self):
+        """Write history.csv anew; atomic, as a table is short."""
+        with atomic_write(self.path / "history.csv") as temporary:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, _columns(self.rows))
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+
+class WriteRunFolder(keras.callbacks.Callback):
+    """Write an epoch's row, curves, predictions, TensorBoard events and, if it is the best, the model.
+
+    Args:
+        folder: `RunFolder`.
+        validation: `Dataset` from which the first pictures are drawn with their detections, or None.
+    """
+
+    def __init__(self, folder, validation=None):
+        super().__init__()
+        self.folder = folder
+        self.validation = validation
+
+    def on_train_begin(self, logs=None):
+        """Start the clock where an interrupted run left it."""
+        rows = self.folder.rows
+        self._start = time.monotonic() - (rows[-1]["minutes"] * 60 if rows else 0)
+        self._events = EventFile(self.folder.path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write what the epoch gave."""
+        best = self.folder.best_map()
+        row = {
+            "epoch": epoch + 1,
+            "minutes": round((time.monotonic() - self._start) / 60, 4),
+            "lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            **{name: float(np.mean(value)) for name, value in (logs or {}).items()},
+        }
+        self.folder.rows.append(row)
+        self.folder.write_csv()
+        self._events.scalars(epoch + 1, {k: v for k, v in row.items() if k != "epoch"})
+        if "val_mAP" not in row:
+            return
+        if row["val_mAP"] > best:
+            save_without_optimizer(self.model, self.folder.best)
+        if self.validation is not None:
+            self._write_predictions(epoch + 1)
+        metrics.plot_history(self.folder.history(), self.folder.path / "history.png")
+
+    def on_train_end(self, logs=None):
+        """Write the curves and the model as it stands after the last epoch."""
+        save_without_optimizer(self.model, self.folder.last)
+        metrics.plot_history(self.folder.history(), self.folder.path / "history.png")
+        self._events.close()
+
+    def _write_predictions(self, epoch):
+        images = [self.validation.image(i) for i in range(min(SHEET_PICTURES, len(self.validation)))]
+        drawn = [
+            visualize.draw(image, found, self.model.class_names, threshold=SHEET_THRESHOLD)
+            for image, found in zip(images, self.model.detect(images))
+        ]
+        path = self.folder.path / "predictions.png"
+        with atomic_write(path) as temporary:
+            visualize.contact_sheet(drawn, columns=3).save(temporary)
+        self._events.picture(epoch, "predictions", path.read_bytes())
+
+
+class WriteCheckpoint(keras.callbacks.Callback):
+    """Write the whole state of the training at an epoch's end; the last of all callbacks.
+
+    Args:
+        folder: `RunFolder`.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the checkpoint."""
+        save_checkpoint(self.folder.checkpoint, self.model, {"rows": self.folder.rows})
+
+
+def save_without_optimizer(model, path):
+    """Save a model for use: the optimizer's state, twice the weights' size, stays in the checkpoint."""
+    optimizer, model.optimizer = model.optimizer, None
+    try:
+        model.save(path)
+    finally:
+        model.optimizer = optimizer
+
+
+def _columns(rows):
+    """Names of all rows' entries, in order of first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))

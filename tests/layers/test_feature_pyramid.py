@@ -1,0 +1,79 @@
+"""The pyramid's sums by hand, its shapes, and its two P6."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdet.layers.feature_pyramid import FeaturePyramid, upsample_to
+
+
+def features(height=64, width=96, batch=1):
+    return {
+        "C3": ops.ones((batch, -(-height // 8), -(-width // 8), 3)),
+        "C4": ops.ones((batch, -(-height // 16), -(-width // 16), 4)),
+        "C5": ops.ones((batch, -(-height // 32), -(-width // 32), 5)),
+    }
+
+
+def test_upsampling_repeats_each_cell_and_crops():
+    coarse = ops.reshape(ops.arange(4, dtype="float32"), (1, 2, 2, 1))
+    fine = upsample_to(coarse, ops.zeros((1, 3, 4, 1)))
+    assert ops.convert_to_numpy(fine)[0, :, :, 0].tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [2, 2, 3, 3],
+    ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (97, 130)])
+def test_levels_halve(height, width):
+    pyramid = FeaturePyramid(8)(features(height, width))
+    assert {level: tuple(p.shape) for level, p in pyramid.items()} == {
+        f"P{i}": (1, -(-height // 2**i), -(-width // 2**i), 8) for i in range(3, 8)
+    }
+
+
+def test_top_down_sum_by_hand():
+    layer = FeaturePyramid(1, p6_from=None)
+    layer.build({"C3": (None, None, None, 3), "C4": (None, None, None, 4), "C5": (None, None, None, 5)})
+    for conv in layer.lateral_convs.values():
+        conv.set_weights([np.ones(conv.kernel.shape), np.zeros(1)])
+    identity = np.zeros((3, 3, 1, 1))
+    identity[1, 1] = 1
+    for conv in layer.output_convs.values():
+        conv.set_weights([identity, np.zeros(1)])
+    pyramid = layer(features())
+    # Maps of ones: C5 has 5 channels, C4 adds 4, C3 adds 3.
+    assert {level: np.unique(p).tolist() for level, p in pyramid.items()} == {
+        "P3": [12.0],
+        "P4": [9.0],
+        "P5": [5.0],
+    }
+
+
+def test_p6_reads_c5_or_p5():
+    for source, channels in (("C5", 5), ("P5", 8)):
+        layer = FeaturePyramid(8, p6_from=source)
+        layer(features())
+        assert layer.p6.kernel.shape == (3, 3, channels, 8)
+    with pytest.raises(ValueError, match="p6_from"):
+        FeaturePyramid(8, p6_from="C4")
+
+
+def test_no_two_convolutions_start_equal():
+    layer = FeaturePyramid(8, p6_from="P5")
+    layer(features())
+    same_shape = [conv.kernel for conv in (*layer.output_convs.values(), layer.p6, layer.p7)]
+    sums = {round(float(ops.sum(kernel)), 6) for kernel in same_shape}
+    assert len(sums) == len(same_shape)
+
+
+def test_config_and_values_survive():
+    layer = FeaturePyramid(8, norm="batch")
+    expected = layer(features())
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    copy(features())
+    copy.set_weights(layer.get_weights())
+    for level, value in copy(features()).items():
+        np.testing.assert_array_equal(value, expected[level])

@@ -1,0 +1,103 @@
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from kerasdet.callbacks import CocoMetrics
+
+BOX = np.array([[0, 0, 40, 40]], "float32")
+
+
+class Scenes:
+    """Two pictures, one of them empty; one object of the class "b"."""
+
+    class_names = ("b",)
+    keypoint_sigmas = ()
+
+    def __len__(self):
+        return 2
+
+    def record(self, index):
+        count = 1 - index
+        return SimpleNamespace(
+            image_id=index,
+            height=64,
+            width=64,
+            boxes=BOX[:count],
+            labels=np.zeros(count, "int32"),
+            ignore=np.zeros(count, bool),
+            area=np.full(count, 1600.0),
+            masks=None,
+            keypoints=None,
+        )
+
+    def pictures(self):
+        yield from np.zeros((2, 64, 64, 3), "uint8")
+
+
+class Stub(keras.Sequential):
+    """Trains one weight; its detections are right from the epoch `good` to before `bad`."""
+
+    class_names = ("a", "b")
+
+    def __init__(self, good=0, bad=99):
+        super().__init__([keras.Input((1,)), keras.layers.Dense(1)])
+        self.good, self.bad, self.measured = good, bad, 0
+        self.compile("sgd", "mse")
+
+    def detect(self, pictures, batch_size=1):
+        shift = 0 if self.good <= self.measured < self.bad else 20
+        self.measured += 1
+        none = {"boxes": BOX[:0], "labels": np.zeros(0, int), "confidence": np.zeros(0)}
+        found = {"boxes": BOX + shift, "labels": np.array([1]), "confidence": np.array([0.9])}
+        assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 2
+        return [found, none]
+
+
+def train(model, callbacks, epochs):
+    x = np.ones((4, 1), "float32")
+    return model.fit(x, x, epochs=epochs, verbose=0, callbacks=callbacks)
+
+
+def test_early_stopping_and_checkpoint_follow_the_map(tmp_path):
+    model = Stub(good=1, bad=2)
+    callbacks = [
+        CocoMetrics(Scenes()),
+        keras.callbacks.EarlyStopping(monitor="val_mAP", mode="max", patience=2),
+        keras.callbacks.ModelCheckpoint(
+            str(tmp_path / "{epoch}_{val_mAP:.2f}.weights.h5"),
+            monitor="val_mAP",
+            mode="max",
+            save_best_only=True,
+            save_weights_only=True,
+        ),
+        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+    ]
+    history = train(model, callbacks, epochs=9).history
+    assert history["val_mAP"] == pytest.approx([0, 1, 0, 0])  # stopped two after the best
+    assert history["val_AP50"] == history["val_AR100"] == history["val_mAP"]
+    assert "val_APs" not in history  # no object is small
+    assert sorted(p.name for p in tmp_path.glob("*.h5")) == [
+        "1_0.00.weights.h5",
+        "2_1.00.weights.h5",
+    ]
+    assert "val_mAP" in (tmp_path / "log.csv").read_text().splitlines()[0]
+    assert callbacks[0].metrics["per_class"]["b"]["objects"] == 1
+    np.testing.assert_array_equal(callbacks[0].detections[0]["labels"], [0])
+
+
+def test_every_measures_the_first_and_the_last_epoch_too():
+    model = Stub(good=1, bad=2)
+    history = train(model, [CocoMetrics(Scenes(), prefix="test_", every=3)], epochs=5).history
+    assert model.measured == 3  # epochs 1, 3 and 5
+    assert history["test_mAP"] == pytest.approx([0, 0, 1, 1, 0])
+
+
+def test_a_class_the_model_does_not_know_is_an_error():
+    model = Stub()
+    model.class_names = ("a", "c")
+    with pytest.raises(ValueError, match=r"does not know the data's class\(es\) 'b'"):
+        train(model, [CocoMetrics(Scenes())], epochs=1)
+    with pytest.raises(ValueError, match="1 or more epochs, got 0"):
+        CocoMetrics(Scenes(), every=0)
