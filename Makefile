@@ -47,11 +47,11 @@ clean:
 
 # Both installations are editable, so that one environment serves both commands and never holds a stale copy.
 $(VENV)/demo.stamp: $(VENV)/python.stamp $(PACKAGE)
-	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	$(BIN)/python -m pip install -qq --editable ".[demo]"
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/python.stamp $(PACKAGE)
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python -m pip install -qq --editable ".[test]"
 	@touch $@
 
 $(VENV)/python.stamp:
@@ -65,5 +65,5 @@ $(VENV)/python.stamp:
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "No virtual environment: is Python's venv module installed (Debian: python3-venv)?" >&2; \
 		rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -qq --upgrade pip
 	@touch $@

@@ -62,7 +62,9 @@ def collect(root=ROOT):
     tests = read_tests(root)
     for equation in equations:
         found = [test for test in tests if equation.names & test[2]]
-        mirror = [test for test in found if test[0].stem.removeprefix("test_") == equation.path.stem]
+        mirror = [
+            test for test in found if test[0].stem.removeprefix("test_") == equation.path.stem
+        ]
         equation.tests = [(path, name) for path, name, _ in mirror or found]
     return sorted(equations, key=lambda e: (e.paper, _natural(e.reference), str(e.path), e.line))
 
@@ -75,10 +77,13 @@ def read_tags(source, path):
         match = TAG.match(line)
         if match:
             owner, names = _owner(tree, number, f"{path}:{number}")
-            equations.append(Equation(**match.groupdict(), path=path, line=number, owner=owner, names=names))
+            equations.append(
+                Equation(**match.groupdict(), path=path, line=number, owner=owner, names=names)
+            )
         elif LOOSE_TAG.match(line):
             raise ValueError(
-                f"{path}:{number}: {line.strip()!r} is no tag; write '# Eq: <paper> <number or §section> | <formula>'."
+                f"{path}:{number}: {line.strip()!r} is no tag; "
+                "write '# Eq: <paper> <number or §section> | <formula>'."
             )
     return equations
 

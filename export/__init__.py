@@ -1,0 +1,52 @@
+"""Detectors as one file, or one SavedModel folder, from raw pixels to final boxes."""
+
+from pathlib import Path
+
+FORMATS = ("saved_model", "litert", "onnx")
+
+
+def export_model(model, path, format="saved_model", size=None, quantize=None):
+    """Write a detector that needs neither Keras nor this package to run.
+
+    The exported function takes "images" (B, H, W, C) uint8, raw pixels, all of one size, and returns
+    what `predict` does, with the boxes in the pictures' own pixels: "boxes" (B, D, 4) xyxy float32,
+    "labels" (B, D) int32, "confidence" (B, D) float32 and "num_detections" (B,) int32, by falling
+    confidence, padded with -1. The model's own `resize`, `score_threshold`, `iou_threshold` and
+    `max_detections` are built in.
+
+    Args:
+        model: a built `Detector`.
+        path: the file (LiteRT: .tflite, ONNX: .onnx) or folder (SavedModel) to write; one that an
+            earlier export wrote is replaced when the new one is complete.
+        format: "saved_model" (any B, H and W), "litert" (one picture of one size) or "onnx"
+            (any B; one size).
+        size: (H, W) of the pictures. SavedModel: any size if None. The others: the canvas of the
+            model's `resize` if None and that is fixed (`Fit`, `Stretch`).
+        quantize: LiteRT only: "float16" stores the weights in half the space.
+
+    Returns:
+        Path that was written.
+
+    Raises:
+        ValueError: unknown format or option, no size where one is needed, a wrong ending, or an
+            operation that the format does not have.
+        FileExistsError: `path` is a folder that holds something else than a SavedModel.
+        ImportError: a package is missing; names the extra to install.
+        OSError: the path cannot be written.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"Unknown export format {format!r}; choose one of {', '.join(FORMATS)}.")
+    if quantize is not None and (format != "litert" or quantize != "float16"):
+        raise ValueError(
+            f"quantize={quantize!r} is not there for {format}; LiteRT has quantize='float16'."
+        )
+    from kerasdet.export import litert, onnx, saved_model
+
+    path = Path(path)
+    if format == "saved_model":
+        saved_model.write(model, path, size)
+    elif format == "litert":
+        litert.write(model, path, size, quantize)
+    else:
+        onnx.write(model, path, size)
+    return path

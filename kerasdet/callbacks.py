@@ -1,6 +1,9 @@
 """Keras callbacks: detection metrics during `fit`, and what a training run keeps of itself."""
 
+from pathlib import Path
+
 import keras
+import numpy as np
 
 from kerasdet.metrics import evaluate
 
@@ -70,3 +73,95 @@ class CocoMetrics(keras.callbacks.Callback):
             for name, value in self.metrics.items()
             if isinstance(value, float) and name not in ("AR1", "AR10")
         }
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Let validation and the callbacks after it see the moving average of the weights.
+
+    The average is Keras' own (`use_ema=True` in the optimizer). What differs from Keras'
+    `SwapEMAWeights`: weights are exchanged exactly (not by additions, which round), the raw weights
+    are back when the epoch ends (so a checkpoint holds both, in the last epoch too), and until the
+    average has seen 1 / (1 - ema_momentum) steps it is started afresh from the raw weights at each
+    epoch's end, because it is still mostly the weights of the first step.
+
+    Stands first in `callbacks`; its `restored()` stands behind all that shall see the average. Does
+    nothing when the optimizer does not average.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._swapped = False
+
+    def restored(self):
+        """The callback that brings the raw weights back at the end of an epoch."""
+        return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._show(False))
+
+    def on_test_begin(self, logs=None):
+        """Validate the average."""
+        self._start_afresh_early()
+        self._show(True)
+
+    def on_test_end(self, logs=None):
+        """Back to the raw weights."""
+        self._show(False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Show the average to the callbacks that follow."""
+        self._start_afresh_early()
+        self._show(True)
+
+    def _optimizer(self):
+        # mixed_float16 wraps the optimizer in one that scales the loss.
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def _pairs(self):
+        averages = getattr(self._optimizer(), "_model_variables_moving_average", ())
+        return zip(self._optimizer()._trainable_variables, averages)
+
+    def _start_afresh_early(self):
+        optimizer = self._optimizer()
+        if int(optimizer.iterations) * (1 - optimizer.ema_momentum) < 1 and not self._swapped:
+            for variable, average in self._pairs():
+                average.assign(variable)
+
+    def _show(self, average):
+        if average == self._swapped:
+            return
+        self._swapped = average
+        for variable, average_variable in self._pairs():
+            value = keras.ops.convert_to_numpy(variable).copy()
+            variable.assign(average_variable)
+            average_variable.assign(value)
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Stop `fit` with an error that says where, as soon as the loss is NaN or infinite.
+
+    Args:
+        checkpoint: file that holds the last good state, for the message; None if there is none.
+    """
+
+    def __init__(self, checkpoint=None):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the running mean of the loss, which stays non-finite once it was.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        loss = float(np.mean((logs or {}).get("loss", 0.0)))
+        if np.isfinite(loss):
+            return
+        kept = "no checkpoint was written yet"
+        if self.checkpoint is not None and Path(self.checkpoint).exists():
+            kept = f"the state after epoch {self._epoch} is in {self.checkpoint}"
+        raise FloatingPointError(
+            f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}; {kept}. "
+            "Lower the learning rate or clip_norm, and look for faulty boxes (`kerasdet check`)."
+        )

@@ -18,7 +18,7 @@ def _load_generator():
 
 equations = _load_generator()
 
-TAGGED = '''
+TAGGED = """
 LIMIT = 4
 
 def plain(x):
@@ -45,7 +45,7 @@ class Layer:
             # Eq: second 3 | y = x y
             return x * y
         return inner
-'''
+"""
 
 
 def test_page_follows_the_source():
@@ -115,7 +115,9 @@ def test_tests_are_found_through_helpers_aliases_and_tables(tmp_path):
     assert tests["_hidden"] == []
 
 
-@pytest.mark.parametrize("line", ["# Eq: retinanet 5", "# eq: retinanet 5 | y = x", "#Eq retinanet"])
+@pytest.mark.parametrize(
+    "line", ["# Eq: retinanet 5", "# eq: retinanet 5 | y = x", "#Eq retinanet"]
+)
 def test_a_malformed_tag_is_named(line):
     with pytest.raises(ValueError, match=r"m\.py:2"):
         equations.read_tags(f"def f(x):\n    {line}\n    return x\n", Path("m.py"))

@@ -11,7 +11,7 @@ SCHEMA = 1
 FOLDER = Path(__file__).parent
 TASKS = ("detection", "segmentation")
 
-_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 
 
 def _matches(pattern):
@@ -28,7 +28,7 @@ def _different_names(value):
 
 def _metrics(value):
     numbers = all(type(v) in (int, float) and -1 <= v <= 1 for v in value.values())
-    return "AP" in value and numbers and set(value) <= set(_METRICS)
+    return "AP" in value and numbers and set(value) <= set(METRICS)
 
 
 # field: (type, test, what is asked)
@@ -56,7 +56,7 @@ FIELDS = {
     "training.minutes": ((int, float), _positive, "wall-clock minutes"),
     "evaluation.data": (str, str.strip, "what was measured on"),
     "evaluation.command": (str, str.strip, "the command that prints the metrics"),
-    "metrics": (dict, _metrics, "numbers of 0 to 1 (-1: none) for AP and any of " + ", ".join(_METRICS)),
+    "metrics": (dict, _metrics, "numbers of 0 to 1 (-1: none) for AP and any of " + ", ".join(METRICS)),
 }
 
 

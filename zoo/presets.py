@@ -9,14 +9,45 @@ from kerasdet.zoo.verify import verify, verify_archive
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
 
 
+RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
+
+
 def list_models():
     """List the weights that come with the package.
 
     Returns:
-        List of dicts, sorted by name, with the keys name, task, paper, class, parameters, AP, AP50
-        (None where not measured), data, licence and bytes (size of the weights file).
+        Their names, sorted; `info` and `summary` tell more of each.
     """
-    return [_record(read_manifest(path)) for path in manifest_paths().values()]
+    return list(manifest_paths(FOLDER))
+
+
+def summary(name):
+    """Tell about one shipped weight what fits a line of a table.
+
+    Args:
+        name: one of `list_models()`.
+
+    Returns:
+        Dict with the keys name, task, paper, class, parameters, AP, AP50 (None if not measured),
+        data, licence and bytes (size of the weights file).
+
+    Raises:
+        ValueError: unknown name; suggests the nearest ones.
+    """
+    manifest = info(name)
+    paper, metrics, weights = manifest["paper"], manifest["metrics"], manifest["weights"]
+    return {
+        "name": manifest["name"],
+        "task": manifest["task"],
+        "paper": f"{paper['title']} (arXiv {paper['arxiv']})",
+        "class": manifest["class"],
+        "parameters": manifest["parameters"],
+        "AP": metrics["AP"],
+        "AP50": metrics.get("AP50"),
+        "data": manifest["data"]["name"],
+        "licence": weights["licence"],
+        "bytes": weights["bytes"],
+    }
 
 
 def info(name):
@@ -31,7 +62,7 @@ def info(name):
     Raises:
         ValueError: unknown name; suggests the nearest ones.
     """
-    paths = manifest_paths()
+    paths = manifest_paths(FOLDER)
     if name not in paths:
         near = difflib.get_close_matches(str(name), paths, n=3, cutoff=0.4) or list(paths)
         raise ValueError(
@@ -74,22 +105,20 @@ def load(name_or_path):
 
     Args:
         name_or_path: a name of `list_models()`, a `.keras` file, or the folder of a training run,
-            which holds `model.keras`. A str that is a shipped name means that.
+            which holds `best.keras` or `last.keras`. A str that is a shipped name means that.
 
     Returns:
         The model, built, not compiled.
 
     Raises:
-        ValueError: unknown name, or a file that is cut short, altered or no Keras model.
+        ValueError: unknown name, or a file that is cut short, altered or no detector.
         FileNotFoundError: the path does not exist, or the folder holds no model.
     """
     path = Path(name_or_path)
-    if isinstance(name_or_path, str) and name_or_path in manifest_paths():
+    if isinstance(name_or_path, str) and name_or_path in manifest_paths(FOLDER):
         return build(name_or_path)
     if path.is_dir():
-        if not (path / "model.keras").is_file():
-            raise FileNotFoundError(f"The folder {path} holds no model.keras: no finished run?")
-        path = path / "model.keras"
+        path = _model_of_run(path)
     if path.is_file():
         return _load_file(path)
     looks_like_path = path.suffix == ".keras" or len(path.parts) > 1
@@ -98,15 +127,28 @@ def load(name_or_path):
     return info(name_or_path)  # raises, with the nearest names
 
 
+def _model_of_run(folder):
+    for name in RUN_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"The folder {folder} holds none of {', '.join(RUN_FILES)}: give a .keras file, or the "
+        "folder of a training run that has finished an epoch."
+    )
+
+
 def _load_file(path):
     if path.suffix != ".keras":
         raise ValueError(f"{path} is not a .keras file; give one that model.save has written.")
     verify_archive(path)
     import keras
 
-    from kerasdet import models  # noqa: F401  registers the classes that the file names
+    from kerasdet import models  # registers the classes that the file names
 
-    return keras.saving.load_model(path, compile=False)
+    model = keras.saving.load_model(path, compile=False)
+    if not isinstance(model, models.Detector):
+        raise ValueError(f"{path} holds a {type(model).__name__}, not a kerasdet detector.")
+    return model
 
 
 def _check_overrides(manifest, overrides):
@@ -131,18 +173,3 @@ def _plain(value):
 
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
 
-
-def _record(manifest):
-    paper, metrics = manifest["paper"], manifest["metrics"]
-    return {
-        "name": manifest["name"],
-        "task": manifest["task"],
-        "paper": f"{paper['title']} (arXiv {paper['arxiv']})",
-        "class": manifest["class"],
-        "parameters": manifest["parameters"],
-        "AP": metrics["AP"],
-        "AP50": metrics.get("AP50"),
-        "data": manifest["data"]["name"],
-        "licence": manifest["weights"]["licence"],
-        "bytes": manifest["weights"]["bytes"],
-    }

@@ -18,17 +18,20 @@ class Backbone(keras.Model):
         inputs: the functional model's input.
         outputs: dict of every stage built, by level.
         levels: the levels to return.
-        mean, std: C values each, in units of 0..255: what the images are normalised by; they
-            tell the number of input channels.
+        mean: C values in units of 0..255; they tell the number of input channels.
+        std: C values in units of 0..255.
+        dtype: precision of the layers, kept in the config.
 
     Attributes:
         strides: dict, pixels per cell of each level.
         channels: dict, number of channels of each level.
     """
 
-    def __init__(self, inputs, outputs, levels, mean, std, **kwargs):
+    def __init__(self, inputs, outputs, levels, mean, std, dtype=None, **kwargs):
         outputs = {level: outputs[level] for level in levels}
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        # A functional model would take the global policy, and a reloaded one lose its own.
+        self.dtype_policy = keras.dtype_policies.get(dtype)
         self.levels = tuple(levels)
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)

@@ -4,9 +4,9 @@ Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 18
 
 The levels are the linear bottlenecks at the end of each stride: "C2" 24 channels (block 3), "C3" 32
 (block 6), "C4" 96 (block 13), "C5" 320 (block 17). The last convolution (1280 channels) belongs to
-the classifier (`classifier_layers`), not to the levels: a pyramid projects its input anyway, so
-320 channels carry the same for a quarter of the cost. Wider maps, such as the expansion inside block 14
-that SSDLite takes, are reachable as `get_layer("block14_expand").output`.
+the classifier (`classifier_layers`), not to the levels: a pyramid
+projects its input anyway, and 320 channels carry the same for a quarter of the cost. Wider maps,
+such as the expansion inside block 14 that SSDLite takes, are `get_layer("block14_expand").output`.
 
 Layer names: `stem` is torchvision's `features.0`, `block1` to `block17` are `features.1` to `.17`,
 `last_conv` is `features.18`.
@@ -42,7 +42,8 @@ class MobileNetV2(Backbone):
     Args:
         alpha: width multiplier; channels are rounded to multiples of 8.
         levels: the levels to return; stages above the highest are not built.
-        mean, std: values per input channel, in units of 0..255, that images are normalised by.
+        mean: per input channel, in units of 0..255, what is subtracted from images.
+        std: per input channel, in units of 0..255, what images are then divided by.
         norm_epsilon: of the batch normalisation.
 
     Source: mobilenet_v2 §4 and table 2.
@@ -76,7 +77,7 @@ class MobileNetV2(Backbone):
                 x = inverted_residual(x, width, stride, expansion, f"block{number}", **shared)
                 number += 1
             outputs[f"C{stage}"] = x
-        super().__init__(inputs, outputs, levels, mean, std, dtype=dtype, **kwargs)
+        super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.alpha = alpha
         self.norm_epsilon = norm_epsilon
 

@@ -32,7 +32,8 @@ class ResNet(Backbone):
         groups: groups of the 3x3 convolutions (ResNeXt's cardinality).
         group_width: channels of a group in stage 2 (64 for a plain ResNet).
         levels: the levels to return; stages above the highest are not built.
-        mean, std: values per input channel, in units of 0..255, that images are normalised by.
+        mean: per input channel, in units of 0..255, what is subtracted from images.
+        std: per input channel, in units of 0..255, what images are then divided by.
         norm_epsilon: of the batch normalisation.
 
     Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
@@ -64,7 +65,7 @@ class ResNet(Backbone):
                 x, stage, blocks[stage - 2], bottleneck, groups, group_width, **shared
             )
             outputs[f"C{stage}"] = x
-        super().__init__(inputs, outputs, levels, mean, std, dtype=dtype, **kwargs)
+        super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.blocks = tuple(blocks)
         self.bottleneck = bottleneck
         self.groups = groups
@@ -93,7 +94,10 @@ def residual_stage(
         stage: 2 to 5, the paper's conv2_x to conv5_x: tells the width, and the stride, which is
             1 in stage 2 and 2 above.
         blocks: number of residual blocks.
-        bottleneck, groups, group_width, norm_epsilon: as in `ResNet`.
+        bottleneck: as in `ResNet`, as are the next two.
+        groups: groups of the 3x3 convolutions.
+        group_width: channels of a group in stage 2.
+        norm_epsilon: of the batch normalisation.
         dtype: precision of the layers.
 
     Returns:

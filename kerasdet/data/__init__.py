@@ -11,28 +11,28 @@ _OWNERS = {
     "Fault": "records",
     "Record": "records",
     "batches": "pipeline",
-    "check": "check",
-    "coco": "coco",
+    "check": "report",
+    "coco": "coco_json",
     "csv": "csv_file",
     "digit_scenes": "digits",
     "load_image": "pictures",
     "picture_size": "pictures",
-    "voc": "voc",
-    "yolo": "yolo",
+    "voc": "voc_xml",
+    "yolo": "yolo_txt",
 }
 
 
+_MODULES = ("augment", "digits", "pictures", "pipeline", "records", "report")
+
+
 def __getattr__(name):
+    """Import an owner on first use."""
     if name in _OWNERS:
-        # Bound at once, because importing the module of the same name puts the module here.
-        globals()[name] = getattr(
-            importlib.import_module(f"kerasdet.data.{_OWNERS[name]}"), name
-        )
-        return globals()[name]
-    if name in ("augment", "digits", "pipeline", "pictures", "records"):
+        return getattr(importlib.import_module(f"kerasdet.data.{_OWNERS[name]}"), name)
+    if name in _MODULES:
         return importlib.import_module(f"kerasdet.data.{name}")
     raise AttributeError(f"module 'kerasdet.data' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_OWNERS])
+    return sorted([*globals(), *_OWNERS, *_MODULES])

@@ -16,11 +16,12 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 def load_image(source, orient=True):
     """Load a picture as RGB.
 
-    Gray, palette, CMYK and YCbCr pictures are converted; transparent pixels are laid on white; 16-bit
-    gray is scaled by 255/65535; of several frames the first is taken.
+    Gray, palette, CMYK and YCbCr pictures are converted; transparent pixels are laid on white;
+    16-bit gray is scaled by 255/65535; of several frames the first is taken.
 
     Args:
-        source: path, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with pixels 0..255.
+        source: path, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with pixels
+            0..255.
         orient: apply the file's EXIF orientation.
 
     Returns:
@@ -28,8 +29,8 @@ def load_image(source, orient=True):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a picture, cut short, or an array of another shape, dtype or range; the message
-            names the file or the value.
+        ValueError: not a picture, cut short, or an array of another shape, dtype or range; the
+            message names the file or the value.
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source, "the PIL image", orient)
@@ -113,21 +114,24 @@ def _to_rgb(picture, name, orient):
         picture.load()
         if orient and _orientation(picture) in range(2, 9):
             picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I") or picture.mode == "F":
-            return _deep_gray(np.asarray(picture), name)
-        if picture.has_transparency_data:
-            return _on_white(np.asarray(picture.convert("RGBA")))
-        return np.asarray(picture.convert("RGB"))
+        deep = picture.mode.startswith("I") or picture.mode == "F"
+        if not deep:
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        pixels = np.asarray(picture)
     except _DECODING_ERRORS as error:
         raise _undecodable(name, error) from error
+    return _from_deep_gray(pixels, name) if deep else _three_channels(pixels)
 
 
-def _deep_gray(gray, name):
-    if gray.dtype.kind == "f":
-        return _three_channels(_as_uint8(gray, name)[..., None])
-    if gray.min() < 0 or gray.max() > 65535:
-        raise ValueError(f"gray levels {gray.min()}..{gray.max()} are outside 0..65535")
-    return _three_channels(((gray.astype("uint32") * 255 + 32767) // 65535).astype("uint8")[..., None])
+def _from_deep_gray(gray, name):
+    """(H, W) of 16-bit integers, or of floats 0..255."""
+    if gray.dtype.kind != "f":
+        if gray.min() < 0 or gray.max() > 65535:
+            raise ValueError(
+                f"{name}: gray levels {gray.min()}..{gray.max()} are outside 0..65535; scale them."
+            )
+        gray = (gray.astype("uint32") * 255 + 32767) // 65535
+    return _three_channels(_as_uint8(gray, name)[..., None])
 
 
 def _on_white(rgba):
@@ -161,7 +165,8 @@ def _as_uint8(pixels, name):
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= 255):  # NaN fails too.
         raise ValueError(
-            f"{name} has dtype {pixels.dtype} and values {low}..{high}; pixels are 0..255: scale them."
+            f"{name} has dtype {pixels.dtype} and values {low}..{high}; pixels are 0..255: "
+            "scale them."
         )
     if pixels.dtype.kind == "f" and 0 < high <= 1:
         raise ValueError(

@@ -34,8 +34,9 @@ class AnchorGenerator(keras.layers.Layer):
         self.aspect_ratios = tuple(tuple(float(ratio) for ratio in level) for level in ratios)
         if len(self.aspect_ratios) != len(self.sizes):
             raise ValueError(
-                f"AnchorGenerator: `aspect_ratios` has {len(self.aspect_ratios)} levels and `sizes` "
-                f"has {len(self.sizes)}; give one tuple of ratios for all levels, or one per level."
+                f"AnchorGenerator: `aspect_ratios` has {len(self.aspect_ratios)} levels and "
+                f"`sizes` has {len(self.sizes)}; give one tuple of ratios for all levels, or one "
+                "per level."
             )
         self.offset = offset
         self.rounded = rounded
@@ -85,8 +86,8 @@ class AnchorGenerator(keras.layers.Layer):
             strides: for each level, (sy, sx) in pixels; numbers or scalar tensors.
 
         Returns:
-            For each level, (height * width * num_anchors, 4) xyxy float32, in the order of the map's
-            rows, columns and anchors.
+            For each level, (height * width * num_anchors, 4) xyxy float32, in the order of the
+            map's rows, columns and anchors.
         """
         if not len(grid_sizes) == len(strides) == len(self.cells):
             raise ValueError(

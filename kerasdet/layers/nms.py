@@ -25,6 +25,9 @@ class NonMaxSuppression(keras.layers.Layer):
         self.iou_threshold = iou_threshold
         self.max_output_size = max_output_size
         self.score_threshold = score_threshold
+
+    def build(self, boxes_shape, scores_shape, labels_shape=None):
+        """Nothing to create."""
         self.built = True
 
     def call(self, boxes, scores, labels=None):

@@ -5,12 +5,39 @@ returns them, one dict per picture in the same order, and works on NumPy arrays:
 TensorFlow.
 """
 
-from kerasdet.metrics.coco import coco_metrics, evaluate, match_classes, relabel, to_coco_json
+from kerasdet.metrics.coco import coco_metrics, to_coco_json
+from kerasdet.metrics.confusion import confusion_matrix
+from kerasdet.metrics.evaluation import evaluate, match_classes, relabel
+from kerasdet.metrics.plots import plot_confusion, plot_history, plot_precision_recall
+from kerasdet.metrics.tables import (
+    confusion_table,
+    format_table,
+    metrics_table,
+    precision_recall_table,
+)
+from kerasdet.metrics.voc import (
+    average_precision,
+    precision_recall,
+    precision_recall_curves,
+    voc_ap,
+)
 
 __all__ = [
+    "average_precision",
     "coco_metrics",
+    "confusion_matrix",
+    "confusion_table",
     "evaluate",
+    "format_table",
     "match_classes",
+    "metrics_table",
+    "plot_confusion",
+    "plot_history",
+    "plot_precision_recall",
+    "precision_recall",
+    "precision_recall_curves",
+    "precision_recall_table",
     "relabel",
     "to_coco_json",
+    "voc_ap",
 ]

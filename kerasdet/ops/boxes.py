@@ -192,8 +192,8 @@ def cxcywh_to_xyxy(boxes_cxcywh):
     return ops.stack([cx - half_width, cy - half_height, cx + half_width, cy + half_height], -1)
 
 
-# Below, a box is a tuple of its four coordinates: every operation then runs along a long, contiguous
-# last axis instead of one of length four.
+# Below, a box is a tuple of its four coordinates: every operation then runs along a long,
+# contiguous last axis instead of one of length four.
 
 
 def _corners(boxes):
@@ -250,18 +250,18 @@ def _diou(box1, box2):
     width, height = _hull_size(box1, box2)
     dx = (box1[0] + box1[2] - box2[0] - box2[2]) / 2.0
     dy = (box1[1] + box1[3] - box2[1] - box2[3]) / 2.0
-    # Eq: diou §3 | DIoU = IoU - rho^2(b, b_gt) / c^2
+    # Eq: diou §The Proposed Method | DIoU = IoU - rho^2(b, b_gt) / c^2
     return iou - _divide(dx * dx + dy * dy, width * width + height * height), iou
 
 
 def _ciou(box1, box2):
     diou, iou = _diou(box1, box2)
     angle1, angle2 = _aspect_angle(box1), _aspect_angle(box2)
-    # Eq: diou §3 | v = 4 / pi^2 (arctan(w_gt / h_gt) - arctan(w / h))^2
+    # Eq: diou §The Proposed Method | v = 4 / pi^2 (arctan(w_gt / h_gt) - arctan(w / h))^2
     v = (4.0 / math.pi**2) * ops.square(angle1 - angle2)
-    # Eq: diou §3 | alpha = v / ((1 - IoU) + v)
+    # Eq: diou §The Proposed Method | alpha = v / ((1 - IoU) + v)
     alpha = ops.stop_gradient(_divide(v, 1.0 - iou + v))
-    # Eq: diou §3 | CIoU = DIoU - alpha v
+    # Eq: diou §The Proposed Method | CIoU = DIoU - alpha v
     return diou - alpha * v
 
 

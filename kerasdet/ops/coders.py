@@ -50,6 +50,8 @@ def decode_deltas(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     x_a, y_a, w_a, h_a = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
     wx, wy, ww, wh = weights
     dw, dh = ops.minimum(dw / ww, MAX_LOG_SCALE), ops.minimum(dh / wh, MAX_LOG_SCALE)
-    # Eq: faster_rcnn 2 | x = t_x w_a + x_a, y = t_y h_a + y_a, w = w_a exp(t_w), h = h_a exp(t_h)
+    # Eq: faster_rcnn §3.1.2 | x = t_x w_a + x_a, y = t_y h_a + y_a
     x, y = dx / wx * w_a + x_a, dy / wy * h_a + y_a
-    return cxcywh_to_xyxy(ops.stack([x, y, w_a * ops.exp(dw), h_a * ops.exp(dh)], axis=-1))
+    # Eq: faster_rcnn §3.1.2 | w = w_a exp(t_w), h = h_a exp(t_h)
+    w, h = w_a * ops.exp(dw), h_a * ops.exp(dh)
+    return cxcywh_to_xyxy(ops.stack([x, y, w, h], axis=-1))

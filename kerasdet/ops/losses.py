@@ -19,8 +19,10 @@ def sigmoid_focal_loss(targets, logits, alpha=0.25, gamma=2.0):
     """
     targets, flipped = _flip(targets, logits)
     # Eq: retinanet 2 | p_t = p if y = 1, 1 - p otherwise: here 1 - p_t = sigmoid(flipped)
-    miss = ops.sigmoid(flipped)
-    modulation = ops.square(miss) if gamma == 2.0 else miss**gamma
+    if gamma == 2.0:
+        modulation = ops.square(ops.sigmoid(flipped))
+    else:  # as an exponential: the gradient of sigmoid(x)^gamma is 0 * inf where sigmoid(x) is 0
+        modulation = ops.exp(-gamma * ops.softplus(-flipped))
     # Eq: retinanet 5 | FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t)
     return _alpha_t(targets, alpha) * modulation * ops.softplus(flipped)
 

@@ -1,8 +1,8 @@
 """Faster TensorFlow kernels, and the one decision between them and the portable `keras.ops` form.
 
-The only file of this floor that names TensorFlow. Results equal the portable form's; only their speed
-differs. The kernels run in eager code and in graphs. XLA is noticed; LiteRT and ONNX do not know the
-kernels either, so an export traces within `portable()`.
+The only file of this floor that names TensorFlow. Results equal the portable form's; only their
+speed differs. The kernels run in eager code and in graphs. XLA is noticed; LiteRT and ONNX do not
+know the kernels either, so an export traces within `portable()`.
 """
 
 import contextlib
@@ -144,11 +144,12 @@ def _best(scores, count):
 
 
 def batch_norm(inputs, gamma, beta, epsilon):
-    """Batch normalisation of a training step by the fused kernel.
+    """Batch normalisation of a training step by the fused kernel, which XLA knows too.
 
     Args:
         inputs: (B, H, W, C) float tensor of any precision.
-        gamma, beta: (C,) float32.
+        gamma: (C,) float32.
+        beta: (C,) float32.
         epsilon: added to the variance.
 
     Returns:
@@ -161,8 +162,8 @@ def batch_norm(inputs, gamma, beta, epsilon):
         x=inputs,
         scale=gamma,
         offset=beta,
-        mean=tf.constant([], tf.float32),
-        variance=tf.constant([], tf.float32),
+        mean=tf.zeros((0,), "float32"),
+        variance=tf.zeros((0,), "float32"),
         epsilon=epsilon,
         is_training=True,
     )
@@ -176,29 +177,22 @@ def bias_add(inputs, bias):
     return tf.nn.bias_add(inputs, bias)
 
 
-def batch_norm(inputs, gamma, beta, epsilon):
-    """Batch normalisation of a training step by TensorFlow's fused kernel, which XLA knows too.
+def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
+    """Convolution in groups, told by the kernel's shape.
+
+    Keras compiles grouped convolutions by XLA, whose gradient is hundreds of times slower on a CPU;
+    oneDNN, on by default, has both.
 
     Args:
-        inputs: (B, H, W, C) float tensor of any precision.
-        gamma, beta: (C,) float32.
-        epsilon: added to the variance.
+        inputs: (B, H, W, C).
+        kernel: (k, k, C / groups, filters).
+        strides: as `keras.ops.conv` takes it.
+        padding: "same" or "valid".
+        dilation_rate: as `keras.ops.conv` takes it.
 
     Returns:
-        outputs, of the shape and type of `inputs`, and the batch's mean and unbiased variance,
-        (C,) float32.
+        (B, H', W', filters).
     """
     import tensorflow as tf
 
-    none = tf.zeros((0,), "float32")
-    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=inputs, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon
-    )
-    return outputs, mean, variance
-
-
-def bias_add(inputs, bias):
-    """Add a (C,) bias by the operation that graphs, exported ones too, fuse with a convolution."""
-    import tensorflow as tf
-
-    return tf.nn.bias_add(inputs, bias)
+    return tf.nn.conv2d(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)

@@ -11,6 +11,7 @@ from kerasdet.ops.boxes import box_iou
 
 NEVER = -float("inf")
 LARGEST = 3.4028235e38  # of float32
+LAST = 2**31 - 1  # of int32
 
 
 def nms(boxes, scores, iou_threshold, max_output_size, score_threshold=None):
@@ -48,9 +49,7 @@ def batched_nms(boxes, scores, labels, iou_threshold, max_output_size, score_thr
     return _greedy(boxes, scores, labels, iou_threshold, max_output_size, score_threshold)
 
 
-def soft_nms(
-    boxes, scores, max_output_size, sigma=0.5, iou_threshold=None, score_threshold=0.001
-):
+def soft_nms(boxes, scores, max_output_size, sigma=0.5, iou_threshold=None, score_threshold=0.001):
     """Lower the scores of boxes that overlap a better one instead of dropping them.
 
     Soft-NMS (arXiv 1704.04503, section 3), with the Gaussian penalty or the linear one.
@@ -64,8 +63,8 @@ def soft_nms(
         score_threshold: boxes whose lowered score is not greater than this are dropped.
 
     Returns:
-        Indices (D,) or (B, D) int32, by falling lowered score, padded with -1; those scores float32,
-        padded with -1; and their count () or (B,) int32.
+        Indices (D,) or (B, D) int32, by falling lowered score, padded with -1; those scores
+        float32, padded with -1; and their count () or (B,) int32.
     """
     single = len(boxes.shape) == 2
     boxes, scores, _ = _prepare(boxes, scores, None, score_threshold)
@@ -114,10 +113,10 @@ def _prepare(boxes, scores, labels, score_threshold):
     boxes = ops.pad(boxes, [(0, 0), (0, 1), (0, 0)])
     scores = ops.pad(scores, [(0, 0), (0, 1)], constant_values=NEVER)
     labels = None if labels is None else ops.pad(labels, [(0, 0), (0, 1)])
-    # An inverted box is one without area. (LiteRT has no isfinite: NaN fails every comparison.)
-    corner = boxes[..., :2]
-    boxes = ops.concatenate([corner, ops.maximum(boxes[..., 2:], corner)], axis=-1)
+    # NaN fails every comparison (LiteRT has no isfinite, and its maximum can lose NaN: test first).
     finite = ops.all(ops.abs(boxes) <= LARGEST, axis=-1)
+    corner = boxes[..., :2]  # an inverted box is one without area
+    boxes = ops.concatenate([corner, ops.maximum(boxes[..., 2:], corner)], axis=-1)
     valid = ops.logical_and(ops.abs(scores) <= LARGEST, finite)
     if score_threshold is not None:
         valid = ops.logical_and(valid, scores > score_threshold)
@@ -133,8 +132,10 @@ def _select(boxes, scores, max_output_size, update):
         return ops.logical_and(step < max_output_size, ops.any(remaining > NEVER))
 
     def take_best(step, remaining, indices, kept_scores):
-        best_index = ops.cast(ops.argmax(remaining, axis=-1), "int32")
         best_score = ops.max(remaining, axis=-1)
+        # The lowest index that reaches it (Keras' argmax has a bit operation unknown to LiteRT).
+        is_best = remaining == best_score[:, None]
+        best_index = ops.min(ops.where(is_best, places, LAST), axis=-1)
         found = best_score > NEVER
         here = ops.logical_and(slots == step, found[:, None])
         indices = ops.where(here, best_index[:, None], indices)

@@ -10,7 +10,7 @@ POOL = 4
 
 
 def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_positive=None):
-    """Online hard example mining (arXiv 1604.03540; for one-stage detectors RetinaNet, section 5.1).
+    """Online hard example mining (arXiv 1604.03540; RetinaNet, section 5.1).
 
     Every example is scored by its loss, non-maximum suppression drops the neighbours of harder
     examples, and the hardest `batch_size` of those that are left take part. With
@@ -19,7 +19,7 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
     are filled from the 4 `batch_size` hardest survivors.
 
     Args:
-        losses: (B, A), not differentiated; -inf where an example must not be chosen.
+        losses: (B, A), not differentiated; 0 where an example takes no part.
         boxes: (B, A, 4) or (A, 4) xyxy.
         positives: (B, A) bool.
         batch_size: examples per image.
@@ -33,7 +33,7 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
     boxes = ops.cast(boxes, "float32") + ops.zeros_like(losses)[..., None]
     size = batch_size if negatives_per_positive is None else POOL * batch_size
     # Eq: retinanet §5.1 | score by loss, apply NMS, keep the highest-loss examples
-    hardest, _ = nms(boxes, losses, iou_threshold, size)
+    hardest, _ = nms(boxes, losses, iou_threshold, size, score_threshold=0.0)
     chosen = hardest >= 0
     if negatives_per_positive is not None:
         is_positive = ops.take_along_axis(positives, ops.maximum(hardest, 0), axis=1)
@@ -42,7 +42,7 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
 
 
 def _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive):
-    """Keep the first of each kind, as many as its quota: (B, S) bool, hardest first -> (B, S) bool."""
+    """Keep the first of each kind, up to its quota: (B, S) bool, hardest first -> (B, S) bool."""
     positive = ops.logical_and(chosen, is_positive)
     negative = ops.logical_and(chosen, ops.logical_not(is_positive))
     positive_rank, negative_rank = (
@@ -61,5 +61,7 @@ def _mark(indices, chosen, count):
     rows = ops.arange(batch, dtype="int32")[:, None] * (count + 1)
     places = ops.where(chosen, indices, count) + rows  # the last place of a row takes the rest
     ones = ops.ones_like(places)
-    hits = ops.scatter(ops.reshape(places, (-1, 1)), ops.reshape(ones, (-1,)), (batch * (count + 1),))
+    hits = ops.scatter(
+        ops.reshape(places, (-1, 1)), ops.reshape(ones, (-1,)), (batch * (count + 1),)
+    )
     return ops.reshape(hits, (batch, count + 1))[:, :-1] > 0

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from kerasdet import data
 from kerasdet.metrics import coco_metrics, evaluate, match_classes, relabel, to_coco_json
 
 NAMES = ("cat", "dog", "emu")
@@ -283,3 +285,55 @@ def test_evaluate_takes_the_models_classes_and_shows_progress():
     assert seen == ["picture"]
     assert metrics["AP"] == pytest.approx(1.0)
     np.testing.assert_array_equal(detections[0]["labels"], [0])
+
+
+def shifted_truth(truth, rng):
+    """COCO results: each object's box shifted by up to 3 pixels and its mask, and a stray one."""
+    results = []
+    for annotation in truth["annotations"]:
+        shift = rng.integers(-3, 4, 4) * [1, 1, 0, 0]
+        box = (np.array(annotation["bbox"]) + shift).tolist()
+        for category in (annotation["category_id"], truth["categories"][rng.integers(80)]["id"]):
+            results.append(
+                {
+                    "image_id": annotation["image_id"],
+                    "category_id": category,
+                    "bbox": box,
+                    "score": int(rng.integers(1, 100)) / 100,
+                    "segmentation": annotation["segmentation"],
+                }
+            )
+    return results
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_equals_pycocotools_on_photographs(iou_type):
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco_mini"
+    if not folder.is_dir():
+        pytest.skip("../shared/data/coco_mini is absent")
+    file = folder / "annotations" / "instances.json"
+    results = shifted_truth(json.loads(file.read_text()), np.random.default_rng(0))
+    dataset = data.coco(file, folder / "images")
+    labels = {category: label for label, category in enumerate(dataset.category_ids)}
+    detections = []
+    for i in range(len(dataset)):
+        mine = [r for r in results if r["image_id"] == dataset.record(i).image_id]
+        boxes = np.array([r["bbox"] for r in mine], float).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        found = make_detections(boxes, [labels[r["category_id"]] for r in mine], [])
+        found["confidence"] = np.array([r["score"] for r in mine])
+        detections.append(found | {"masks": [r["segmentation"] for r in mine]})
+    metrics = coco_metrics(dataset, detections, dataset.class_names, iou_type)
+    if iou_type == "segm":
+        results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(file))
+        evaluator = COCOeval(coco, coco.loadRes(results), iou_type)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    keys = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100"]
+    np.testing.assert_allclose([metrics[key] for key in keys], evaluator.stats[:9], atol=1e-6)
+    assert sum(entry["objects"] for entry in metrics["per_class"].values()) == sum(
+        not annotation["iscrowd"] for annotation in coco.anns.values()
+    )

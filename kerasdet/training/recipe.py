@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from kerasdet.files import save_json
-from kerasdet.schedules import WarmupSteps
+from kerasdet.training.schedules import WarmupSteps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +18,12 @@ class Recipe:
         epochs: passes over the training pictures.
         batch_size: pictures per step, over all devices together.
         optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate: the highest rate; AdamW 1e-3 from scratch and 1e-4 for published weights, SGD 1e-2.
-        schedule: "cosine" down to a hundredth, or "step": divided by 10 at 8/12 and 11/12 of the run.
-        warmup_steps: steps of the linear rise at the start; default a twentieth of the run, at most 500.
+        learning_rate: the highest rate; AdamW 1e-3 from scratch, 1e-4 from published weights;
+            SGD 1e-2.
+        schedule: "cosine" down to a hundredth, or "step": a tenth from 8/12 of the run, a
+            hundredth from 11/12.
+        warmup_steps: steps of the linear rise at the start; default a twentieth of the run, at
+            most 500.
         weight_decay: decoupled (per step, kernels shrink by learning_rate * weight_decay); biases
             and norms are spared.
         clip_norm: largest norm of the whole gradient; 0 for no limit.
@@ -58,12 +61,12 @@ class Recipe:
     def resolved(self, steps_per_epoch):
         """The same recipe with its defaults that depend on the run's length filled in."""
         steps = self.epochs * steps_per_epoch
-        window = max(steps / 20, 1.0)
-        return dataclasses.replace(
-            self,
-            warmup_steps=min(500, steps // 20) if self.warmup_steps is None else self.warmup_steps,
-            ema_momentum=min(0.9998, 1 - 1 / window) if self.ema_momentum is None else self.ema_momentum,
-        )
+        defaults = {
+            "warmup_steps": min(500, steps // 20),
+            "ema_momentum": min(0.9998, 1 - 1 / max(steps / 20, 1)),
+        }
+        unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **unset)
 
 
 def learning_rate_schedule(recipe, steps_per_epoch):
@@ -95,7 +98,8 @@ def make_optimizer(recipe, steps_per_epoch, variables):
     Args:
         recipe: `Recipe`, resolved.
         steps_per_epoch: steps per epoch.
-        variables: the model's trainable variables; those of one dimension (biases, norms) do not decay.
+        variables: the model's trainable variables; one-dimensional ones (biases, norms) do not
+            decay.
 
     Returns:
         An unbuilt `keras.optimizers.Optimizer`.

@@ -1,6 +1,9 @@
 """The folder of a training run: its files, and the callback that writes them at an epoch's end."""
 
 import csv
+import itertools
+import math
+import re
 import time
 from pathlib import Path
 
@@ -8,12 +11,13 @@ import keras
 import numpy as np
 
 from kerasdet import metrics, visualize
-from kerasdet.checkpoints import save_checkpoint
-from kerasdet.event_file import EventFile
 from kerasdet.files import atomic_write
+from kerasdet.training.checkpoints import save_checkpoint
+from kerasdet.training.event_file import EventFile
 
-SHEET_PICTURES = 9
+SHEET_PICTURES = 8
 SHEET_THRESHOLD = 0.3
+DRAWING_SECONDS = 60  # Curves and predictions are drawn no more often than this.
 
 
 class RunFolder:
@@ -32,7 +36,14 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.npz"
         self.best = self.path / "best.keras"
         self.last = self.path / "last.keras"
+        self.csv = self.path / "history.csv"
         self.rows = []
+
+    def remove_unfinished(self):
+        """Remove what a killed process left of the file that it was writing."""
+        for path in self.path.glob(".*"):
+            if re.match(r"\.[0-9a-f]{12}\.", path.name):
+                path.unlink()
 
     def best_map(self):
         """Highest validation mAP so far; -1 if none was measured."""
@@ -44,19 +55,18 @@ class RunFolder:
 
     def write_csv(self):
         """Write history.csv anew; atomic, as a table is short."""
-        with atomic_write(self.path / "history.csv") as temporary:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, _columns(self.rows))
-                writer.writeheader()
-                writer.writerows(self.rows)
+        with atomic_write(self.csv) as new, open(new, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _columns(self.rows))
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
 class WriteRunFolder(keras.callbacks.Callback):
-    """Write an epoch's row, curves, predictions, TensorBoard events and, if it is the best, the model.
+    """Write an epoch's row, curves, predictions, TensorBoard events and, if best, the model.
 
     Args:
         folder: `RunFolder`.
-        validation: `Dataset` from which the first pictures are drawn with their detections, or None.
+        validation: `Dataset` whose first pictures are drawn with their detections, or None.
     """
 
     def __init__(self, folder, validation=None):
@@ -68,6 +78,7 @@ class WriteRunFolder(keras.callbacks.Callback):
         """Start the clock where an interrupted run left it."""
         rows = self.folder.rows
         self._start = time.monotonic() - (rows[-1]["minutes"] * 60 if rows else 0)
+        self._drawn = -math.inf
         self._events = EventFile(self.folder.path)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -82,29 +93,29 @@ class WriteRunFolder(keras.callbacks.Callback):
         self.folder.rows.append(row)
         self.folder.write_csv()
         self._events.scalars(epoch + 1, {k: v for k, v in row.items() if k != "epoch"})
-        if "val_mAP" not in row:
-            return
-        if row["val_mAP"] > best:
+        if row.get("val_mAP", -1.0) > best:
             save_without_optimizer(self.model, self.folder.best)
-        if self.validation is not None:
-            self._write_predictions(epoch + 1)
-        metrics.plot_history(self.folder.history(), self.folder.path / "history.png")
+        if time.monotonic() - self._drawn > DRAWING_SECONDS:
+            self._draw(epoch + 1)
 
     def on_train_end(self, logs=None):
-        """Write the curves and the model as it stands after the last epoch."""
-        save_without_optimizer(self.model, self.folder.last)
-        metrics.plot_history(self.folder.history(), self.folder.path / "history.png")
+        """Draw the end."""
+        self._draw(len(self.folder.rows))
         self._events.close()
 
-    def _write_predictions(self, epoch):
-        images = [self.validation.image(i) for i in range(min(SHEET_PICTURES, len(self.validation)))]
+    def _draw(self, epoch):
+        self._drawn = time.monotonic()
+        metrics.plot_history(self.folder.csv, self.folder.path / "history.png")
+        if self.validation is None:
+            return
+        images = list(itertools.islice(self.validation.pictures(), SHEET_PICTURES))
         drawn = [
             visualize.draw(image, found, self.model.class_names, threshold=SHEET_THRESHOLD)
-            for image, found in zip(images, self.model.detect(images))
+            for image, found in zip(images, self.model.detect(images, batch_size=SHEET_PICTURES))
         ]
         path = self.folder.path / "predictions.png"
         with atomic_write(path) as temporary:
-            visualize.contact_sheet(drawn, columns=3).save(temporary)
+            visualize.contact_sheet(drawn, columns=4).save(temporary)
         self._events.picture(epoch, "predictions", path.read_bytes())
 
 
@@ -125,12 +136,12 @@ class WriteCheckpoint(keras.callbacks.Callback):
 
 
 def save_without_optimizer(model, path):
-    """Save a model for use: the optimizer's state, twice the weights' size, stays in the checkpoint."""
-    optimizer, model.optimizer = model.optimizer, None
+    """Save a model for use: what concerns training only (thrice the weights) is left out."""
+    optimizer, model.optimizer, model.compiled = model.optimizer, None, False
     try:
         model.save(path)
     finally:
-        model.optimizer = optimizer
+        model.optimizer, model.compiled = optimizer, True
 
 
 def _columns(rows):

@@ -1,4 +1,4 @@
-"""The state of an unfinished training in one file: model, optimizer, moving averages and progress."""
+"""The whole state of a training in one file: model, optimizer, averaged weights, progress."""
 
 import json
 import zipfile

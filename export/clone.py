@@ -1,4 +1,4 @@
-"""A model made into another with the same weights; stands above the models."""
+"""The same model in float32: what the formats without mixed precision are made from."""
 
 import keras
 
@@ -30,6 +30,4 @@ def _in_float32(config):
         return {key: _in_float32(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
         return type(config)(_in_float32(value) for value in config)
-    if isinstance(config, str) and config.startswith("mixed_"):
-        return "float32"
     return config

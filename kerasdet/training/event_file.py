@@ -1,4 +1,4 @@
-"""TensorBoard's log, written with what TensorFlow brings: TensorBoard itself need not be installed."""
+"""TensorBoard's log, written with TensorFlow alone: TensorBoard need not be installed."""
 
 import socket
 import time

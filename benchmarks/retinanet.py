@@ -1,0 +1,461 @@
+"""RetinaNet with ResNet-50-FPN beside torchvision's and KerasHub's, in one run, on the CPU.
+
+    python benchmarks/retinanet.py            one 800x1088 picture, pixels to final boxes
+    python benchmarks/retinanet.py --train    one training step: 2 pictures of 512x512, 8 boxes each
+
+All three are torchvision's v1: 91 classes, P6 from P5, 9 anchors, random weights. For inference the
+outputs of the last layers are scaled to a trained detector's spread (logits -6 +- 1, deltas 0 +- 0.1), so
+that decoding and suppression have as much to do on each side. In training every layer learns, batch
+normalisation uses the batch's statistics on all sides, and the optimizer is SGD.
+
+A peer may live in its own environment: --torch-python and --kerashub-python name its interpreter.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from _harness import (
+    alternate,
+    machine,
+    markdown,
+    median,
+    seconds,
+    serve,
+    start,
+    tensorflow_flops,
+    tensorflow_matmul_rate,
+    torch_flops,
+    write_report,
+)
+
+RESULTS = Path(__file__).parent / "results"
+CLASSES, ANCHORS, BOXES = 91, 9, 8
+SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = 0.05, 0.5, 300
+LOGIT_MEAN, LOGIT_STD, DELTA_STD = -6.0, 1.0, 0.1
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+KERASHUB_LEARNING_RATE = 1e-6  # its heads start far out: with 1e-3 the loss diverges at once
+WARM_UP = 2
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+# -- the same data for everyone ----------------------------------------------------------------
+
+
+def pictures(batch, height, width):
+    """Random pixels (B, H, W, 3) float32, 0..255."""
+    import numpy as np
+
+    return np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype("float32")
+
+
+def objects(batch, height, width):
+    """Boxes (B, 8, 4) xyxy with sides from an eighth to a half of the picture, and labels (B, 8)."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    extent = np.array([width, height], "float32")
+    sides = rng.uniform(1 / 8, 1 / 2, (batch, BOXES, 2)) * extent
+    corner = rng.uniform(0, 1, (batch, BOXES, 2)) * (extent - sides)
+    boxes = np.concatenate([corner, corner + sides], axis=-1).astype("float32")
+    return boxes, rng.integers(1, CLASSES, (batch, BOXES)).astype("int32")
+
+
+# -- kerasdet -------------------------------------------------------------------------------------
+
+
+def kerasdet_model():
+    """Our detector, and its last class and box layers."""
+    import kerasdet
+
+    model = kerasdet.models.RetinaNet(
+        CLASSES,
+        backbone=kerasdet.backbones.ResNet50(),
+        p6_from="P5",
+        score_threshold=SCORE_THRESHOLD,
+        iou_threshold=IOU_THRESHOLD,
+        max_detections=MAX_DETECTIONS,
+    )
+    return model, model.head.class_output, model.head.box_output
+
+
+def kerasdet_inference(height, width):
+    import numpy as np
+    import tensorflow as tf
+
+    model, class_output, box_output = kerasdet_model()
+    pixels = tf.constant(pictures(1, height, width))
+
+    def outputs():
+        raw = model(pixels, training=False)
+        return [
+            np.concatenate([v.numpy() for v in raw[k].values()], 1) for k in ("logits", "deltas")
+        ]
+
+    keras_lively(class_output, box_output, outputs)
+
+    @tf.function(jit_compile=False)
+    def detect(pixels):
+        return model.decode(model(pixels, training=False))
+
+    @tf.function(jit_compile=False)
+    def forward(pixels):
+        return model(pixels, training=False)
+
+    decode = tf.function(model.decode, jit_compile=False)
+    raw = forward(pixels)
+
+    def run():
+        result = {}
+        total = seconds(lambda: result.update(numbers=detect(pixels)["num_detections"].numpy()))
+        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
+        return {"seconds": total, "decode": decoding, "detections": int(result["numbers"][0])}
+
+    flops = tensorflow_flops(forward.get_concrete_function(pixels))
+    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+
+
+def kerasdet_training(height, width, batch):
+    import keras
+
+    model, _, _ = kerasdet_model()
+    model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM))
+    boxes, labels = objects(batch, height, width)
+    targets = {"boxes": boxes, "labels": labels}
+    return keras_step(model, pictures(batch, height, width), targets)
+
+
+# -- KerasHub -------------------------------------------------------------------------------------
+
+
+def kerashub_model(height, width):
+    import keras_hub
+
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=[3, 4, 6, 3],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="bottleneck_block",
+        image_shape=(height, width, 3),
+    )
+    backbone = keras_hub.models.RetinaNetBackbone(
+        image_encoder=encoder,
+        min_level=3,
+        max_level=7,
+        use_p5=False,  # its name for what others call P6 from P5; True takes the backbone's C5
+        image_shape=(height, width, 3),
+    )
+    model = keras_hub.models.RetinaNetObjectDetector(
+        backbone=backbone, num_classes=CLASSES, bounding_box_format="xyxy"
+    )
+    model.prediction_decoder = keras_hub.layers.NonMaxSuppression(
+        bounding_box_format="xyxy",
+        from_logits=True,
+        iou_threshold=IOU_THRESHOLD,
+        confidence_threshold=SCORE_THRESHOLD,
+        max_detections=MAX_DETECTIONS,
+    )
+    return model, model.classification_head.prediction_layer, model.box_head.prediction_layer
+
+
+def kerashub_inference(height, width):
+    import tensorflow as tf
+
+    model, class_output, box_output = kerashub_model(height, width)
+    pixels = tf.constant(pictures(1, height, width))
+
+    def outputs():
+        raw = model((pixels - MEAN) / STD, training=False)
+        return [raw[k].numpy() for k in ("cls_logits", "bbox_regression")]
+
+    keras_lively(class_output, box_output, outputs)
+
+    @tf.function(jit_compile=False)
+    def forward(pixels):
+        return model((pixels - MEAN) / STD, training=False)
+
+    @tf.function(jit_compile=False)
+    def decode(raw):
+        return model.decode_predictions(raw, pixels)
+
+    @tf.function(jit_compile=False)
+    def detect(pixels):
+        return decode(forward(pixels))
+
+    raw = forward(pixels)
+
+    def run():
+        result = {}
+        total = seconds(lambda: result.update(numbers=detect(pixels)["num_detections"].numpy()))
+        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
+        return {"seconds": total, "decode": decoding, "detections": int(result["numbers"][0])}
+
+    flops = tensorflow_flops(forward.get_concrete_function(pixels))
+    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+
+
+def kerashub_training(height, width, batch):
+    import keras
+
+    model, _, _ = kerashub_model(height, width)
+    optimizer = keras.optimizers.SGD(KERASHUB_LEARNING_RATE, MOMENTUM)
+    model.compile(optimizer, jit_compile=False)
+    boxes, labels = objects(batch, height, width)
+    images = (pictures(batch, height, width) - MEAN) / STD
+    return keras_step(model, images.astype("float32"), {"boxes": boxes, "labels": labels})
+
+
+def keras_step(model, images, targets):
+    """A training step of either Keras model."""
+    import keras
+    import tensorflow as tf
+
+    images, targets = tf.nest.map_structure(tf.constant, (images, targets))
+
+    def run():
+        logs = {}
+
+        def step():
+            # Keras' own: KerasHub's train_on_batch takes no dict of targets.
+            logs.update(keras.Model.train_on_batch(model, images, targets, return_dict=True))
+
+        return {"seconds": seconds(step), "loss": float(logs["loss"])}
+
+    layers = [layer for layer in model._flatten_layers() if layer.weights]
+    assert all(layer.trainable for layer in layers)
+    return run, {"parameters": trainable_parameters(model)}
+
+
+def trainable_parameters(model):
+    return sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
+
+
+def keras_lively(class_output, box_output, outputs):
+    """Scale the last layers so that the outputs have a trained detector's spread."""
+    class_output.bias.assign(class_output.bias * 0)
+    box_output.bias.assign(box_output.bias * 0)
+    logits, deltas = outputs()
+    class_output.kernel.assign(class_output.kernel * (LOGIT_STD / logits.std()))
+    box_output.kernel.assign(box_output.kernel * (DELTA_STD / deltas.std()))
+    class_output.bias.assign(class_output.bias + LOGIT_MEAN)
+
+
+# -- torchvision ------------------------------------------------------------------------------------
+
+
+def torchvision_model(height, width):
+    from torchvision.models.detection import retinanet_resnet50_fpn
+
+    return retinanet_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=CLASSES,
+        min_size=min(height, width),
+        max_size=max(height, width),
+        score_thresh=SCORE_THRESHOLD,
+        nms_thresh=IOU_THRESHOLD,
+        detections_per_img=MAX_DETECTIONS,
+    )
+
+
+def torchvision_pictures(batch, height, width):
+    import torch
+
+    return list(torch.from_numpy(pictures(batch, height, width) / 255).permute(0, 3, 1, 2))
+
+
+def torchvision_inference(height, width):
+    import torch
+
+    model = torchvision_model(height, width).eval()
+    images = torchvision_pictures(1, height, width)
+    times = {}
+    postprocess = model.postprocess_detections
+
+    def timed(*arguments):
+        result = {}
+        times["decode"] = seconds(lambda: result.update(value=postprocess(*arguments)))
+        return result["value"]
+
+    @torch.inference_mode()
+    def detect():
+        return model(images)
+
+    torchvision_lively(model, detect)
+    model.postprocess_detections = timed
+
+    def run():
+        result = {}
+        total = seconds(lambda: result.update(found=detect()[0]["scores"]))
+        return {"seconds": total, **times, "detections": len(result["found"])}
+
+    parameters = sum(p.numel() for p in model.parameters())
+    return run, {"flops": torch_flops(model, detect), "parameters": parameters}
+
+
+def torchvision_lively(model, detect):
+    """As `keras_lively`: the last layers' outputs, all levels together, by forward hooks."""
+    import torch
+
+    layers = {
+        model.head.classification_head.cls_logits: (LOGIT_MEAN, LOGIT_STD),
+        model.head.regression_head.bbox_reg: (0.0, DELTA_STD),
+    }
+    seen = {layer: [] for layer in layers}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output: seen[layer].append(output.flatten()))
+        for layer in layers
+    ]
+    with torch.no_grad():
+        for layer in layers:
+            layer.bias.zero_()
+        detect()
+        for layer, (mean, std) in layers.items():
+            layer.weight.mul_(std / torch.cat(seen[layer]).std())
+            layer.bias.fill_(mean)
+    for hook in hooks:
+        hook.remove()
+
+
+def torchvision_training(height, width, batch):
+    import torch
+
+    model = torchvision_model(height, width).train()
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
+    images = torchvision_pictures(batch, height, width)
+    boxes, labels = (torch.from_numpy(array) for array in objects(batch, height, width))
+    targets = [{"boxes": b, "labels": n.long()} for b, n in zip(boxes, labels)]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+    def run():
+        logs = {}
+
+        def step():
+            optimizer.zero_grad()
+            loss = sum(model(images, targets).values())
+            loss.backward()
+            optimizer.step()
+            logs["loss"] = loss.item()
+
+        return {"seconds": seconds(step), **logs}
+
+    return run, {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+
+# -- the run ------------------------------------------------------------------------------------------
+
+INFERENCE = {
+    "kerasdet": kerasdet_inference,
+    "torchvision": torchvision_inference,
+    "keras-hub": kerashub_inference,
+}
+TRAINING = {
+    "kerasdet": kerasdet_training,
+    "torchvision": torchvision_training,
+    "keras-hub": kerashub_training,
+}
+
+
+def worker(name, train, height, width, batch):
+    """Serve one side."""
+    state = {}
+
+    def prepare():
+        side = TRAINING[name](height, width, batch) if train else INFERENCE[name](height, width)
+        state["run"], facts = side
+        facts["warm_up"] = [state["run"]() for _ in range(WARM_UP)]
+        return facts
+
+    def rate():
+        return {"rate": tensorflow_matmul_rate()}
+
+    serve(lambda: {"prepare": prepare, "run": lambda: state["run"](), "rate": rate})
+
+
+def summary(facts, answers, rate):
+    """One row per side; the FLOPs that count as useful are the fewest that any side needs."""
+    known = [fact["flops"] for fact in facts.values() if "flops" in fact]
+    useful = min(known) if known else None
+    own = median([a["seconds"] for a in answers["kerasdet"]])
+    rows = []
+    for name, runs in answers.items():
+        time = median([a["seconds"] for a in runs])
+        row = {"": name, "seconds, median": f"{time:.3f}", "kerasdet / this": f"{own / time:.2f}"}
+        if "decode" in runs[0]:
+            decode = median([a["decode"] for a in runs])
+            row["decode + NMS"] = f"{decode / time:.1%}"
+            row["useful FLOPs / matrix-product rate"] = f"{useful / time / rate:.2f}"
+            row["detections"] = runs[-1]["detections"]
+        if "loss" in runs[0]:
+            losses = [a["loss"] for a in facts[name]["warm_up"] + runs]
+            fell = "falls" if losses[-1] < losses[0] else "DOES NOT FALL"
+            row["loss"] = f"{losses[0]:.3f} to {losses[-1]:.3f}, {fell}"
+        row["parameters"] = f"{facts[name]['parameters'] / 1e6:.2f} M"
+        rows.append(row)
+    return {"useful_flops": useful, "rows": rows}
+
+
+def benchmark(arguments):
+    """Alternate the sides and write the report."""
+    pythons = {"torchvision": arguments.torch_python, "keras-hub": arguments.kerashub_python}
+    sizes = [str(n) for n in (*arguments.size, arguments.batch)]
+    train = ["--train"] if arguments.train else []
+    commands = {
+        name: [
+            *(pythons.get(name) or sys.executable, str(Path(__file__).resolve()), "--worker", name),
+            *("--size", *sizes[:2], "--batch", sizes[2], *train),
+        ]
+        for name in arguments.sides
+    }
+    workers, facts = start(commands)
+    own = next((side for side in workers if side.name == "kerasdet"), None)
+    if own is None:
+        raise SystemExit("kerasdet itself could not be prepared; its error stands above.")
+    rates = [own.ask("rate")["rate"]]
+    answers = alternate(workers, arguments.repetitions)
+    rates.append(own.ask("rate")["rate"])
+    for side in workers:
+        side.close()
+
+    report = {
+        "machine": machine(),
+        "settings": {"train": arguments.train, "size": arguments.size, "batch": arguments.batch},
+        "matmul_flops_per_second": rates,
+        "facts": facts,
+        "answers": answers,
+        **summary(facts, answers, max(rates)),
+    }
+    name = "retinanet_training" if arguments.train else "retinanet_inference"
+    head = (
+        f"{report['machine']['processor']}, {report['machine']['cores']} cores; "
+        f"float32 matrix product {max(rates) / 1e9:.0f} GFLOP/s"
+    )
+    if report["useful_flops"]:
+        head += f"; useful {report['useful_flops'] / 1e9:.1f} GFLOP"
+    table = head + "\n\n" + markdown(report["rows"])
+    write_report(arguments.out or RESULTS / f"{name}.json", report, table)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", action="store_true", help="time a training step")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=2, help="pictures of a training step")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--sides", nargs="+", choices=list(INFERENCE), default=list(INFERENCE))
+    parser.add_argument("--torch-python", help="interpreter that has torchvision")
+    parser.add_argument("--kerashub-python", help="interpreter that has keras-hub")
+    parser.add_argument("--out", help="JSON file; the table is written beside it")
+    parser.add_argument("--worker", choices=list(INFERENCE), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.size = arguments.size or ([512, 512] if arguments.train else [800, 1088])
+    if arguments.worker:
+        worker(arguments.worker, arguments.train, *arguments.size, arguments.batch)
+    else:
+        benchmark(arguments)
+
+
+if __name__ == "__main__":
+    main()

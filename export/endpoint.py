@@ -1,0 +1,112 @@
+"""The function that every export holds: raw pixels in, boxes in the picture's own pixels out."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from kerasdet.ops import native
+
+
+def make_endpoint(model, size=None, batch_size=None, portable=True):
+    """Compose resizing, network, decoding and the way back to the picture.
+
+    Args:
+        model: a built `Detector`.
+        size: (H, W) of the pictures, or None for any.
+        batch_size: B, or None for any.
+        portable: keep to operations that LiteRT and ONNX know; False for TensorFlow's own kernels.
+
+    Returns:
+        A function of images (B, H, W, C) uint8, and its `tf.TensorSpec`. The function returns
+        {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}.
+
+    Raises:
+        ValueError: Keras does not run on TensorFlow, the model has no weights yet, or the size is
+            not two positive integers.
+    """
+    _check(model, size)
+    import tensorflow as tf
+
+    def detect(images):
+        canvas, resized, original = _to_canvas(images, model.resize)
+        sizes = tf.tile(tf.cast(tf.stack(resized), "float32")[None], [tf.shape(images)[0], 1])
+        with native.portable() if portable else contextlib.nullcontext():
+            detections = model.decode(
+                model({"images": canvas, "image_sizes": sizes}, training=False)
+            )
+        boxes = _to_picture(detections["boxes"], resized, original)
+        found = detections["labels"][..., None] >= 0
+        # The identities give the outputs their names in formats that number them otherwise.
+        return {
+            name: tf.identity(value, name)
+            for name, value in {**detections, "boxes": tf.where(found, boxes, -1.0)}.items()
+        }
+
+    channels = len(model.backbone.mean)
+    shape = (batch_size, *(size or (None, None)), channels)
+    return detect, tf.TensorSpec(shape, "uint8", name="images")
+
+
+def fixed_size(model, size, format):
+    """The size of the pictures for a format that takes one size only.
+
+    Args:
+        model: a `Detector`.
+        size: (H, W), or None for the canvas of the model's `resize`.
+        format: name of the format, for the error.
+
+    Returns:
+        (H, W).
+
+    Raises:
+        ValueError: no size is given and the canvas depends on the picture.
+    """
+    if size is not None:
+        return tuple(size)
+    small, large = (model.resize.canvas_size(*model.resize.target_size(n, n)) for n in (64, 4096))
+    if small != large:
+        raise ValueError(
+            f"{format} takes pictures of one size, and {model.resize} has no fixed canvas: "
+            "give size=(height, width)."
+        )
+    return small
+
+
+def _check(model, size):
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Exports are made on TensorFlow, and Keras runs on {keras.backend.backend()}: save the "
+            "model, start Python with KERAS_BACKEND=tensorflow, load it and export there."
+        )
+    if not model.built:
+        raise ValueError(f"This {type(model).__name__} has no weights yet: build or load it first.")
+    good = size is None or (len(size) == 2 and all(int(n) == n and n > 0 for n in size))
+    if not good:
+        raise ValueError(f"size must be (height, width) in pixels, not {size!r}.")
+
+
+def _to_canvas(images, resize):
+    """The canvases (B, H', W', C) float32, the pictures' size on them and their own size."""
+    import tensorflow as tf
+
+    static = images.shape[1:3].is_fully_defined()
+    xp = np if static else tf
+    original = tuple(images.shape[1:3]) if static else tuple(tf.unstack(tf.shape(images)[1:3]))
+    resized = resize.target_size(*original, xp=xp)
+    images = tf.cast(images, "float32")
+    if not static or resized != original:
+        images = tf.image.resize(images, tf.stack(resized))
+    height, width = resize.canvas_size(*resized, xp=xp)
+    padding = [[0, 0], [0, height - resized[0]], [0, width - resized[1]], [0, 0]]
+    return tf.pad(images, padding), resized, original
+
+
+def _to_picture(boxes, resized, original):
+    import tensorflow as tf
+
+    (height, width), (new_height, new_width) = (
+        [tf.cast(n, "float32") for n in size] for size in (original, resized)
+    )
+    scale = tf.stack([width / new_width, height / new_height] * 2)
+    return tf.clip_by_value(boxes * scale, 0.0, tf.stack([width, height] * 2))

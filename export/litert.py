@@ -1,0 +1,53 @@
+"""LiteRT (TensorFlow Lite): phones and small boards, by the runtime's builtin operations alone."""
+
+import re
+import tempfile
+from pathlib import Path
+
+from kerasdet.export.clone import float32_clone
+from kerasdet.export.endpoint import fixed_size
+from kerasdet.export.saved_model import write_archive
+from kerasdet.files import atomic_write
+
+
+def write(model, path, size=None, quantize=None):
+    """Write a .tflite file for one picture (1, H, W, C) of a fixed size.
+
+    Args:
+        model: a built `Detector`; it is exported in float32.
+        path: file to write, ending in .tflite.
+        size: (H, W), or None for the model's canvas.
+        quantize: None, or "float16": weights at half the size, computed in float32.
+
+    Raises:
+        ValueError: wrong ending, no size, or an operation that is no builtin of LiteRT.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"{path}: the name of a LiteRT file must end in .tflite.")
+    size = fixed_size(model, size, "LiteRT")
+    content = _convert(model, size, quantize)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _convert(model, size, quantize):
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_archive(float32_clone(model), folder, size=size, batch_size=1)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        # SELECT_TF_OPS would convert anything, into files that LiteRT's own runtime cannot load.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantize == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter's own class is not public
+            missing = sorted(set(re.findall(r"tf\.(\w+)' op is neither", str(error))))
+            raise ValueError(
+                f"{type(model).__name__} does not convert to LiteRT with builtin operations alone; "
+                f"without a builtin: {', '.join(missing) or 'see the converter`s message above'}."
+            ) from error

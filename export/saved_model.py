@@ -1,0 +1,68 @@
+"""TensorFlow's SavedModel: for TensorFlow Serving, C++ and `tf.saved_model.load`."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from kerasdet.export.endpoint import make_endpoint
+
+
+def write(model, path, size=None):
+    """Write a SavedModel folder whose signature "serving_default" goes from pixels to boxes.
+
+    It runs TensorFlow's own kernels of non-maximum suppression, and keeps the model's precision.
+
+    Args:
+        model: a built `Detector`.
+        path: the folder.
+        size: (H, W) of the pictures, or None for any.
+
+    Raises:
+        FileExistsError: `path` is there and is no SavedModel.
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not (path / "saved_model.pb").is_file() and not _is_empty(path):
+        raise FileExistsError(f"{path} is there and is no SavedModel: give the name of a new folder.")
+    with replaced_folder(path) as temporary:
+        write_archive(model, temporary, size=size, portable=False)
+
+
+def write_archive(model, folder, **endpoint):
+    """Write the SavedModel of an endpoint into a folder; the arguments are `make_endpoint`'s."""
+    import keras
+
+    function, spec = make_endpoint(model, **endpoint)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", function, input_signature=[spec])
+    archive.write_out(folder, verbose=False)
+
+
+@contextlib.contextmanager
+def replaced_folder(path):
+    """Yield a temporary folder beside `path` that takes its place when the block ends well.
+
+    A folder that was there is moved aside, replaced and then removed; on an error it stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    new, old = holder / "new", holder / "old"
+    try:
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _is_empty(path):
+    return path.is_dir() and not any(path.iterdir())

@@ -1,0 +1,109 @@
+"""`kerasdet detect`: pictures in, annotated pictures and one COCO file out."""
+
+import glob
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasdet.cli.parts import load_model
+
+DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def detect(
+    images: Annotated[list[str], typer.Argument(help="Pictures, folders of pictures, patterns.")],
+    model: Annotated[
+        str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
+    ] = DEFAULT_MODEL,
+    threshold: Annotated[float, typer.Option(help="Least confidence of a detection.")] = 0.3,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),
+):
+    """Find objects in pictures.
+
+    Writes each picture with its detections drawn, and detections.json in COCO's format with a score
+    per annotation. Pictures that cannot be read are named at the end, and the exit code is then 1.
+    """
+    from rich.progress import track
+
+    from kerasdet.data import load_image
+
+    paths = find_pictures(images)
+    detector = load_model(model, threshold)
+    images_json, found, failures = [], [], []
+    for path in track(paths, description="detecting"):
+        try:
+            image = load_image(path)
+        except (OSError, ValueError) as error:
+            failures.append(error)
+            continue
+        found += detector.detect([image])
+        height, width = image.shape[:2]
+        number = len(images_json) + 1
+        images_json.append({"id": number, "file_name": str(path), "height": height, "width": width})
+        _write_drawing(
+            out / f"{number:04d}_{path.stem}.png", image, found[-1], detector.class_names
+        )
+    write_coco(out / "detections.json", images_json, found, detector)
+    objects = sum(len(one["labels"]) for one in found)
+    print(f"{objects} objects in {len(found)} pictures: {out / 'detections.json'}")
+    for error in failures:
+        typer.echo(f"kerasdet: skipped: {' '.join(str(error).split())}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def find_pictures(arguments):
+    """Files named by files, folders (their pictures) and patterns, in order, each once.
+
+    A file that does not exist stays in the list, to be reported like one that cannot be read.
+
+    Raises:
+        ValueError: there is none.
+    """
+    paths = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            paths += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        elif path.exists() or not glob.has_magic(argument):
+            paths.append(path)
+        else:
+            paths += map(Path, sorted(glob.glob(argument, recursive=True)))
+    if not paths:
+        raise ValueError(
+            f"no pictures in {', '.join(arguments)}; looked for {', '.join(SUFFIXES)}."
+        )
+    return list(dict.fromkeys(paths))
+
+
+def write_coco(path, images, detections, model):
+    """Write detections as one COCO file, which data readers and pycocotools open.
+
+    Args:
+        path: file to write.
+        images: COCO's entries of the pictures.
+        detections: what `model.detect` gave for them, in the same order.
+        model: the detector, for its classes.
+    """
+    from kerasdet.files import save_json
+    from kerasdet.metrics import to_coco_json
+
+    results = to_coco_json(detections, [image["id"] for image in images], model.category_ids)
+    annotations = [
+        {"id": number, **result, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+        for number, result in enumerate(results, 1)
+    ]
+    categories = [
+        {"id": number, "name": name} for number, name in zip(model.category_ids, model.class_names)
+    ]
+    save_json(path, {"images": images, "annotations": annotations, "categories": categories})
+
+
+def _write_drawing(path, image, detections, names):
+    from kerasdet.files import atomic_write
+    from kerasdet.visualize import draw
+
+    with atomic_write(path) as temporary:
+        draw(image, detections, names).save(temporary)

@@ -1,0 +1,75 @@
+"""`kerasdet evaluate`: average precision of a model on a data set."""
+
+import functools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasdet.cli.parts import DATA_HELP, load_model, open_data, print_table
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
+    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    split: Annotated[
+        str | None, typer.Option(help="Split; default digits' test, voc's and yolo's val.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least confidence; default the model's own.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
+    out: Annotated[Path | None, typer.Option(help="Folder for JSON, curves and matrix.")] = None,
+):
+    """Measure a model: COCO's average precision, over all and per class.
+
+    With --out also VOC's, precision-recall curves and a confusion matrix, as JSON and PNG.
+    """
+    from rich.progress import track
+
+    from kerasdet import metrics
+
+    default = "test" if data.startswith("digits") else "val"
+    dataset = open_data(data, split, default)
+    detector = load_model(model, threshold)
+    print(dataset)
+    figures, detections = metrics.evaluate(
+        detector,
+        dataset,
+        batch_size,
+        progress=lambda pictures: track(pictures, description="detecting", total=len(dataset)),
+    )
+    print_table(metrics.metrics_table(figures), title=f"{model} on {dataset.name}")
+    if out is not None:
+        write_report(out, dataset, figures, detections)
+        print(f"figures and curves: {out}")
+
+
+def write_report(folder, dataset, figures, detections):
+    """Write metrics.json, precision_recall.png and confusion.png.
+
+    Args:
+        folder: where to write.
+        dataset: `Dataset` that was measured on.
+        figures: what `coco_metrics` returned.
+        detections: what it was made of.
+    """
+    from kerasdet import metrics
+    from kerasdet.files import save_json
+
+    names = dataset.class_names
+    matrix = metrics.confusion_matrix(dataset, detections, names)
+    voc_ap = functools.partial(metrics.voc_ap, dataset, detections, names)
+    report = {
+        "data": repr(dataset),
+        "coco": figures,
+        "voc_11_points": voc_ap(points=11),
+        "voc_all_points": voc_ap(points="all"),
+        "confusion": {"classes": [*names, "background"], "counts": matrix},
+    }
+    save_json(folder / "metrics.json", report, indent=2)
+    curves = metrics.precision_recall_curves(dataset, detections, names)
+    metrics.plot_precision_recall(folder / "precision_recall.png", curves)
+    metrics.plot_confusion(folder / "confusion.png", matrix, names)

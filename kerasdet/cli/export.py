@@ -1,0 +1,36 @@
+"""`kerasdet export` and `kerasdet demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasdet.cli.parts import load_model, parse_size
+
+
+def export(
+    model: Annotated[
+        str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="File, or folder of a SavedModel, to write.")],
+    format: Annotated[str, typer.Option(help="saved_model, litert or onnx.")] = "saved_model",
+    size: Annotated[str | None, typer.Option(help="Fixed picture size, HEIGHTxWIDTH.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least confidence; default the model's own.")
+    ] = None,
+):
+    """Write a model as one file that goes from raw pixels to final boxes."""
+    from kerasdet.export import export_model
+
+    fixed = None if size is None else parse_size(size)
+    export_model(load_model(model, threshold), out, format=format, size=fixed)
+    print(f"{format}: {out}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
+):
+    """Detect handwritten digits in fresh scenes, measure, export, and compare with the export."""
+    from kerasdet.demo import run
+
+    run(out)

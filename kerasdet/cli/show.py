@@ -1,0 +1,53 @@
+"""`kerasdet list` and `kerasdet info`."""
+
+from typing import Annotated
+
+import typer
+
+from kerasdet.cli.parts import load_model, print_table
+
+
+def list_models():
+    """List the trained models that come with the package."""
+    from kerasdet import zoo
+
+    rows = [["name", "AP", "AP50", "parameters", "MB", "data"]]
+    for name in zoo.list_models():
+        entry = zoo.summary(name)
+        figures = ["-" if entry[key] is None else f"{entry[key]:.3f}" for key in ("AP", "AP50")]
+        size = [f"{entry['parameters']:,}", f"{entry['bytes'] / 1e6:.1f}"]
+        rows.append([name, *figures, *size, entry["data"]])
+    print_table(rows)
+
+
+def info(
+    name: Annotated[str, typer.Argument(help="A name of `kerasdet list`, a .keras file or a run.")],
+):
+    """Tell all that is known about a model."""
+    from kerasdet import zoo
+
+    if name in zoo.list_models():
+        fields = zoo.info(name)
+    else:
+        model = load_model(name)
+        fields = {
+            "class": type(model).__name__,
+            "parameters": model.count_params(),
+            "classes": list(model.class_names),
+            "backbone": type(model.backbone).__name__,
+            "resize": repr(model.resize),
+            "score_threshold": model.score_threshold,
+            "iou_threshold": model.iou_threshold,
+            "max_detections": model.max_detections,
+        }
+    rows = [["field", "value"]]
+    rows += [[field, _text(value)] for field, value in fields.items() if field != "config"]
+    print_table(rows, title=name, left=2)
+
+
+def _text(value):
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,184 @@
+"""`kerasdet train`: a detector from one's own pictures."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasdet.cli.parts import (
+    AUGMENTATIONS,
+    BACKBONES,
+    DATA_HELP,
+    make_augmentation,
+    make_backbone,
+    open_data,
+    open_validation,
+    parse_size,
+    start_quietly,
+    usual_size,
+)
+
+ARGUMENTS = "arguments.json"
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run: weights, logs, curves.")],
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
+    split: Annotated[str | None, typer.Option(help="Split to train on, default train.")] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            help="Validation data as --data, or none; default the source's own split val, else "
+            "every tenth picture."
+        ),
+    ] = None,
+    detector: Annotated[str, typer.Option(help="retinanet.")] = "retinanet",
+    backbone: Annotated[
+        str, typer.Option(help=f"{', '.join(BACKBONES)}, or a trained model to start from.")
+    ] = "mobilenet_v2",
+    alpha: Annotated[float, typer.Option(help="Width of mobilenet_v2.")] = 1.0,
+    channels: Annotated[int, typer.Option(help="Channels of pyramid and heads.")] = 128,
+    depth: Annotated[int, typer.Option(help="Hidden convolutions of each head.")] = 4,
+    norm: Annotated[str, typer.Option(help="Norm of the heads: batch, group or none.")] = "batch",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Canvas HEIGHTxWIDTH, default the median picture's up to 640. Several, separated "
+            "by commas, train on all of them and detect on the first."
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the pictures.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step, over all devices.")] = 8,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    schedule: Annotated[str, typer.Option(help="cosine or step.")] = "cosine",
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps of warm-up, default a twentieth of all.")
+    ] = None,
+    weight_decay: Annotated[float, typer.Option(help="Of kernels; norms are spared.")] = 0.05,
+    clip_norm: Annotated[float, typer.Option(help="Largest gradient norm; 0: any.")] = 10.0,
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Momentum of the weights' average, default by length; 0: none."),
+    ] = None,
+    augment: Annotated[
+        str, typer.Option(help=f"none, or some of {','.join(AUGMENTATIONS)}.")
+    ] = "flip,scale,colour",
+    precision: Annotated[
+        str, typer.Option(help="float32, mixed_bfloat16 or mixed_float16.")
+    ] = "float32",
+    devices: Annotated[int | None, typer.Option(help="GPUs to use, default all.")] = None,
+    validate_every: Annotated[int, typer.Option(help="Epochs between validations.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of order, augmentation and weights.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out, as it was started.")
+    ] = False,
+):
+    """Train a detector on pictures with boxes.
+
+    kerasdet train --data coco:boxes.json:pictures --out runs/mine
+
+    The folder then holds the best model (use it with `kerasdet detect --model runs/mine`), a log,
+    curves and drawn predictions. An interrupted run goes on with
+    `kerasdet train --out runs/mine --resume`.
+    """
+    arguments = {name: value for name, value in locals().items() if name not in ("out", "resume")}
+    saved = out / ARGUMENTS
+    if resume and saved.exists():
+        arguments = json.loads(saved.read_text(encoding="utf-8"))
+    elif arguments["data"] is None:
+        raise ValueError(f"--data is missing; use {DATA_HELP}")
+    train_with(arguments, out, resume)
+
+
+def train_with(arguments, out, resume):
+    """Train from the command's arguments.
+
+    Args:
+        arguments: dict of the options' values; kept in the run's folder.
+        out: Path of the run's folder.
+        resume: continue the run that it holds.
+    """
+    start_quietly()
+    import keras
+
+    from kerasdet.files import save_json
+    from kerasdet.layers.resizing import Fit
+    from kerasdet.training import train as fit
+
+    data = open_data(arguments["data"], arguments["split"])
+    data, validation = open_validation(data, arguments["data"], arguments["val"])
+    sizes = arguments["size"].split(",") if arguments["size"] else []
+    resizes = [Fit(*parse_size(size)) for size in sizes] or [Fit(*usual_size(data))]
+    recipe = make_recipe(arguments)
+    augment = make_augmentation(arguments["augment"])
+    print(f"training on {data}\nvalidating on {validation or 'nothing'}")
+    # The model's first weights follow the seed as well.
+    keras.utils.set_random_seed(arguments["seed"])
+    keras.config.set_dtype_policy(arguments["precision"])
+    with strategy_scope(arguments["devices"]):
+        model = make_detector(arguments, data, resizes[0])
+    print(f"{arguments['detector']} of {model.count_params():,} parameters on {resizes}")
+    if resume or not (out / "checkpoint.npz").exists():
+        save_json(out / ARGUMENTS, arguments, indent=2)
+    history = fit(
+        model,
+        data,
+        recipe,
+        validation=validation,
+        out=out,
+        resize=resizes,
+        augment=augment,
+        resume=resume,
+        validate_every=arguments["validate_every"],
+    )
+    measured = [value for value in history.get("val_mAP", []) if value is not None]
+    print(f"best AP {max(measured):.3f}: {out / 'best.keras'}" if measured else f"trained: {out}")
+
+
+def make_recipe(arguments):
+    """The `Recipe` in the command's arguments."""
+    from kerasdet.training import Recipe
+
+    own = {"lr": "learning_rate", "warmup": "warmup_steps", "ema": "ema_momentum"}
+    same = ("epochs", "batch_size", "optimizer", "schedule", "weight_decay", "clip_norm", "seed")
+    names = own | {name: name for name in same}
+    return Recipe(**{field: arguments[option] for option, field in names.items()})
+
+
+def make_detector(arguments, data, resize):
+    """A fresh detector for the classes of a data set."""
+    from kerasdet.models import RetinaNet
+
+    if arguments["detector"] != "retinanet":
+        raise ValueError(f"unknown detector {arguments['detector']!r}; there is retinanet.")
+    return RetinaNet(
+        len(data.class_names),
+        backbone=make_backbone(arguments["backbone"], arguments["alpha"]),
+        channels=arguments["channels"],
+        head_depth=arguments["depth"],
+        norm=None if arguments["norm"] == "none" else arguments["norm"],
+        class_names=data.class_names,
+        category_ids=data.category_ids,
+        resize=resize,
+    )
+
+
+def strategy_scope(devices):
+    """The scope in which a model is built: mirrored over several GPUs, or nothing for one device.
+
+    Raises:
+        ValueError: there are fewer GPUs than asked for.
+    """
+    import contextlib
+
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if devices is not None and devices > max(len(gpus), 1):
+        raise ValueError(f"--devices {devices}: this machine shows TensorFlow {len(gpus)} GPUs.")
+    used = gpus[:devices]
+    if len(used) < 2:
+        return contextlib.nullcontext()
+    return tf.distribute.MirroredStrategy([device.name for device in used]).scope()

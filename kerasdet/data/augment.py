@@ -1,0 +1,464 @@
+"""Augmentation of one picture and its record, in NumPy, before resizing and batching.
+
+Each augmentation is a callable `(rng, image, record) -> (image, record)`: `rng` a
+`np.random.Generator`, `image` (H, W, 3) uint8. Inputs are never changed in place. Boxes, masks,
+keypoints, `ignore` and `area` move together; pictures without objects pass through like others.
+Objects that are cut at an edge keep their clipped box, the visible part of their mask (and its
+area; without a mask the area shrinks as the box does) and the keypoints that are still inside.
+
+Keras 3.15's preprocessing layers were compared by moving a picture of one rectangle and its box.
+RandomFlip, CenterCrop and Resizing move boxes exactly and RandomTranslation, RandomZoom,
+RandomRotation and RandomPerspective within a pixel; they are good for boxes on batches of one size.
+RandomCrop cropped the picture at another place than its boxes (tens of pixels), and RandomShear was
+off by up to five. None of them moves instance masks, keypoints, ignore flags or areas, drops
+objects that were cropped away by a rule that can be set, or takes pictures before they have one
+size; hence these.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+FILL = (124, 116, 104)  # ImageNet's mean colour
+
+# RGB to luma and the two chroma axes, ITU-R BT.601 (FCC 1953), in which hue is an angle.
+_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+
+
+class Compose:
+    """Several augmentations, one after the other.
+
+    Args:
+        augmentations: callables (rng, image, record) -> (image, record).
+    """
+
+    def __init__(self, augmentations):
+        self.augmentations = tuple(augmentations)
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        for augment in self.augmentations:
+            image, record = augment(rng, image, record)
+        return image, record
+
+    def __repr__(self):
+        return f"Compose({list(self.augmentations)})"
+
+
+@dataclass(frozen=True)
+class HorizontalFlip:
+    """Mirror left and right.
+
+    Args:
+        p: probability.
+        pairs: pairs of keypoint indices that change places, such as ((1, 2),) for the two eyes.
+    """
+
+    p: float = 0.5
+    pairs: tuple = ()
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        if rng.random() >= self.p:
+            return image, record
+        # x' = W - x
+        matrix = ((-1, 0, record.width), (0, 1, 0))
+        moved = _turn_record(record, matrix, lambda a: a[:, ::-1], self.pairs)
+        return np.ascontiguousarray(image[:, ::-1]), moved
+
+
+@dataclass(frozen=True)
+class VerticalFlip:
+    """Mirror top and bottom.
+
+    Args:
+        p: probability.
+        pairs: pairs of keypoint indices that change places.
+    """
+
+    p: float = 0.5
+    pairs: tuple = ()
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        if rng.random() >= self.p:
+            return image, record
+        # y' = H - y
+        matrix = ((1, 0, 0), (0, -1, record.height))
+        moved = _turn_record(record, matrix, lambda a: a[::-1], self.pairs)
+        return np.ascontiguousarray(image[::-1]), moved
+
+
+@dataclass(frozen=True)
+class RandomRotate90:
+    """Turn by 0, 1, 2 or 3 quarters counterclockwise, each as likely.
+
+    With `HorizontalFlip` it makes the eight symmetries of the square, for pictures without an up:
+    microscopy, satellites. Keypoints keep their names: it is not for those named by a direction.
+    """
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        for _ in range(int(rng.integers(4))):
+            # (x, y)' = (y, W - x)
+            matrix = ((0, 1, 0), (-1, 0, record.width))
+            record = _turn_record(record, matrix, np.rot90, ())
+            image = np.rot90(image)
+        return np.ascontiguousarray(image), record
+
+
+@dataclass(frozen=True)
+class ScaleJitter:
+    """Zoom in (a random crop) or out (on a plain canvas); the picture keeps its size.
+
+    The "large scale jitter" of Ghiasi et al. 2021 (arXiv 2012.07177, section 3), with the factor
+    drawn log-uniformly.
+
+    Args:
+        min, max: range of the zoom factor; 1 leaves the picture.
+        min_visible: objects of which a smaller share of the box is left are dropped.
+        fill: RGB around a picture that became smaller.
+    """
+
+    min: float = 0.5
+    max: float = 2.0
+    min_visible: float = 0.3
+    fill: tuple = FILL
+
+    def __post_init__(self):
+        if not 0 < self.min <= self.max:
+            raise ValueError(f"ScaleJitter(min={self.min}, max={self.max}): use 0 < min <= max")
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        factor = float(np.exp(rng.uniform(np.log(self.min), np.log(self.max))))
+        at_x, at_y = rng.uniform(0, 1, 2)
+        height, width = image.shape[:2]
+        if factor >= 1:
+            zoom = (factor, factor)
+            dx, dy = float(at_x) * width * (1 - factor), float(at_y) * height * (1 - factor)
+            window = (-dx / factor, -dy / factor, (width - dx) / factor, (height - dy) / factor)
+            canvas = _resample(image, window, width, height)
+        else:
+            w, h = max(round(width * factor), 1), max(round(height * factor), 1)
+            zoom = (w / width, h / height)
+            dx, dy = round(at_x * (width - w)), round(at_y * (height - h))
+            canvas = _plain(height, width, self.fill)
+            canvas[dy : dy + h, dx : dx + w] = _resample(image, (0, 0, width, height), w, h)
+        return canvas, _move_record(record, zoom, dx, dy, (height, width), self.min_visible)
+
+
+@dataclass(frozen=True)
+class RandomCropIoU:
+    """Crop that keeps some object to a drawn IoU at least (SSD, arXiv 1512.02325v5, section 2.2).
+
+    Objects stay when their centre is in the crop; ignored regions stay as far as they reach into
+    it, so that a crowd never becomes background. The sides are drawn from the range of the
+    authors' code (0.3 to 1; the paper says 0.1). When no crop is found in `tries`, and for pictures
+    without objects and the option None, the picture stays whole.
+
+    Args:
+        options: the least IoU of the crop with its best object, drawn evenly; None keeps the
+            whole picture.
+        sides: range of the crop's side as a share of the picture's.
+        aspect_ratios: range of the crop's side ratio, relative to the picture's.
+        tries: crops drawn before giving up.
+    """
+
+    options: tuple = (None, 0.1, 0.3, 0.5, 0.7, 0.9)
+    sides: tuple = (0.3, 1.0)
+    aspect_ratios: tuple = (0.5, 2.0)
+    tries: int = 50
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        least = self.options[int(rng.integers(len(self.options)))]
+        boxes = np.asarray(record.boxes, np.float64)
+        real = ~record.ignore
+        if least is None or not real.any():
+            return image, record
+        for _ in range(self.tries):
+            crop = self._draw(rng, record.height, record.width)
+            if crop is None or _iou(boxes[real], crop).max() < least:
+                continue
+            x1, y1, x2, y2 = crop
+            x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+            inside = (x1 < x) & (x < x2) & (y1 < y) & (y < y2)
+            if not (inside & real).any():
+                continue
+            kept = record.select(inside | record.ignore)
+            moved = _move_record(kept, (1, 1), -x1, -y1, (y2 - y1, x2 - x1))
+            return np.ascontiguousarray(image[y1:y2, x1:x2]), moved
+        return image, record
+
+    def _draw(self, rng, height, width):
+        side = rng.uniform(*self.sides)
+        ratio = np.sqrt(rng.uniform(*self.aspect_ratios))
+        if side * ratio > 1 or side / ratio > 1:
+            return None
+        w, h = max(int(width * side * ratio), 1), max(int(height * side / ratio), 1)
+        x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        return x, y, x + w, y + h
+
+
+@dataclass(frozen=True)
+class ExpandCanvas:
+    """Put the picture at a random place of a larger plain canvas (SSD, section 3.6: zooming out).
+
+    A canvas of ratio r has r^2 times the pixels; where the pipeline resizes to one size anyway,
+    `ScaleJitter(min=1/r, max=1)` gives the same view for less work.
+
+    Args:
+        max_ratio: the canvas' sides are 1 to this many times the picture's.
+        p: probability.
+        fill: RGB of the canvas.
+    """
+
+    max_ratio: float = 4.0
+    p: float = 0.5
+    fill: tuple = FILL
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        if rng.random() >= self.p:
+            return image, record
+        ratio = rng.uniform(1, self.max_ratio)
+        h, w = image.shape[:2]
+        height, width = int(h * ratio), int(w * ratio)
+        x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        canvas = _plain(height, width, self.fill)
+        canvas[y : y + h, x : x + w] = image
+        return canvas, _move_record(record, (1, 1), x, y, (height, width))
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Change brightness, contrast, saturation and hue, in one linear map of the colours.
+
+    Args:
+        brightness: largest shift, as a share of the full range.
+        contrast: largest change of the spread around the picture's mean luma; 0.5 is x0.5 to x1.5.
+        saturation: largest change of the chroma, likewise.
+        hue: largest turn of the hue, in turns (0.05 is 18 degrees), in YIQ, which keeps the luma.
+    """
+
+    brightness: float = 0.125
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 0.05
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        limits = (self.brightness, self.contrast, self.saturation, self.hue)
+        shift, contrast, saturation, hue = (float(rng.uniform(-v, v)) for v in limits)
+        # A subsample gives the mean to a fraction of a grey level.
+        mean = image[::4, ::4].reshape(-1, 3).mean(0) @ np.array(_TO_YIQ[0])
+        colours = (1 + contrast) * _chroma_matrix(1 + saturation, hue)
+        offset = 255 * shift - contrast * mean
+        matrix = np.concatenate([colours, np.full((3, 1), offset)], 1)
+        changed = Image.fromarray(image).convert("RGB", tuple(matrix.ravel().tolist()))
+        return np.array(changed), record
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Four pictures around a random point (YOLOv4, arXiv 2004.10934, section 3.3).
+
+    The picture takes one quarter and three others of the data set the rest; each covers its quarter
+    at a random zoom. The result has the first picture's size and id.
+
+    Args:
+        dataset: the `Dataset` the other three come from.
+        p: probability; 0, because no detector here asks for it.
+        max_zoom: a quarter is covered by a picture at 1 to this many times the least size.
+        min_visible: objects of which a smaller share of the box is left are dropped.
+    """
+
+    dataset: object
+    p: float = 0.0
+    max_zoom: float = 2.0
+    min_visible: float = 0.3
+
+    def __call__(self, rng, image, record):
+        """Augment one picture: (rng, image, record) -> (image, record)."""
+        if rng.random() >= self.p:
+            return image, record
+        height, width = image.shape[:2]
+        cx, cy = (round(side * rng.uniform(0.3, 0.7)) for side in (width, height))
+        canvas, parts = np.empty_like(image), []
+        quarters = (
+            (0, 0, cx, cy),
+            (cx, 0, width, cy),
+            (0, cy, cx, height),
+            (cx, cy, width, height),
+        )
+        for quarter in quarters:
+            if parts:
+                index = int(rng.integers(len(self.dataset)))
+                image, record = self.dataset.image(index), self.dataset.record(index)
+            x1, y1, x2, y2 = quarter
+            h, w = image.shape[:2]
+            zoom = max((x2 - x1) / w, (y2 - y1) / h) * rng.uniform(1, self.max_zoom)
+            dx = x1 - rng.uniform(0, 1) * (w * zoom - (x2 - x1))
+            dy = y1 - rng.uniform(0, 1) * (h * zoom - (y2 - y1))
+            window = ((x1 - dx) / zoom, (y1 - dy) / zoom, (x2 - dx) / zoom, (y2 - dy) / zoom)
+            canvas[y1:y2, x1:x2] = _resample(image, window, x2 - x1, y2 - y1)
+            moved = _move_record(
+                record, (zoom, zoom), dx, dy, (height, width), self.min_visible, quarter
+            )
+            parts.append(moved)
+        return canvas, _joined(parts)
+
+
+# ---------------------------------------------------------------- records
+
+
+def _turn_record(record, matrix, turn, pairs):
+    """A record under a flip or quarter turn.
+
+    Args:
+        record: a `Record`.
+        matrix: (2, 3), (x, y)' = matrix (x, y, 1).
+        turn: the same on arrays (H, W, ...).
+        pairs: pairs of keypoints that change places.
+    """
+    matrix = np.array(matrix, np.float32)
+    corners = np.asarray(record.boxes, np.float32).reshape(-1, 2, 2) @ matrix[:, :2].T
+    corners = corners + matrix[:, 2]
+    keypoints = record.keypoints
+    if keypoints is not None:
+        keypoints = np.array(keypoints, np.float32)
+        xy = keypoints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+        keypoints[..., :2] = np.where(keypoints[..., 2:] > 0, xy, 0)
+        order = np.arange(keypoints.shape[1])
+        for a, b in pairs:
+            order[[a, b]] = b, a
+        keypoints = keypoints[:, order]
+    swapped = matrix[0, 0] == 0
+    return dataclasses.replace(
+        record,
+        height=record.width if swapped else record.height,
+        width=record.height if swapped else record.width,
+        boxes=np.concatenate([corners.min(1), corners.max(1)], 1),
+        masks=_encoded(turn(_decoded(record))) if record.masks else record.masks,
+        keypoints=keypoints,
+    )
+
+
+def _move_record(record, zoom, dx, dy, canvas, min_visible=0.0, region=None):
+    """A record under x' = zoom_x x + dx, y' = zoom_y y + dy, seen through a region of a canvas.
+
+    Args:
+        record: a `Record`.
+        zoom: (zoom_x, zoom_y).
+        dx: pixels of the canvas.
+        dy: pixels of the canvas.
+        canvas: its (height, width).
+        min_visible: least share of a moved box inside the region.
+        region: integers x1, y1, x2, y2; by default all of the canvas.
+    """
+    x1, y1, x2, y2 = region or (0, 0, canvas[1], canvas[0])
+    moved = np.asarray(record.boxes, np.float64) * (*zoom, *zoom) + (dx, dy, dx, dy)
+    boxes = np.clip(moved, (x1, y1, x1, y1), (x2, y2, x2, y2)).astype(np.float32)
+    share = _areas(boxes) / np.maximum(_areas(moved), 1e-12)
+    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    keep &= share >= min_visible - 1e-6  # the boxes are rounded to float32
+    area = (np.asarray(record.area) * zoom[0] * zoom[1] * share).astype(np.float32)
+    masks = record.masks
+    if masks:
+        stack = _moved_masks(record, zoom, dx, dy, canvas, (x1, y1, x2, y2))
+        area = stack.sum((0, 1)).astype(np.float32)
+        keep &= area > 0
+        masks = _encoded(stack)
+    keypoints = record.keypoints
+    if keypoints is not None:
+        xy = np.asarray(keypoints[..., :2], np.float32) * zoom + (dx, dy)
+        inside = ((xy >= (x1, y1)) & (xy < (x2, y2))).all(-1, keepdims=True)
+        keypoints = np.concatenate([xy, keypoints[..., 2:]], -1).astype(np.float32)
+        keypoints *= inside & (keypoints[..., 2:] > 0)
+    changed = {"boxes": boxes, "area": area, "masks": masks, "keypoints": keypoints}
+    height, width = canvas
+    return dataclasses.replace(record, height=height, width=width, **changed).select(keep)
+
+
+def _joined(records):
+    """Records of one canvas as one, with the first's id."""
+    arrays = {
+        name: np.concatenate([getattr(record, name) for record in records])
+        for name in ("boxes", "labels", "ignore", "area")
+    }
+    masks, keypoints = None, None
+    if all(record.masks is not None for record in records):
+        masks = tuple(rle for record in records for rle in record.masks)
+    if all(record.keypoints is not None for record in records):
+        keypoints = np.concatenate([record.keypoints for record in records])
+    return dataclasses.replace(records[0], **arrays, masks=masks, keypoints=keypoints)
+
+
+def _decoded(record):
+    """Masks, (H, W, G) uint8."""
+    return coco_mask.decode(list(record.masks))
+
+
+def _encoded(stack):
+    """RLEs of (H, W, G) uint8 masks."""
+    return tuple(coco_mask.encode(np.asfortranarray(stack)))
+
+
+def _moved_masks(record, zoom, dx, dy, canvas, region):
+    """Masks on the canvas, (H, W, G) uint8; each pixel takes the one its centre comes from."""
+    x1, y1, x2, y2 = region
+    source = _decoded(record)
+    columns = np.floor((np.arange(x1, x2) + 0.5 - dx) / zoom[0]).astype(int)
+    rows = np.floor((np.arange(y1, y2) + 0.5 - dy) / zoom[1]).astype(int)
+    in_x, in_y = (
+        (at >= 0) & (at < n) for at, n in ((columns, record.width), (rows, record.height))
+    )
+    out = np.zeros((*canvas, source.shape[2]), np.uint8, order="F")
+    to = np.ix_(np.flatnonzero(in_y) + y1, np.flatnonzero(in_x) + x1)
+    out[to] = source[np.ix_(rows[in_y], columns[in_x])]
+    return out
+
+
+def _areas(boxes):
+    boxes = boxes.astype(np.float64)
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _iou(boxes, box):
+    """IoU of (G, 4) boxes with one box, (G,)."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    both = np.maximum(sides, 0).prod(1)
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return both / (_areas(boxes) + area - both)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _plain(height, width, colour):
+    """A picture of one colour, (height, width, 3) uint8."""
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[0] = colour
+    canvas[1:] = canvas[0]
+    return canvas
+
+
+def _resample(image, source, width, height):
+    """A part of a picture, `source` = x1, y1, x2, y2 with fractions, at another size; bilinear."""
+    x1, y1, x2, y2 = source
+    limit_y, limit_x = image.shape[:2]
+    box = (max(x1, 0.0), max(y1, 0.0), min(x2, limit_x), min(y2, limit_y))  # off by rounding only
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box)
+    return np.array(resized)
+
+
+def _chroma_matrix(gain, turns):
+    """(3, 3) on RGB: the chroma of YIQ times `gain` and turned, the luma kept."""
+    cos, sin = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+    middle = np.array(((1, 0, 0), (0, gain * cos, -gain * sin), (0, gain * sin, gain * cos)))
+    return _FROM_YIQ @ middle @ _TO_YIQ

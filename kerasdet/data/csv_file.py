@@ -1,0 +1,116 @@
+"""Reader of CSV files with one box per line."""
+
+import csv as csv_format
+import io
+import os
+
+from kerasdet.data.cleaning import (
+    clean_box,
+    fault,
+    make_record,
+    raise_structural,
+    read_text,
+    unique_names,
+)
+from kerasdet.data.pictures import picture_size
+from kerasdet.data.records import FileDataset
+
+_COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "label")
+
+
+def csv(file, class_names=None, strict=True):
+    """Read a CSV file with the header image,xmin,ymin,xmax,ymax,label.
+
+    Further columns are ignored. A line with an image alone (the rest empty) names a picture without
+    objects. Coordinates are continuous pixels, from 0.
+
+    Args:
+        file: the CSV file; relative picture paths start at its folder.
+        class_names: K names in the order of the labels; by default the names in the file, sorted.
+        strict: raise for faults of structure; False leaves out what they concern and lists them.
+
+    Returns:
+        A `Dataset`; image ids are the entries of the column "image".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: a missing picture, an unknown label, a box that is none: all of them, with their
+            line.
+        ValueError: the header lacks a column.
+    """
+    rows, faults = _rows(file), []
+    if class_names is None:
+        class_names = sorted({row["label"] for _, row in rows if row["label"]})
+    class_names = unique_names(class_names, f"{file}: column 'label'")
+    labels = {name: label for label, name in enumerate(class_names)}
+    folder = os.path.dirname(os.path.abspath(file))
+    pictures = {}
+    for line, row in rows:
+        name = row["image"]
+        if name not in pictures:
+            path = os.path.join(folder, name)
+            pictures[name] = path, _size(path, file, line, faults), []
+        _, size, objects = pictures[name]
+        if size is not None and any(row[column] for column in _COLUMNS[1:]):
+            kept, kind, message = _object(row, labels, size)
+            if kind:
+                faults.append(fault(file, line, kind, message))
+            if kept is not None:
+                objects.append(kept)
+    raise_structural(faults, strict)
+    return FileDataset(
+        name=os.fspath(file),
+        records=[
+            make_record(name, size, objects, path)
+            for name, (path, size, objects) in pictures.items()
+            if size is not None
+        ],
+        class_names=class_names,
+        category_ids=range(1, len(class_names) + 1),
+        faults=faults,
+    )
+
+
+def _rows(file):
+    """[(line number, {column: text})]."""
+    reader = csv_format.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
+    header = [name.strip() for name in reader.fieldnames or []]
+    missing = [column for column in _COLUMNS if column not in header]
+    if missing:
+        raise ValueError(
+            f"{file}: line 1: the header {','.join(header)} lacks {', '.join(missing)}; "
+            f"it is {','.join(_COLUMNS)}."
+        )
+    reader.fieldnames = header
+    rows = []
+    for row in reader:
+        row = {column: (row[column] or "").strip() for column in _COLUMNS}
+        if not row["image"]:
+            raise ValueError(f"{file}: line {reader.line_num}: the column 'image' is empty.")
+        rows.append((reader.line_num, row))
+    return rows
+
+
+def _size(path, file, line, faults):
+    try:
+        return picture_size(path)
+    except FileNotFoundError:
+        message = f"there is no such picture ({file}, line {line}); restore it or remove its lines"
+        faults.append(fault(path, None, "missing_picture", message))
+    except ValueError as error:
+        faults.append(fault(path, None, "unreadable_picture", str(error)))
+    return None
+
+
+def _object(row, labels, size):
+    """((box, label, False, None) or None, kind of fault, message) of one line."""
+    if row["label"] not in labels:
+        known = f"which is not in the class names {', '.join(labels)}; add it or correct it"
+        return None, "unknown_category", f"label is {row['label']!r}, {known}"
+    try:
+        box = [float(row[column]) for column in _COLUMNS[1:5]]
+    except ValueError:
+        texts = ",".join(row[column] for column in _COLUMNS[1:5])
+        return None, "bad_value", f"the box is {texts}; it is four numbers in pixels"
+    box, kind, message = clean_box(box, size)
+    return box and (box, labels[row["label"]], False, None), kind, message

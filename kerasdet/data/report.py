@@ -1,0 +1,180 @@
+"""A data set's faults and figures: what `kerasdet check` prints and draws."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from kerasdet.data.records import Dataset, Fault
+
+# Two boxes of one class that share more than this are one object annotated twice.
+_SAME = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `check` found.
+
+    Args:
+        dataset: the `Dataset`.
+        faults: list of `Fault`, the reader's first.
+        objects: {class name: number of objects}.
+        ignored: number of crowd regions and difficult objects.
+        empty: number of pictures without objects.
+        sides: (N,) square roots of the boxes' areas in pixels, sorted.
+        marked: indices of pictures that a fault concerns.
+    """
+
+    dataset: Dataset
+    faults: list
+    objects: dict
+    ignored: int
+    empty: int
+    sides: np.ndarray
+    marked: list
+
+    def rows(self):
+        """The faults as a list of (file, annotation id or "", kind, message)."""
+        return [(fault.file, _id(fault), fault.kind, fault.message) for fault in self.faults]
+
+    def contact_sheet(self, path, count=16, columns=4):
+        """Write a PNG of pictures with their boxes: first those with faults, then evenly spaced.
+
+        Args:
+            path: the file to write.
+            count: number of pictures.
+            columns: pictures per row.
+        """
+        from kerasdet.files import atomic_write
+        from kerasdet.visualize import contact_sheet, draw
+
+        spaced = np.linspace(0, len(self.dataset) - 1, min(count, len(self.dataset)))
+        wanted = dict.fromkeys([*self.marked, *spaced.round().astype(int).tolist()])
+        drawn = []
+        for index in wanted:
+            if len(drawn) == count:
+                break
+            try:
+                image = self.dataset.image(index)
+            except (OSError, ValueError):
+                continue  # It stands in `faults`.
+            drawn.append(draw(image, self.dataset.record(index), self.dataset.class_names))
+        with atomic_write(path) as temporary:
+            contact_sheet(drawn, columns).save(temporary, format="PNG")
+
+    def __str__(self):
+        width = max(map(len, self.objects), default=0)
+        lines = [repr(self.dataset), f"pictures without objects: {self.empty}"]
+        lines += [f"crowd or difficult objects: {self.ignored}", "objects per class:"]
+        lines += [f"  {name:<{width}} {number:>8}" for name, number in self.objects.items()]
+        if len(self.sides):
+            quantiles = np.quantile(self.sides, [0, 0.05, 0.5, 0.95, 1])
+            text = ", ".join(f"{value:.1f}" for value in quantiles)
+            lines.append(
+                f"square root of box area, pixels (least, 5 %, median, 95 %, most): {text}"
+            )
+        lines.append(f"faults: {len(self.faults) or 'none'}")
+        lines += [f"  {fault.kind:<18} {fault}" for fault in self.faults]
+        return "\n".join(lines)
+
+
+def check(dataset, progress=None):
+    """Look at every record and decode every picture.
+
+    Args:
+        dataset: a `Dataset`; read with `strict=False`, faults of structure are in the report too.
+        progress: None, or a function called with (pictures done, pictures in all).
+
+    Returns:
+        A `Report`. Beside the reader's faults it finds pictures that cannot be decoded or have
+        another size than annotated, annotations that disregard the picture's EXIF orientation, and
+        boxes annotated twice (IoU above 0.95, same class).
+    """
+    faults, sides, marked = list(dataset.faults), [], []
+    objects = dict.fromkeys(dataset.class_names, 0)
+    ignored = empty = 0
+    for index in range(len(dataset)):
+        record = dataset.record(index)
+        for label in record.labels:
+            objects[dataset.class_names[label]] += 1
+        ignored += int(record.ignore.sum())
+        empty += len(record.labels) == 0
+        sides.extend(np.sqrt(_areas(record.boxes)))
+        found = [*_picture_faults(dataset, index, record), *_double_boxes(record)]
+        faults += found
+        if found or any(_concerns(fault, record) for fault in dataset.faults[:100]):
+            marked.append(index)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return Report(dataset, faults, objects, ignored, empty, np.sort(sides), marked)
+
+
+def _id(fault):
+    return "" if fault.annotation_id is None else fault.annotation_id
+
+
+def _place(record):
+    return record.path or f"picture {record.image_id}"
+
+
+def _concerns(fault, record):
+    """Whether a reader's fault is about this picture: by its file's name or its mention."""
+    if record.path is None:
+        return False
+    name = os.path.basename(record.path)
+    stem = os.path.splitext(name)[0]
+    return os.path.splitext(os.path.basename(fault.file))[0] == stem or name in fault.message
+
+
+def _picture_faults(dataset, index, record):
+    from kerasdet.data.pictures import picture_size
+
+    try:
+        dataset.image(index)
+    except FileNotFoundError as error:
+        return [Fault(_place(record), None, "missing_picture", _without_path(error, record))]
+    except ValueError as error:
+        return [Fault(_place(record), None, "unreadable_picture", _without_path(error, record))]
+    size = (record.height, record.width)
+    if record.path is not None and picture_size(record.path) != size:
+        message = (
+            "annotated as stored, although its EXIF orientation turns it; it is read as stored "
+            "here, other programs will turn it: rotate the pixels and remove the EXIF tag"
+        )
+        return [Fault(record.path, None, "orientation", message)]
+    return []
+
+
+def _without_path(error, record):
+    return str(error).removeprefix(f"{record.path}: ")
+
+
+def _double_boxes(record):
+    """One fault for each box that nearly equals an earlier one of its class."""
+    iou = np.triu(_iou(record.boxes), 1)
+    same = (record.labels[:, None] == record.labels[None]) & ~(
+        record.ignore[:, None] | record.ignore
+    )
+    return [
+        Fault(
+            _place(record),
+            None,
+            "double_box",
+            f"objects {i + 1} and {j + 1} have one class and nearly one box, "
+            f"{record.boxes[i].tolist()} and {record.boxes[j].tolist()}; remove one",
+        )
+        for i, j in np.argwhere((iou > _SAME) & same)
+    ]
+
+
+def _areas(boxes):
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _iou(boxes):
+    """(G, 4) -> (G, G), in NumPy: data sets are checked without a deep-learning backend."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    areas = _areas(boxes)
+    return shared / (areas[:, None] + areas[None] - shared)

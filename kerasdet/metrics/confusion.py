@@ -1,0 +1,46 @@
+"""The confusion matrix of detections: what was taken for what."""
+
+import numpy as np
+
+from kerasdet.metrics.coco import as_records
+from kerasdet.metrics.voc import box_iou
+
+
+def confusion_matrix(records, detections, class_names, iou_threshold=0.5, score_threshold=0.5):
+    """Count what every object was detected as, whatever its class.
+
+    By falling confidence, each detection takes the object it overlaps most among those not yet
+    taken. Ignored objects are not counted, nor are detections that lie on them and on no other.
+
+    Args:
+        records: data set or sequence of `Record`.
+        detections: list of dicts "boxes", "labels", "confidence", in the records' order.
+        class_names: names of the labels 0..K-1.
+        iou_threshold: least IoU of a detection with its object.
+        score_threshold: least confidence of a detection that counts.
+
+    Returns:
+        (K + 1, K + 1) int64: objects of the row's class detected as the column's. The last row
+        is background taken for an object, the last column objects missed.
+    """
+    background = len(class_names)
+    matrix = np.zeros((background + 1, background + 1), "int64")
+    for record, found in zip(as_records(records, detections), detections):
+        confidence = np.asarray(found["confidence"])
+        order = np.argsort(-confidence, kind="stable")
+        order = order[confidence[order] >= score_threshold]
+        predicted = np.asarray(found["labels"], int)[order]
+        iou = box_iou(np.asarray(found["boxes"])[order], record.boxes)
+        near = iou >= iou_threshold
+        ignored = np.asarray(record.ignore, bool)
+        free = ~ignored
+        for i, column in enumerate(predicted):
+            candidates = np.flatnonzero(near[i] & free)
+            if len(candidates):
+                best = candidates[np.argmax(iou[i, candidates])]
+                free[best] = False
+                matrix[record.labels[best], column] += 1
+            elif not np.any(near[i] & ignored):
+                matrix[background, column] += 1
+        np.add.at(matrix[:, background], np.asarray(record.labels)[free], 1)
+    return matrix

@@ -1,0 +1,15 @@
+"""Training: a recipe of numbers, plain Keras underneath, and a folder that holds all of a run.
+
+train.py         `train`: compile, fit, resume
+recipe.py        `Recipe`: the numbers, and the optimizer they make
+schedules.py     learning rates that Keras does not have
+run_folder.py    what a run writes at an epoch's end
+checkpoints.py   the whole state in one file
+event_file.py    TensorBoard's log
+"""
+
+from kerasdet.training.recipe import Recipe
+from kerasdet.training.schedules import WarmupSteps
+from kerasdet.training.train import train
+
+__all__ = ["Recipe", "WarmupSteps", "train"]

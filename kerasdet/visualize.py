@@ -1,0 +1,173 @@
+"""Pictures of detections, by Pillow: boxes, labels, masks, keypoints, and contact sheets."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from kerasdet.data.pictures import load_image
+
+# Okabe and Ito's colours, told apart by colour-blind eyes too; their black is left to outlines.
+PALETTE = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+MASK_OPACITY = 0.45
+SHEET_GROUND = (64, 64, 64)
+
+
+def class_color(label):
+    """RGB, 0..255, of a class: the palette, then its lighter and its darker kin, and again."""
+    color = np.array(PALETTE[label % len(PALETTE)], float)
+    round_number = label // len(PALETTE) % 3
+    if round_number == 1:
+        color = (color + 255) / 2
+    if round_number == 2:
+        color = color * 0.55
+    return tuple(int(channel) for channel in color)
+
+
+def draw(image, detections, names, threshold=0.0):
+    """Draw detections, or ground truth, on a copy of a picture.
+
+    Args:
+        image: path, PIL image or array (H, W, 3) of 0..255, as `kerasdet.data.load_image` takes.
+        detections: dict as `model.detect` returns, or ground truth, as a dict without
+            "confidence" or as a `Record`: "boxes" (D, 4) in pixels, "labels" (D,) with -1 for
+            padding; optional "masks", (D, H, W) or D COCO run-length dicts, and "keypoints"
+            (D, P, 3), points with a third value of 0 left out.
+        names: name of each label.
+        threshold: least confidence that is drawn.
+
+    Returns:
+        PIL.Image, RGB, of the picture's size; the most confident detection lies on top.
+    """
+    picture = _as_picture(image)
+    boxes = np.asarray(_part(detections, "boxes"), float).reshape(-1, 4)
+    labels = np.asarray(_part(detections, "labels"), int)
+    confidence = _part(detections, "confidence")
+    shown = labels >= 0
+    order = np.arange(len(labels))
+    if confidence is not None:
+        confidence = np.asarray(confidence, float)
+        shown &= confidence >= threshold
+        order = np.argsort(confidence, kind="stable")
+    order = [i for i in order if shown[i]]
+    masks = _part(detections, "masks")
+    if masks is not None:
+        picture = _overlay(picture, [(masks[i], class_color(labels[i])) for i in order])
+    pen = ImageDraw.Draw(picture)
+    width = max(1, round(max(picture.size) / 400))
+    for i in order:
+        _draw_box(pen, boxes[i], class_color(labels[i]), width)
+    keypoints = _part(detections, "keypoints")
+    for i in order if keypoints is not None else ():
+        _draw_keypoints(pen, keypoints[i], class_color(labels[i]), width)
+    ignore = _part(detections, "ignore")
+    font = ImageFont.load_default(max(11, round(max(picture.size) / 50)))
+    for i in order:
+        text = str(names[labels[i]])
+        text += "" if confidence is None else f" {confidence[i]:.2f}"
+        text += " (ignored)" if ignore is not None and ignore[i] else ""
+        _draw_label(pen, picture.size, boxes[i], text, class_color(labels[i]), font)
+    return picture
+
+
+def contact_sheet(images, columns=4, cell=320):
+    """Lay pictures out in rows, each shrunk to fit its cell, never enlarged.
+
+    Args:
+        images: pictures as `draw` takes, any sizes.
+        columns: pictures per row.
+        cell: most pixels of a picture's longer side.
+
+    Returns:
+        PIL.Image, RGB.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    pictures = []
+    for image in images:
+        picture = _as_picture(image)
+        picture.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        pictures.append(picture)
+    if not pictures:
+        raise ValueError("A contact sheet needs at least one picture, got none.")
+    gap = 4
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    width = max(picture.width for picture in pictures) + gap
+    height = max(picture.height for picture in pictures) + gap
+    sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), SHEET_GROUND)
+    for i, picture in enumerate(pictures):
+        left = gap + i % columns * width + (width - gap - picture.width) // 2
+        top = gap + i // columns * height + (height - gap - picture.height) // 2
+        sheet.paste(picture, (left, top))
+    return sheet
+
+
+def _part(detections, key):
+    """An entry of a dict or a `Record`, None if it has none."""
+    if isinstance(detections, dict):
+        return detections.get(key)
+    return getattr(detections, key, None)
+
+
+def _as_picture(image):
+    """A new RGB picture of whatever `load_image` takes."""
+    return Image.fromarray(load_image(image)).copy()
+
+
+def _overlay(picture, masks_and_colors):
+    """Blend masks of the whole picture into it, each in its colour."""
+    from pycocotools import mask as coco_mask
+
+    pixels = np.array(picture, float)
+    for mask, color in masks_and_colors:
+        mask = coco_mask.decode(mask) if isinstance(mask, dict) else np.asarray(mask)
+        inside = mask.astype(bool)
+        pixels[inside] += MASK_OPACITY * (np.array(color) - pixels[inside])
+    return Image.fromarray(np.round(pixels).astype("uint8"))
+
+
+def _draw_box(pen, box, color, width):
+    """A frame around the box's pixels: its colour between two dark lines, for any ground."""
+    x1, y1, x2, y2 = (round(float(side)) for side in box)
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixel inside
+    for step in range(-1, width + 1):
+        ink = color if 0 <= step < width else (0, 0, 0)
+        if x2 - step >= x1 + step and y2 - step >= y1 + step:
+            pen.rectangle((x1 + step, y1 + step, x2 - step, y2 - step), outline=ink)
+
+
+def _draw_keypoints(pen, keypoints, color, width):
+    radius = 1.5 * width + 1
+    for x, y, shown in np.asarray(keypoints, float):
+        if shown > 0:
+            spot = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse(spot, fill=color, outline=(0, 0, 0))
+
+
+def _draw_label(pen, size, box, text, color, font):
+    """Text on a plate of the class's colour: above the box, inside it where there is no room."""
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    margin = 2
+    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+    x = min(max(0, round(float(box[0]))), max(0, size[0] - width))
+    y = round(float(box[1])) - height
+    if y < 0:
+        y = max(0, round(float(box[1])))
+    y = min(y, max(0, size[1] - height))
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
+    ink = (0, 0, 0) if _luminance(color) > 0.18 else (255, 255, 255)
+    pen.text((x + margin - left, y + margin - top), text, fill=ink, font=font)
+
+
+def _luminance(color):
+    """Relative luminance of an sRGB colour (0..1); 0.18 contrasts alike with black and white."""
+    linear = (np.array(color) / 255) ** 2.2
+    return float(linear @ [0.2126, 0.7152, 0.0722])

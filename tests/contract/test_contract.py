@@ -1,0 +1,296 @@
+"""The promises of `Detector`, asked of every detector in the table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kerasdet.models.detector import FORMAT_VERSION
+from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch
+
+
+@pytest.fixture(params=sorted(DETECTORS))
+def make(request):
+    keras.utils.set_random_seed(1)
+    return DETECTORS[request.param]
+
+
+@pytest.fixture
+def model(make):
+    return make(score_threshold=0.0)
+
+
+def compiled(model, rate=2e-3):
+    model.compile(keras.optimizers.Adam(rate))
+    return model
+
+
+def test_fit_lowers_every_term(model):
+    inputs, targets = batch(4)
+    history = compiled(model).fit(inputs, targets, batch_size=4, epochs=25, verbose=0).history
+    assert set(history) == {"loss", *model.LOSS_TERMS}
+    for name, values in history.items():
+        assert values[-1] < 0.7 * values[0], name
+    np.testing.assert_allclose(
+        history["loss"], sum(np.array(history[name]) for name in model.LOSS_TERMS), rtol=1e-5
+    )
+
+
+def test_evaluate_returns_the_paper_loss(model):
+    inputs, targets = batch()
+    result = compiled(model).evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert result["loss"] == pytest.approx(sum(result[n] for n in model.LOSS_TERMS), rel=1e-5)
+    before = model.get_weights()
+    model.evaluate(inputs, targets, verbose=0)
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_predict_is_fixed_size_sorted_and_padded(model):
+    inputs, _ = batch(3)
+    model.max_detections = 7
+    result = model.predict(inputs, verbose=0)
+    assert {name: value.shape for name, value in result.items()} == {
+        "boxes": (3, 7, 4),
+        "labels": (3, 7),
+        "confidence": (3, 7),
+        "num_detections": (3,),
+    }
+    assert result["labels"].dtype == np.int32
+    assert (np.diff(result["confidence"], axis=1) <= 0).all()
+    boxes = result["boxes"][result["labels"] >= 0]
+    assert (boxes >= 0).all()
+    assert (boxes <= SIZE).all()
+
+    model.score_threshold = 0.999
+    empty = model.predict(inputs, verbose=0)
+    assert empty["num_detections"].tolist() == [0, 0, 0]
+    assert (empty["boxes"] == -1).all()
+    assert (empty["labels"] == -1).all()
+
+
+def test_detections_stay_inside_the_true_picture(model):
+    inputs, _ = batch()
+    inputs["image_sizes"][:] = 40, 24
+    boxes = model.predict(inputs, verbose=0)["boxes"]
+    assert boxes[..., [0, 2]].max() <= 24
+    assert boxes[..., [1, 3]].max() <= 40
+
+
+def test_padding_of_the_canvas_is_not_seen(model):
+    inputs, _ = batch(1)
+    inputs["image_sizes"][:] = 40, 40
+    expected = model.predict(inputs, verbose=0)
+    inputs["images"][:, 40:] = 255
+    inputs["images"][:, :, 40:] = 255
+    for name, value in model.predict(inputs, verbose=0).items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def test_tensor_means_full_canvas(model):
+    inputs, _ = batch()
+    alone = model.predict(inputs["images"], verbose=0)
+    for name, value in model.predict(inputs, verbose=0).items():
+        np.testing.assert_allclose(alone[name], value, atol=1e-4)
+
+
+def test_save_and_load_give_equal_outputs(model, tmp_path):
+    inputs, targets = batch()
+    compiled(model).fit(inputs, targets, epochs=2, verbose=0)
+    model.iou_threshold, model.max_detections = 0.3, 11
+    path = tmp_path / "model.keras"
+    model.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
+    loaded = keras.saving.load_model(path)
+    assert loaded.iou_threshold == 0.3
+    expected = model.predict(inputs, verbose=0)
+    for name, value in loaded.predict(inputs, verbose=0).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert loaded.optimizer.iterations == model.optimizer.iterations
+
+
+def test_a_failed_save_keeps_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    model.save(path)
+    before = path.read_bytes()
+
+    def full(self, filepath, **kwargs):
+        Path(filepath).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match=r"disk full.*model\.keras"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_config_keeps_every_argument(make):
+    settings = {
+        "category_ids": (5, 7, 11),
+        "score_threshold": 0.25,
+        "iou_threshold": 0.35,
+        "max_detections": 9,
+        "name": "mine",
+    }
+    config = make(**settings).get_config()
+    assert config["format_version"] == FORMAT_VERSION
+    copy = type(make()).from_config(config)
+    assert copy.get_config() == config
+    assert copy.class_names == CLASS_NAMES
+    for name, value in settings.items():
+        assert getattr(copy, name) == value
+    with pytest.raises(ValueError, match="upgrade kerasdet"):
+        type(copy).from_config({**config, "format_version": FORMAT_VERSION + 1})
+
+
+def test_pictures_without_objects_are_learnt_from(model):
+    inputs, targets = batch()
+    targets["boxes"][:], targets["labels"][:] = -1, -1
+    history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[np.nan] * 4, [5, 5, 5, 20], [20, 5, 5, 20], [0, 0, np.inf, 9], [3, 3, 3, 3]],
+    ids=["nan", "flat", "inverted", "infinite", "point"],
+)
+def test_unusable_boxes_count_as_padding(model, box):
+    inputs, targets = batch()
+    compiled(model)
+    expected = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    targets["boxes"][:, 3], targets["labels"][:, 3] = box, 0
+    result = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert result == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_order_of_objects_does_not_matter(model):
+    inputs, targets = batch(3)
+    compiled(model)
+    expected = model.evaluate(inputs, targets, verbose=0)
+    flipped = {name: value[:, ::-1] for name, value in targets.items()}
+    assert model.evaluate(inputs, flipped, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_ignored_regions_are_neither_object_nor_background(model):
+    inputs, targets = batch(1)
+    compiled(model)
+    targets["ignore"] = np.zeros((1, 4), bool)
+    before = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    # The whole picture is a crowd: only the anchors of the one object still count.
+    targets["boxes"][0, 3], targets["labels"][0, 3] = (0, 0, SIZE, SIZE), 1
+    targets["ignore"][0, 3] = True
+    after = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert after["loss"] < before["loss"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(make, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = compiled(make(score_threshold=0.0))
+        inputs, targets = batch()
+        # Losses scaled for float16 may overflow once; the scale is halved and the step skipped.
+        history = model.fit(inputs, targets, epochs=8, verbose=0).history
+        assert np.isfinite(history["loss"]).all()
+        assert history["loss"][-1] < history["loss"][0]
+        outputs = model(inputs)
+        for value in keras.tree.flatten(outputs):
+            assert keras.backend.standardize_dtype(value.dtype) == "float32"
+        assert model.predict(inputs, verbose=0)["boxes"].dtype == np.float32
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_xla_gives_the_same_boxes(model):
+    inputs, _ = batch()
+    expected = model.predict(inputs, verbose=0)
+    model.jit_compile = True
+    model.predict_function = None
+    result = model.predict(inputs, verbose=0)
+    np.testing.assert_array_equal(result["num_detections"], expected["num_detections"])
+    np.testing.assert_allclose(result["confidence"], expected["confidence"], atol=1e-4)
+
+
+def test_detect_returns_picture_pixels_one_by_one_or_together(model):
+    rng = np.random.default_rng(0)
+    sizes = [(64, 64), (50, 70), (64, 64)]
+    pictures = [rng.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
+    alone = model.detect(pictures)
+    for (height, width), found in zip(sizes, alone):
+        assert set(found) == {"boxes", "labels", "confidence"}
+        assert found["boxes"].shape == (len(found["labels"]), 4)
+        assert found["boxes"][:, 2].max() <= width
+        assert found["boxes"][:, 3].max() <= height
+    np.testing.assert_allclose(
+        model.detect(iter(pictures[:1]))[0]["boxes"], alone[0]["boxes"], atol=1e-3
+    )
+    assert len(model.detect(pictures, batch_size=2)) == 3
+    with pytest.raises(ValueError, match="list of pictures"):
+        model.detect(pictures[0])
+
+
+def test_compile_refuses_foreign_losses(model):
+    with pytest.raises(ValueError, match="takes no loss="):
+        model.compile("adam", loss="mse")
+    with pytest.raises(ValueError, match="CocoMetrics"):
+        model.compile("adam", metrics=["accuracy"])
+
+
+def test_targets_must_be_a_dict(model):
+    inputs, _ = batch()
+    with pytest.raises(ValueError, match=r'"boxes" \(B, G, 4\)'):
+        compiled(model).evaluate(inputs, np.zeros((2, 4)), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("score_threshold", 1.0),
+        ("score_threshold", -0.1),
+        ("iou_threshold", 0.0),
+        ("max_detections", 0),
+        ("max_detections", 2.5),
+    ],
+)
+def test_settings_are_checked(model, setting, value):
+    with pytest.raises(ValueError, match=setting):
+        setattr(model, setting, value)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"), [((1, 2), "2 entries for 3 classes"), ((1, 2, 2), "repeats")]
+)
+def test_classes_are_checked(make, ids, message):
+    with pytest.raises(ValueError, match=message):
+        make(category_ids=ids)
+
+
+def test_every_weight_exists_before_the_first_call(make):
+    model = make()
+    count = len(model.weights)
+    model(batch()[0])
+    assert len(model.weights) == count > 0
+
+
+def test_two_replicas_equal_one_device(make, request):
+    """Loss and update of a batch are the same on one device and split over two, objects uneven."""
+    name = request.node.callspec.params["make"]
+    script = Path(__file__).with_name("replicas.py")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script), name], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    assert two["terms"] == pytest.approx(one["terms"], rel=1e-4)
+    assert two["update"] == pytest.approx(one["update"], rel=1e-3, abs=1e-6)
+    assert max(map(abs, one["update"])) > 1e-5

@@ -1,0 +1,295 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pycocotools import mask
+
+from kerasdet.data.records import Dataset, Record
+from kerasdet.layers.resizing import Fit, KeepSize, Stretch
+
+SIZE = (20, 30)
+
+
+class Scenes(Dataset):
+    """Pictures of their own number, the i-th with i objects (or none)."""
+
+    name = "scenes"
+    class_names = ("a", "b", "c")
+    category_ids = (1, 2, 3)
+    keypoint_names = ("p",)
+    keypoint_sigmas = (0.1,)
+
+    def __init__(self, length=5, empty=False, ids=int):
+        self.length, self.empty, self.ids = length, empty, ids
+        self.loads = 0
+
+    def __len__(self):
+        return self.length
+
+    def record(self, index):
+        height, width = SIZE[0] + index, SIZE[1]
+        count = 0 if self.empty else index
+        boxes = np.float32([[k, 2 * k, k + 4, 2 * k + 6] for k in range(count)]).reshape(-1, 4)
+        pixels = np.zeros((height, width, count), "uint8", order="F")
+        for k in range(count):
+            pixels[2 * k : 2 * k + 6, k : k + 4, k] = 1
+        return Record(
+            image_id=self.ids(100 + index),
+            height=height,
+            width=width,
+            boxes=boxes,
+            labels=np.arange(count, dtype="int32") % 3,
+            ignore=np.arange(count) == 1,
+            area=np.arange(24, 24 + count, dtype="float32"),
+            masks=tuple(mask.encode(pixels)) if count else (),
+            keypoints=np.tile(np.float32([[[3, 4, 2]]]), (count, 1, 1)),
+        )
+
+    def image(self, index):
+        self.loads += 1
+        return np.full((SIZE[0] + index, SIZE[1], 3), 10 * index + 1, "uint8")
+
+    def semantic(self, index):
+        return np.full((SIZE[0] + index, SIZE[1]), index, "int32")
+
+
+def ids(batches):
+    return [targets["image_id"].numpy().tolist() for _, targets in batches]
+
+
+def test_a_batch_by_hand():
+    batches = Scenes().batches(2, Stretch(40, 60), masks=True, semantic=True)
+    assert len(batches) == 3
+    inputs, targets = list(batches)[1]  # pictures 2 and 3, 22x30 and 23x30
+    assert inputs["images"].dtype == tf.float32
+    assert inputs["images"].shape == (2, 40, 60, 3)
+    assert inputs["images"].numpy().min(axis=(1, 2, 3)).tolist() == [21, 31]
+    assert inputs["image_sizes"].numpy().tolist() == [[40, 60], [40, 60]]
+    y = 40 / 22
+    expected = [[0, 0, 8, 6 * y], [2, 2 * y, 10, 8 * y], [-1] * 4, [-1] * 4]
+    np.testing.assert_allclose(targets["boxes"][0], expected, rtol=1e-6)
+    assert targets["labels"].numpy().tolist() == [[0, 1, -1, -1], [0, 1, 2, -1]]
+    assert targets["ignore"].numpy().tolist() == [[False, True, False, False]] * 2
+    assert targets["area"].numpy().tolist() == [[24, 25, -1, -1], [24, 25, 26, -1]]
+    assert targets["image_id"].numpy().tolist() == [102, 103]
+    assert targets["original_size"].numpy().tolist() == [[22, 30], [23, 30]]
+    np.testing.assert_allclose(targets["keypoints"][0, :2], [[[6, 4 * y, 2]]] * 2, rtol=1e-6)
+    assert (targets["keypoints"][0, 2:].numpy() == -1).all()
+    assert targets["semantic"].numpy().min(axis=(1, 2)).tolist() == [2, 3]
+    masks = targets["masks"].numpy()
+    assert masks.shape == (2, 4, 40, 60)
+    assert masks[0, 2:].sum() == 0
+    rows, columns = np.flatnonzero(masks[0, 1].any(1)), np.flatnonzero(masks[0, 1].any(0))
+    np.testing.assert_allclose([rows[0], rows[-1] + 1], [2 * y, 8 * y], atol=1)
+    assert [columns[0], columns[-1] + 1] == [2, 10]
+
+
+def test_shapes_are_static_on_a_fixed_canvas():
+    inputs, targets = Scenes().batches(2, Fit(32, 64), drop_remainder=True, masks=True).element_spec
+    assert inputs["images"].shape == (2, 32, 64, 3)
+    assert targets["boxes"].shape == (2, 4, 4)
+    assert targets["masks"].shape == (2, 4, 32, 64)
+    assert targets["keypoints"].shape == (2, 4, 1, 3)
+    inputs, _ = Scenes().batches(2, [Stretch(32), Stretch(64)]).element_spec
+    assert inputs["images"].shape.as_list() == [None, None, None, 3]
+
+
+def test_resizing_is_bilinear_without_rounding_and_padding_is_zero():
+    class Ramp(Scenes):
+        def image(self, index):
+            return np.repeat(np.arange(30, dtype="uint8")[None, :, None], 20, 0).repeat(3, 2)
+
+    inputs, _ = next(iter(Ramp(1).batches(1, Fit(40, 80))))
+    image = inputs["images"][0].numpy()
+    assert inputs["image_sizes"].numpy().tolist() == [[40, 60]]
+    # Half-pixel centres: output pixel k lies at (k + 0.5) / 2 - 0.5.
+    expected = np.clip((np.arange(60) + 0.5) / 2 - 0.5, 0, 29)
+    np.testing.assert_allclose(image[7, :60, 0], expected, atol=1e-5)
+    assert (image[:, 60:] == 0).all()
+
+
+def test_a_batch_is_padded_to_its_largest_picture():
+    batches = Scenes(14).batches(7, KeepSize(32), semantic=True)
+    (first, maps), (second, _) = batches
+    assert first["images"].shape == (7, 32, 32, 3)
+    assert second["images"].shape == (7, 64, 32, 3)  # the last is 33 high
+    assert second["image_sizes"].numpy()[:, 0].tolist() == list(range(27, 34))
+    for image, (height, width) in zip(second["images"].numpy(), second["image_sizes"].numpy()):
+        assert (image[:height, :width] > 0).all()
+        assert image[height:].sum() == image[:, width:].sum() == 0
+    semantic = maps["semantic"].numpy()
+    assert (semantic[0, :20, :30] == 0).all()
+    assert (semantic[0, 20:] == -1).all()
+
+
+def test_without_any_object():
+    inputs, targets = next(iter(Scenes(2, empty=True).batches(2, KeepSize(), masks=True)))
+    assert targets["boxes"].numpy().tolist() == [[[-1] * 4]] * 2
+    assert targets["labels"].numpy().tolist() == [[-1]] * 2
+    assert targets["masks"].shape == (2, 1, *inputs["images"].shape[1:3])
+
+
+def test_every_epoch_has_its_own_reproducible_order():
+    scenes = Scenes(16, empty=True)
+    batches = scenes.batches(8, Stretch(8), shuffle=True, seed=3)
+    first, second = ids(batches), ids(batches)
+    assert sorted(np.ravel(first)) == sorted(np.ravel(second)) == list(range(100, 116))
+    assert first != second
+    again = scenes.batches(8, Stretch(8), shuffle=True, seed=3)
+    assert [ids(again), ids(again)] == [first, second]
+    assert ids(scenes.batches(8, Stretch(8), shuffle=True, seed=4)) != first
+    # A run resumed at the second epoch sees the second epoch.
+    assert ids(scenes.batches(8, Stretch(8), shuffle=True, seed=3, start_epoch=1)) == second
+
+
+def test_repeating_goes_on_where_the_epoch_ends():
+    scenes = Scenes(5, empty=True)
+    endless = scenes.batches(2, Stretch(8), shuffle=True, repeat=True)
+    assert endless.cardinality() == tf.data.INFINITE_CARDINALITY
+    once = scenes.batches(2, Stretch(8), shuffle=True)
+    assert ids(endless.take(6)) == ids(once) + ids(once)
+    resumed = scenes.batches(2, Stretch(8), shuffle=True, repeat=True, start_epoch=1)
+    assert ids(resumed.take(3)) == ids(endless.take(6))[3:]
+
+
+def test_a_pass_broken_off_is_no_epoch():
+    batches = Scenes(16, empty=True).batches(1, Stretch(8), shuffle=True)
+    next(iter(batches))
+    started = ids(batches)
+    assert started == ids(Scenes(16, empty=True).batches(1, Stretch(8), shuffle=True))
+
+
+def test_remainder():
+    assert ids(Scenes().batches(2, Stretch(8))) == [[100, 101], [102, 103], [104]]
+    dropped = Scenes().batches(2, Stretch(8), drop_remainder=True)
+    assert len(dropped) == 2
+    assert ids(dropped) == [[100, 101], [102, 103]]
+
+
+def test_one_size_per_batch_depends_on_seed_epoch_and_batch():
+    scenes = Scenes(12, empty=True)
+    parts = [Stretch(8), Stretch(16), Stretch(24)]
+    batches = scenes.batches(2, parts, seed=1)
+
+    def sizes():
+        return [inputs["images"].shape[1] for inputs, _ in batches]
+
+    first, second = sizes(), sizes()
+    assert set(first + second) == {8, 16, 24}
+    assert first != second
+    again = scenes.batches(2, parts, seed=1)
+    assert [inputs["images"].shape[1] for inputs, _ in again] == first
+
+
+def jitter(rng, image, record):
+    return image * rng.uniform(0.5, 1), record
+
+
+def test_augmentation_is_keyed_by_epoch_and_picture():
+    scenes = Scenes(6, empty=True)
+
+    def means(batches):
+        return {
+            int(i): float(image.mean())
+            for inputs, targets in batches
+            for i, image in zip(targets["image_id"].numpy(), inputs["images"].numpy())
+        }
+
+    ordered = scenes.batches(2, Stretch(8), augment=jitter, seed=5)
+    shuffled = scenes.batches(3, Stretch(8), augment=jitter, seed=5, shuffle=True)
+    first = means(ordered)
+    assert first == means(shuffled)
+    assert means(ordered) != first
+    assert len({round(mean / (10 * i - 999), 4) for i, mean in first.items()}) == 6
+
+
+def test_augmented_objects_arrive():
+    def only_last(rng, image, record):
+        return image[:, ::-1], dataclasses.replace(record.select(slice(-1, None)), image_id=1)
+
+    batch = list(Scenes().batches(1, KeepSize(), augment=only_last, masks=True))[3]
+    assert batch[1]["labels"].numpy().tolist() == [[2, -1, -1, -1]]
+    assert batch[1]["masks"].numpy()[0].sum((1, 2)).tolist() == [24, 0, 0, 0]
+
+
+def test_more_objects_than_max_boxes_leaves_the_largest():
+    targets = list(Scenes().batches(1, KeepSize(), max_boxes=2))[4][1]
+    assert targets["area"].numpy().tolist() == [[26, 27]]
+
+
+def test_cache_loads_every_picture_once():
+    scenes = Scenes(empty=True)
+    batches = scenes.batches(2, Stretch(8), cache=True)
+    first = [inputs["images"].numpy() for inputs, _ in batches]
+    second = [inputs["images"].numpy() for inputs, _ in batches]
+    assert scenes.loads == 5
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_names_as_ids_become_indices():
+    assert ids(Scenes(3, ids=str).batches(2, Stretch(8), shuffle=False)) == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 9, "drop_remainder": True}, "fewer than one batch"),
+        ({"resize": []}, "empty list"),
+        ({"max_boxes": 0}, "max_boxes must be at least 1"),
+        ({"semantic": True, "augment": jitter}, "does not move semantic maps"),
+    ],
+)
+def test_impossible_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Scenes().batches(**{"batch_size": 2, "resize": Stretch(8)} | arguments)
+
+
+def test_parts_that_a_data_set_lacks():
+    class Plain(Scenes):
+        def record(self, index):
+            return dataclasses.replace(super().record(index), masks=None)
+
+        def semantic(self, index):
+            return None
+
+    with pytest.raises(ValueError, match="no masks"):
+        Plain().batches(2, Stretch(8), masks=True)
+    with pytest.raises(ValueError, match="no semantic maps"):
+        Plain().batches(2, Stretch(8), semantic=True)
+    with pytest.raises(ValueError, match="no pictures"):
+        Scenes(0).batches(2, Stretch(8))
+
+
+@pytest.mark.parametrize("box", [[1, 1, np.nan, 4], [1, 1, np.inf, 4], [4, 1, 4, 4], [5, 1, 4, 4]])
+def test_boxes_that_are_none_stop_the_run(box):
+    def spoil(rng, image, record):
+        return image, dataclasses.replace(record, boxes=np.float32([box] * len(record.labels)))
+
+    batches = Scenes(3).subset([1, 2]).batches(1, Stretch(8), augment=spoil)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"picture 101: box 0 is \["):
+        next(iter(batches))
+
+
+def test_two_replicas_share_a_batch():
+    devices = tf.config.list_logical_devices("CPU")
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    batches = Scenes(4).batches(4, Stretch(8), shuffle=True)
+    shared = strategy.experimental_distribute_dataset(batches)
+    seen = [strategy.experimental_local_results(targets["image_id"]) for _, targets in iter(shared)]
+    assert sorted(np.concatenate([part.numpy() for part in seen[0]]).tolist()) == [*range(100, 104)]
+
+
+def test_bccd_batches(shared_data):
+    from kerasdet.data import voc
+
+    data = voc(shared_data / "bccd", "val").subset(range(4))
+    inputs, targets = next(iter(data.batches(4, Fit(192, 256), shuffle=True)))
+    assert inputs["images"].shape == (4, 192, 256, 3)
+    valid = targets["labels"].numpy() >= 0
+    assert valid.sum() == data.box_counts().sum()
+    boxes = targets["boxes"].numpy()[valid]
+    assert (boxes.min(0) >= 0).all()
+    assert (boxes.max(0) <= [256, 192, 256, 192]).all()

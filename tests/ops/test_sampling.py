@@ -1,0 +1,61 @@
+"""Online hard example mining, by a scene worked by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasdet.ops.sampling import ohem
+
+# Eight places far apart; box 1 nearly covers box 0, and box 7 box 6.
+STARTS = np.array([0, 1, 100, 200, 300, 400, 500, 501], "float32")
+BOXES = np.stack([STARTS, 0 * STARTS, STARTS + 20, 0 * STARTS + 20], -1)
+LOSSES = np.array([[5, 4, 0.5, 3, 2, 1, 0.2, 0.3]], "float32")
+POSITIVES = np.array([[False, True, True, False, False, False, False, False]])
+
+
+def chosen(*arguments, **options):
+    return np.flatnonzero(np.asarray(ohem(LOSSES, BOXES, POSITIVES, *arguments, **options))[0])
+
+
+def test_hardest_of_the_survivors():
+    # Box 1 falls to the harder box 0, box 6 to box 7.
+    np.testing.assert_array_equal(chosen(4, 0.7), [0, 3, 4, 5])
+    np.testing.assert_array_equal(chosen(100, 0.7), [0, 2, 3, 4, 5, 7])
+
+
+def test_one_to_three():
+    # One positive survives (box 2), with it the three hardest negatives.
+    np.testing.assert_array_equal(chosen(8, 0.7, negatives_per_positive=3), [0, 2, 3, 4])
+    np.testing.assert_array_equal(chosen(8, 0.7, negatives_per_positive=1), [0, 2])
+
+
+def test_positives_have_a_quota():
+    positives = np.array([[True, False, True, True, False, False, False, False]])
+    picked = ohem(LOSSES, BOXES, positives, 4, 0.7, negatives_per_positive=3)
+    # A quarter of four: the hardest positive, and three negatives.
+    np.testing.assert_array_equal(np.flatnonzero(picked[0]), [0, 4, 5, 7])
+
+
+def test_image_without_positives():
+    picked = ohem(LOSSES, BOXES, np.zeros((1, 8), bool), 8, 0.7, negatives_per_positive=3)
+    np.testing.assert_array_equal(np.flatnonzero(picked[0]), [0, 3, 4])
+
+
+def test_no_loss_takes_no_part():
+    picked = ohem(np.zeros((1, 8), "float32"), BOXES, POSITIVES, 8, 0.7)
+    assert not np.asarray(picked).any()
+
+
+@pytest.mark.parametrize("ratio", [None, 3])
+def test_batch_under_xla(ratio):
+    rng = np.random.default_rng(0)
+    starts = rng.uniform(0, 200, (3, 60, 2))
+    boxes = np.concatenate([starts, starts + 40], -1).astype("float32")
+    losses = rng.uniform(0, 1, (3, 60)).astype("float32")
+    positives = rng.uniform(0, 1, (3, 60)) < 0.2
+    single = [
+        ohem(*(x[i : i + 1] for x in (losses, boxes, positives)), 8, 0.5, ratio)[0]
+        for i in range(3)
+    ]
+    compiled = tf.function(lambda *x: ohem(*x, 8, 0.5, ratio), jit_compile=True)
+    np.testing.assert_array_equal(compiled(losses, boxes, positives), np.stack(single))

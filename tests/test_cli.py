@@ -1,0 +1,299 @@
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+import kerasdet.cli.train
+from kerasdet import demo
+from kerasdet.cli import main, one_line
+from kerasdet.cli.detect import find_pictures
+from kerasdet.cli.parts import (
+    make_augmentation,
+    make_backbone,
+    open_data,
+    open_validation,
+    parse_size,
+    usual_size,
+)
+from kerasdet.data.augment import ColourJitter, HorizontalFlip
+from tests.training_parts import SIDE, Squares, one_box
+
+
+def call(*arguments):
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return exit_.value.code
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "one_box.keras"
+    one_box().save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def squares_csv(tmp_path_factory):
+    """Twelve squares as picture files and a CSV file."""
+    folder, squares = tmp_path_factory.mktemp("squares"), Squares(12)
+    with open(folder / "boxes.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "xmin", "ymin", "xmax", "ymax", "label"])
+        for index in range(len(squares)):
+            name, record = f"{index}.png", squares.record(index)
+            Image.fromarray(squares.image(index)).save(folder / name)
+            label = squares.class_names[record.labels[0]]
+            writer.writerow([name, *record.boxes[0].tolist(), label])
+    return folder / "boxes.csv"
+
+
+def test_help_and_list_do_not_import_keras():
+    code = """
+import sys
+from kerasdet.cli import main
+for arguments in (["--help"], ["train", "--help"], ["list"]):
+    try:
+        main(arguments)
+    except SystemExit as exit_:
+        assert exit_.code == 0, arguments
+assert not {"keras", "tensorflow", "numpy"} & set(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Train a detector" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "info", "detect", "check", "train", "evaluate", "export", "demo"]
+)
+def test_every_command_has_help(command, capsys):
+    assert call(command, "--help") == 0
+    assert f"kerasdet {command}" in capsys.readouterr().out
+
+
+def test_error_is_one_line(capsys):
+    assert call("info", "no_such_model") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("kerasdet: Unknown model 'no_such_model'")
+    assert error.count("\n") == 1
+
+
+def test_debug_shows_where(capsys):
+    with pytest.raises(ValueError, match="no_such_model"):
+        main(["info", "no_such_model", "--debug"])
+
+
+def test_one_line_unwraps_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+
+    def fail(_):
+        raise ValueError("pictures/7.jpg: truncated after 20 bytes;\ncopy it again")
+
+    data = tf.data.Dataset.range(1).map(lambda i: tf.numpy_function(fail, [i], tf.int64))
+    with pytest.raises(tf.errors.OpError) as caught:
+        list(data)
+    assert one_line(caught.value) == (
+        "ValueError: pictures/7.jpg: truncated after 20 bytes; copy it again"
+    )
+    assert one_line(ValueError("a\n  b")) == "a b"
+    assert one_line(KeyError("name")) == "KeyError: 'name'"
+
+
+def test_info_of_a_file(model_file, capsys):
+    assert call("info", model_file) == 0
+    printed = capsys.readouterr().out
+    assert "OneBox" in printed
+    assert "red, green" in printed
+
+
+def test_detect_goes_on_after_a_broken_picture(model_file, squares_csv, tmp_path, capsys):
+    good = squares_csv.parent
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    whole = (good / "0.png").read_bytes()
+    (bad / "0.png").write_bytes(whole[: len(whole) // 2])
+    (bad / "1.png").write_bytes((good / "1.png").read_bytes())
+    out = tmp_path / "out"
+    code = call(
+        *("detect", bad, good / "[23].png", tmp_path / "missing.png", good / "1.png"),
+        *("--model", model_file, "--threshold", 0, "--out", out),
+    )
+    assert code == 1
+    error = capsys.readouterr().err
+    assert f"skipped: {bad / '0.png'}" in error
+    assert "missing.png" in error
+    written = COCO(str(out / "detections.json"))
+    wanted = [bad / "1.png", good / "2.png", good / "3.png", good / "1.png"]
+    assert [written.imgs[i]["file_name"] for i in (1, 2, 3, 4)] == [str(path) for path in wanted]
+    # One box per picture; the same picture gives the same box under both names.
+    assert sorted(a["image_id"] for a in written.anns.values()) == [1, 2, 3, 4]
+    assert written.anns[1]["bbox"] == written.anns[4]["bbox"]
+    assert 0 < written.anns[1]["score"] < 1
+    assert {c["name"] for c in written.cats.values()} == {"red", "green"}
+    drawings = sorted(path.name for path in out.glob("*.png"))
+    assert drawings == ["0001_1.png", "0002_2.png", "0003_3.png", "0004_1.png"]
+    assert Image.open(out / drawings[0]).size == (SIDE, SIDE)
+
+
+def test_detect_without_failures_exits_0(model_file, squares_csv, tmp_path):
+    picture = squares_csv.parent / "0.png"
+    assert call("detect", picture, "--model", model_file, "--out", tmp_path / "out") == 0
+
+
+def test_detect_in_an_empty_folder(tmp_path, capsys):
+    assert call("detect", tmp_path, "--out", tmp_path / "out") == 1
+    assert f"no pictures in {tmp_path}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_find_pictures(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).touch()
+    a, b = tmp_path / "a.png", tmp_path / "b.JPG"
+    assert find_pictures([str(tmp_path)]) == [a, b]
+    assert find_pictures([str(b), str(tmp_path / "*.png"), str(tmp_path)]) == [b, a]
+
+
+def test_check_prints_faults(squares_csv, tmp_path, capsys):
+    broken = squares_csv.with_name("broken.csv")
+    broken.write_text(squares_csv.read_text() + "nowhere.png,1,1,5,5,red\n0.png,5,5,5,9,red\n")
+    sheet = tmp_path / "sheet.png"
+    assert call("check", "--data", f"csv:{broken}", "--out", sheet) == 0
+    printed = capsys.readouterr().out
+    assert "nowhere.png" in printed
+    assert "12 pictures" in printed
+    assert Image.open(sheet).size[0] > 100
+
+
+def test_evaluate_writes_a_report(model_file, squares_csv, tmp_path, capsys):
+    code = call(
+        *("evaluate", "--model", model_file, "--data", f"csv:{squares_csv}"),
+        *("--threshold", 0, "--out", tmp_path),
+    )
+    assert code == 0
+    assert "AP50" in capsys.readouterr().out
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(report["coco"]["per_class"]) == {"red", "green"}
+    assert np.sum(report["confusion"]["counts"]) >= 12
+    for name in ("precision_recall.png", "confusion.png"):
+        assert Image.open(tmp_path / name).size[0] > 100
+
+
+@pytest.fixture
+def small_detector(monkeypatch):
+    """`kerasdet train` builds a `OneBox`."""
+    seen = []
+
+    def make(arguments, data, resize):
+        seen.append((arguments, resize))
+        return one_box(arguments["seed"], data.class_names)
+
+    monkeypatch.setattr(kerasdet.cli.train, "make_detector", make)
+    return seen
+
+
+def test_train_and_resume(squares_csv, tmp_path, small_detector, capsys):
+    out = tmp_path / "run"
+    arguments = ("train", "--data", f"csv:{squares_csv}", "--out", out)
+    options = ("--epochs", 2, "--batch-size", 4, "--augment", "flip", "--size", "64x64")
+    assert call(*arguments, *options) == 0
+    printed = capsys.readouterr().out
+    assert "training on" in printed
+    assert "11 pictures" in printed  # the tenth is held out
+    assert (out / "best.keras").exists()
+    assert call(*arguments, *options) == 1
+    assert "--resume" in capsys.readouterr().err
+    # All but --out comes from the run's folder.
+    assert call("train", "--out", out, "--resume") == 0
+    with open(out / "history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert small_detector[0] == small_detector[-1]
+
+
+def test_train_without_data(tmp_path, capsys):
+    assert call("train", "--out", tmp_path) == 1
+    assert "--data is missing" in capsys.readouterr().err
+
+
+def test_train_makes_a_retinanet(tmp_path):
+    arguments = {
+        **{"detector": "retinanet", "backbone": "mobilenet_v2", "alpha": 0.25},
+        **{"channels": 16, "depth": 1, "norm": "batch"},
+    }
+    model = kerasdet.cli.train.make_detector(arguments, Squares(2), None)
+    assert (model.class_names, model.channels, model.norm) == (("red", "green"), 16, "batch")
+    with pytest.raises(ValueError, match="retinanet"):
+        kerasdet.cli.train.make_detector({**arguments, "detector": "yolo"}, Squares(2), None)
+    with pytest.raises(ValueError, match="mobilenet_v2"):
+        make_backbone("vgg", 1.0)
+
+
+def test_data_notation(squares_csv):
+    assert len(open_data("digits:3", "test")) == 3
+    assert open_data("digits").name == "digits/train"
+    assert len(open_data(f"csv:{squares_csv}")) == 12
+    for wrong in ("voc", "mnist:there", "digits:many", "coco:a.json", "csv:"):
+        with pytest.raises(ValueError, match=r"--data"):
+            open_data(wrong)
+    with pytest.raises(ValueError, match="no splits"):
+        open_data(f"csv:{squares_csv}", "val")
+
+
+def test_validation_data(squares_csv, shared_data):
+    data = Squares(25)
+    training, validation = open_validation(data, "csv:squares.csv")
+    assert (len(training), len(validation)) == (23, 2)
+    np.testing.assert_array_equal(validation.image(1), data.image(19))
+    held_out = {validation.record(i).image_id for i in range(2)}
+    assert held_out == {9, 19}
+    assert not held_out & {training.record(i).image_id for i in range(23)}
+    assert open_validation(data, "csv:squares.csv", "none") == (data, None)
+    assert open_validation(data, "digits:25")[1].name == "digits/val"
+    bccd = f"voc:{shared_data / 'bccd'}"
+    assert len(open_validation(open_data(bccd), bccd)[1]) == len(open_data(bccd, "val"))
+
+
+def test_sizes():
+    assert parse_size("384x512") == (384, 512)
+    for wrong in ("384", "0x64", "384*512", "-64x64"):
+        with pytest.raises(ValueError, match="HEIGHTxWIDTH"):
+            parse_size(wrong)
+    assert usual_size(Squares(3)) == (64, 64)
+
+    class Wide(Squares):
+        def record(self, index):
+            from dataclasses import replace
+
+            return replace(super().record(index), height=480, width=1000)
+
+    # 480 x 1000 times 0.64 is 307 x 640, in multiples of 32.
+    assert usual_size(Wide(3)) == (320, 640)
+
+
+def test_augmentations():
+    chosen = make_augmentation("flip, colour")
+    assert chosen.augmentations == (HorizontalFlip(), ColourJitter())
+    assert make_augmentation("none") is None
+    with pytest.raises(ValueError, match="unknown augmentation 'blur'"):
+        make_augmentation("flip,blur")
+
+
+def test_demo_compares_the_export(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "THRESHOLD", 0.0)
+    difference = demo.compare_export(tmp_path / "saved_model", Squares(3), one_box())
+    assert difference < 1e-3
+    assert (tmp_path / "saved_model" / "saved_model.pb").exists()
+
+
+def test_demo_sees_a_difference():
+    ours = {"boxes": np.array([[0, 0, 9, 9.0]]), "labels": np.array([1]), "confidence": [0.9]}
+    moved = ours | {"boxes": ours["boxes"] + [[0, 0, 0, 2]]}
+    assert list(demo._distances(ours, moved)) == [2]
+    assert list(demo._distances(ours, moved | {"labels": np.array([2])})) == [np.inf]
+    assert list(demo._distances(ours | {"confidence": [0.1]}, moved)) == []

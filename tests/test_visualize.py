@@ -1,0 +1,145 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from kerasdet.visualize import class_color, contact_sheet, draw
+
+ORANGE, SKY = (230, 159, 0), (86, 180, 233)
+GREY = np.full((200, 300, 3), 100, "uint8")
+NAMES = ("one", "two")
+
+
+def detections(boxes, labels, confidence=None, **parts):
+    found = {"boxes": np.array(boxes, "float32"), "labels": np.array(labels)} | parts
+    return found if confidence is None else found | {"confidence": np.array(confidence)}
+
+
+def pixel(picture, x, y):
+    return picture.getpixel((x, y))
+
+
+def changed(picture):
+    return np.any(np.array(picture) != GREY, axis=-1)
+
+
+def test_box_lies_on_its_own_pixels_with_dark_lines_beside():
+    picture = draw(GREY, detections([[50, 60, 150, 160]], [0], [0.9]), NAMES)
+    assert (picture.size, picture.mode) == ((300, 200), "RGB")
+    assert pixel(picture, 50, 110) == pixel(picture, 149, 110) == ORANGE
+    assert pixel(picture, 100, 60) == pixel(picture, 100, 159) == ORANGE
+    assert pixel(picture, 49, 110) == pixel(picture, 51, 110) == (0, 0, 0)
+    assert pixel(picture, 100, 110) == (100, 100, 100)
+    assert not changed(picture)[165:].any()
+    assert (GREY == 100).all()  # drawn on a copy
+
+
+def test_lines_grow_with_the_picture():
+    large = np.zeros((1600, 1600, 3), "uint8")
+    picture = np.array(draw(large, detections([[400, 400, 1200, 1200]], [1], [0.5]), NAMES))
+    assert (picture[800, 380:420] == SKY).all(-1).sum() == 4
+
+
+def test_label_is_a_plate_with_legible_text():
+    for ground in (0, 255):
+        image = np.full((200, 300, 3), ground, "uint8")
+        picture = np.array(draw(image, detections([[50, 60, 150, 160]], [0], [0.9]), NAMES))
+        above = picture[46:59, 51:90].reshape(-1, 3)
+        assert (above == ORANGE).all(-1).mean() > 0.4  # the plate
+        assert (above.max(-1) < 60).mean() > 0.05  # black ink on it
+    # No room above or at the right: the plate stays within the picture.
+    picture = draw(GREY, detections([[280, 0, 300, 30]], [0], [0.9]), NAMES)
+    assert changed(picture)[:10, 250:300].mean() > 0.9
+
+
+def test_threshold_padding_and_order():
+    boxes = [[20, 100, 80, 160], [20, 100, 80, 160], [200, 100, 260, 160]]
+    found = detections(boxes, [1, 0, -1], [0.9, 0.6, -1])
+    picture = draw(GREY, found, NAMES)
+    assert pixel(picture, 20, 130) == SKY  # the surer one on top
+    assert not changed(picture)[:, 150:].any()  # -1 is padding
+    assert not changed(draw(GREY, found, NAMES, threshold=0.95)).any()
+    only_first = draw(GREY, detections(boxes[:1], [1], [0.9]), NAMES)
+    assert np.array_equal(draw(GREY, found, NAMES, threshold=0.9), only_first)
+
+
+def test_ground_truth_has_no_score():
+    boxes = np.array([[50, 60, 150, 160]], "float32")
+    truth = SimpleNamespace(boxes=boxes, labels=np.array([0]), ignore=np.array([False]))
+    picture = draw(GREY, truth, NAMES)
+    assert pixel(picture, 50, 110) == ORANGE
+    np.testing.assert_array_equal(picture, draw(GREY, detections(boxes, [0]), NAMES))
+    scored = draw(GREY, detections(boxes, [0], [0.5]), NAMES)
+    assert changed(scored)[40:59].sum() > changed(picture)[40:59].sum()  # the score's text
+    truth.ignore[:] = True
+    ignored = draw(GREY, truth, NAMES)
+    assert changed(ignored)[40:59].sum() > changed(picture)[40:59].sum()
+
+
+def test_masks_are_translucent_and_keypoints_spots():
+    mask = np.zeros((1, 200, 300), "uint8")
+    mask[0, 80:120, 70:110] = 1
+    keypoints = np.array([[[140, 150, 2], [60, 150, 0]]], float)
+    found = detections([[50, 60, 150, 160]], [0], [0.9], masks=mask, keypoints=keypoints)
+    picture = draw(GREY, found, NAMES)
+    # 100 + 0.45 * (230, 159, 0 - 100)
+    np.testing.assert_allclose(pixel(picture, 90, 100), (158.5, 126.55, 55), atol=0.51)
+    assert pixel(picture, 69, 100) == (100, 100, 100)
+    assert pixel(picture, 140, 150) == ORANGE
+    assert pixel(picture, 60, 150) == (100, 100, 100)  # not visible, not drawn
+    rle = coco_mask.encode(np.asfortranarray(mask[0]))
+    np.testing.assert_array_equal(draw(GREY, found | {"masks": (rle,)}, NAMES), picture)
+
+
+@pytest.mark.parametrize("image", [GREY[..., 0], GREY[..., :1], GREY.astype("float32") + 0.2])
+def test_other_pictures(image):
+    found = detections([[50, 60, 150, 160]], [0], [0.9])
+    np.testing.assert_array_equal(draw(image, found, NAMES), draw(GREY, found, NAMES))
+
+
+def test_pil_pictures_empty_and_odd_boxes():
+    source = Image.fromarray(GREY)
+    nothing = detections(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
+    picture = draw(source, nothing, NAMES)
+    assert picture is not source
+    assert not changed(picture).any()
+    odd = [[-50, -50, 500, 500], [10, 10, 10, 10], [290.5, 190.5, 310, 205], [400, 400, 500, 500]]
+    assert draw(source, detections(odd, [0, 1, 0, 1], [1, 1, 1, 1]), NAMES).size == (300, 200)
+    assert not changed(source).any()
+
+
+def test_files_are_turned_as_detect_turns_them(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
+    nothing = detections(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
+    assert draw(tmp_path / "a.png", nothing, NAMES).size == (200, 300)
+    assert draw(Image.open(tmp_path / "a.png"), nothing, NAMES).size == (200, 300)
+
+
+def test_class_colors_differ():
+    colors = [class_color(label) for label in range(21)]
+    assert len(set(colors)) == 21
+    assert class_color(0) == ORANGE
+    assert class_color(21) == class_color(0)
+    apart = np.abs(np.array(colors)[:, None] - np.array(colors)).sum(-1)
+    assert apart[~np.eye(21, dtype=bool)].min() > 30
+
+
+def test_contact_sheet():
+    red = np.zeros((100, 200, 3), "uint8") + np.array([255, 0, 0], "uint8")
+    blue = np.zeros((80, 40, 3), "uint8") + np.array([0, 0, 255], "uint8")
+    sheet = contact_sheet([red, blue, Image.fromarray(red)], columns=2, cell=100)
+    # cells of 100 x 80 with gaps of 4; the red ones shrink to 100 x 50, the blue one stays
+    assert sheet.size == (2 * 104 + 4, 2 * 84 + 4)
+    assert pixel(sheet, 4, 44) == pixel(sheet, 103, 44) == (255, 0, 0)
+    assert pixel(sheet, 50, 18) == (64, 64, 64)
+    assert pixel(sheet, 158, 5) == pixel(sheet, 158, 82) == (0, 0, 255)
+    assert pixel(sheet, 137, 44) == (64, 64, 64)
+    assert pixel(sheet, 50, 128) == (255, 0, 0)
+    assert pixel(sheet, 158, 128) == (64, 64, 64)
+    assert contact_sheet([blue], columns=5).size == (48, 88)
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([])
