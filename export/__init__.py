@@ -18,10 +18,9 @@ def export_model(model, path, format="saved_model", size=None, quantize=None):
         model: a built `Detector`.
         path: the file (LiteRT: .tflite, ONNX: .onnx) or folder (SavedModel) to write; one that an
             earlier export wrote is replaced when the new one is complete.
-        format: "saved_model" (any B, H and W), "litert" (one picture of one size) or "onnx"
-            (any B; one size).
-        size: (H, W) of the pictures. SavedModel: any size if None. The others: the canvas of the
-            model's `resize` if None and that is fixed (`Fit`, `Stretch`).
+        format: "saved_model" or "onnx" (any B, H and W), or "litert" (one picture of one size).
+        size: (H, W) of the pictures. None: any; for LiteRT the canvas of the model's `resize`,
+            if that is fixed (`Fit`, `Stretch`).
         quantize: LiteRT only: "float16" stores the weights in half the space.
 
     Returns:

@@ -22,10 +22,9 @@ def make_endpoint(model, size=None, batch_size=None, portable=True):
         {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}.
 
     Raises:
-        ValueError: Keras does not run on TensorFlow, the model has no weights yet, or the size is
-            not two positive integers.
+        ValueError: Keras does not run on TensorFlow, or the size is not two positive integers.
     """
-    _check(model, size)
+    _check(size)
     import tensorflow as tf
 
     def detect(images):
@@ -37,50 +36,19 @@ def make_endpoint(model, size=None, batch_size=None, portable=True):
             )
         boxes = _to_picture(detections["boxes"], resized, original)
         found = detections["labels"][..., None] >= 0
-        # The identities give the outputs their names in formats that number them otherwise.
-        return {
-            name: tf.identity(value, name)
-            for name, value in {**detections, "boxes": tf.where(found, boxes, -1.0)}.items()
-        }
+        return {**detections, "boxes": tf.where(found, boxes, -1.0)}
 
     channels = len(model.backbone.mean)
     shape = (batch_size, *(size or (None, None)), channels)
     return detect, tf.TensorSpec(shape, "uint8", name="images")
 
 
-def fixed_size(model, size, format):
-    """The size of the pictures for a format that takes one size only.
-
-    Args:
-        model: a `Detector`.
-        size: (H, W), or None for the canvas of the model's `resize`.
-        format: name of the format, for the error.
-
-    Returns:
-        (H, W).
-
-    Raises:
-        ValueError: no size is given and the canvas depends on the picture.
-    """
-    if size is not None:
-        return tuple(size)
-    small, large = (model.resize.canvas_size(*model.resize.target_size(n, n)) for n in (64, 4096))
-    if small != large:
-        raise ValueError(
-            f"{format} takes pictures of one size, and {model.resize} has no fixed canvas: "
-            "give size=(height, width)."
-        )
-    return small
-
-
-def _check(model, size):
+def _check(size):
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Exports are made on TensorFlow, and Keras runs on {keras.backend.backend()}: save the "
             "model, start Python with KERAS_BACKEND=tensorflow, load it and export there."
         )
-    if not model.built:
-        raise ValueError(f"This {type(model).__name__} has no weights yet: build or load it first.")
     good = size is None or (len(size) == 2 and all(int(n) == n and n > 0 for n in size))
     if not good:
         raise ValueError(f"size must be (height, width) in pixels, not {size!r}.")

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 from kerasdet.export.clone import float32_clone
-from kerasdet.export.endpoint import fixed_size
 from kerasdet.export.saved_model import write_archive
 from kerasdet.files import atomic_write
 
@@ -26,10 +25,20 @@ def write(model, path, size=None, quantize=None):
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"{path}: the name of a LiteRT file must end in .tflite.")
-    size = fixed_size(model, size, "LiteRT")
-    content = _convert(model, size, quantize)
+    content = _convert(model, _canvas(model.resize) if size is None else size, quantize)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _canvas(resize):
+    """The one canvas of a resize part, as LiteRT takes pictures of one size."""
+    small, large = (resize.canvas_size(*resize.target_size(n, n)) for n in (64, 4096))
+    if small != large:
+        raise ValueError(
+            f"LiteRT takes pictures of one size, and {resize} has no fixed canvas: "
+            "give size=(height, width)."
+        )
+    return small
 
 
 def _convert(model, size, quantize):
@@ -49,5 +58,5 @@ def _convert(model, size, quantize):
             missing = sorted(set(re.findall(r"tf\.(\w+)' op is neither", str(error))))
             raise ValueError(
                 f"{type(model).__name__} does not convert to LiteRT with builtin operations alone; "
-                f"without a builtin: {', '.join(missing) or 'see the converter`s message above'}."
+                f"without a builtin: {', '.join(missing) or 'see the log above'}."
             ) from error

@@ -1,24 +1,24 @@
-"""ONNX: onnxruntime and what else reads it."""
+"""ONNX: for onnxruntime and all else that reads it."""
 
 from pathlib import Path
 
 from kerasdet.export.clone import float32_clone
-from kerasdet.export.endpoint import fixed_size, make_endpoint
+from kerasdet.export.endpoint import make_endpoint
 from kerasdet.files import atomic_write
 
 OPSET = 17
 
 
 def write(model, path, size=None):
-    """Write an .onnx file for pictures (B, H, W, C) of a fixed size.
+    """Write an .onnx file for pictures (B, H, W, C) of any number and size.
 
     Args:
         model: a built `Detector`; it is exported in float32.
         path: file to write, ending in .onnx.
-        size: (H, W), or None for the model's canvas.
+        size: (H, W) to which the input is pinned, for runtimes that plan ahead; or None.
 
     Raises:
-        ValueError: wrong ending or no size.
+        ValueError: wrong ending.
         ImportError: tf2onnx is missing.
         OSError: the file cannot be written.
     """
@@ -33,18 +33,22 @@ def write(model, path, size=None):
         ) from error
     import tensorflow as tf
 
-    size = fixed_size(model, size, "ONNX")
-    function, spec = make_endpoint(float32_clone(model), size=size)
+    # Traced for any size even if one is given: tf2onnx resizes to a size that it knows by float32
+    # factors, and 80 * float32(51 / 80) floors to 50.
+    function, spec = make_endpoint(float32_clone(model))
     converted, _ = tf2onnx.convert.from_function(
-        tf.function(function),
+        tf.function(function, autograph=False),
         input_signature=[spec],
         opset=OPSET,
         custom_op_handlers={"SelectV2": (_select, [])},
     )
+    if size is not None:
+        dimensions = converted.graph.input[0].type.tensor_type.shape.dim
+        dimensions[1].dim_value, dimensions[2].dim_value = size
     with atomic_write(path) as temporary:
         temporary.write_bytes(converted.SerializeToString())
 
 
 def _select(context, node, name, arguments):
-    """Convert a selection as what it is: tf2onnx multiplies by 0 and adds, so that -inf becomes NaN."""
+    """Convert a selection as such: tf2onnx multiplies by 0 and adds, which makes NaN of -inf."""
     node.type = "Where"

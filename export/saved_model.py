@@ -25,7 +25,9 @@ def write(model, path, size=None):
     """
     path = Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file() and not _is_empty(path):
-        raise FileExistsError(f"{path} is there and is no SavedModel: give the name of a new folder.")
+        raise FileExistsError(
+            f"{path} is there and is no SavedModel: give the name of a new folder."
+        )
     with replaced_folder(path) as temporary:
         write_archive(model, temporary, size=size, portable=False)
 
@@ -47,8 +49,12 @@ def replaced_folder(path):
 
     A folder that was there is moved aside, replaced and then removed; on an error it stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        message = f"cannot write into the folder ({error.strerror}); choose another"
+        raise type(error)(error.errno, message, str(path.parent)) from error
     new, old = holder / "new", holder / "old"
     try:
         yield new

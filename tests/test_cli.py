@@ -225,6 +225,7 @@ def test_train_makes_a_retinanet(tmp_path):
     arguments = {
         **{"detector": "retinanet", "backbone": "mobilenet_v2", "alpha": 0.25},
         **{"channels": 16, "depth": 1, "norm": "batch"},
+        **{"anchors": "paper", "box_loss": "smooth_l1"},
     }
     model = kerasdet.cli.train.make_detector(arguments, Squares(2), None)
     assert (model.class_names, model.channels, model.norm) == (("red", "green"), 16, "batch")

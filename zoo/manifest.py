@@ -56,7 +56,11 @@ FIELDS = {
     "training.minutes": ((int, float), _positive, "wall-clock minutes"),
     "evaluation.data": (str, str.strip, "what was measured on"),
     "evaluation.command": (str, str.strip, "the command that prints the metrics"),
-    "metrics": (dict, _metrics, "numbers of 0 to 1 (-1: none) for AP and any of " + ", ".join(METRICS)),
+    "metrics": (
+        dict,
+        _metrics,
+        "numbers of 0 to 1 (-1: none) for AP and any of " + ", ".join(METRICS),
+    ),
 }
 
 

@@ -1,17 +1,18 @@
 """From a trained model to a shipped one: weights in float16 and the manifest that describes them.
 
-    python -m kerasdet.zoo.pack RUN --name NAME --card card.json --evaluation evaluation.json --out zoo
+    python -m kerasdet.zoo.pack RUN --name NAME --card card.json --metrics metrics.json
 
 `card.json` holds the fields of a manifest that no program can know ("paper", "data", "training",
-"evaluation" and the weights' "licence"), `evaluation.json` what was measured, with "AP" and "AP50".
+"evaluation" and the weights' "licence"), `metrics.json` is what `kerasdet evaluate --out` writes.
 """
 
 import argparse
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
-from kerasdet.files import save_json
+from kerasdet.files import atomic_write, save_json
 from kerasdet.zoo.manifest import METRICS, SCHEMA, TASKS, validate
 from kerasdet.zoo.presets import load
 from kerasdet.zoo.verify import sha256
@@ -46,12 +47,13 @@ def pack(model, name, card, metrics, folder):
     folder = Path(folder)
     path, file = folder / f"{name}.json", f"weights/{name}.weights.h5"
     with tempfile.TemporaryDirectory() as temporary:
-        trial = Path(temporary) / "trial.weights.h5"
-        save_weights_float16(model, trial)
-        facts = {"file": file, "sha256": sha256(trial), "bytes": trial.stat().st_size}
-    manifest = _manifest(model, name, card, metrics, facts)
-    validate(manifest, path)
-    save_weights_float16(model, folder / file)
+        weights = Path(temporary) / "model.weights.h5"
+        save_weights_float16(model, weights)
+        facts = {"file": file, "sha256": sha256(weights), "bytes": weights.stat().st_size}
+        manifest = _manifest(model, name, card, metrics, facts)
+        validate(manifest, path)
+        with atomic_write(folder / file) as target:
+            shutil.copyfile(weights, target)
     save_json(path, manifest, indent=2)
     return manifest
 
@@ -94,12 +96,15 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a run's folder or a .keras file")
     parser.add_argument("--name", required=True)
-    parser.add_argument("--card", required=True, help="JSON: paper, data, training, evaluation, licence")
+    parser.add_argument(
+        "--card", required=True, help="JSON: paper, data, training, evaluation, licence"
+    )
     parser.add_argument("--evaluation", required=True, help="JSON with AP, AP50, ...")
     parser.add_argument("--out", default="zoo", help="folder of the manifests")
     given = parser.parse_args(arguments)
     card, metrics = (
-        json.loads(Path(path).read_text(encoding="utf-8")) for path in (given.card, given.evaluation)
+        json.loads(Path(path).read_text(encoding="utf-8"))
+        for path in (given.card, given.evaluation)
     )
     manifest = pack(load(Path(given.run)), given.name, card, metrics, given.out)
     print(f"{given.out}/{given.name}.json: {manifest['weights']['bytes'] / 1e6:.2f} MB")

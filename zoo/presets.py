@@ -161,8 +161,8 @@ def _check_overrides(manifest, overrides):
     if asked != len(classes):
         raise ValueError(
             f"{name}: its weights have {len(classes)} classes ({', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}), not {asked}. Leave num_classes and class_names "
-            f"out; to train on other classes, build a new {manifest['class']} with "
+            f"{', ...' if len(classes) > 5 else ''}), not {asked}. Leave num_classes and "
+            f"class_names out; to train on other classes, build a new {manifest['class']} with "
             f"backbone=kerasdet.load({name!r}).backbone."
         )
 
@@ -172,4 +172,3 @@ def _plain(value):
     import keras
 
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
-

@@ -41,7 +41,8 @@ def verify(path, sha256_expected, size=None, fix="Take a fresh copy."):
     digest = sha256(path)
     if digest != sha256_expected:
         raise ValueError(
-            f"{path} is damaged or altered: its SHA-256 is {digest} instead of {sha256_expected}. {fix}"
+            f"{path} is damaged or altered: its SHA-256 is {digest} instead of "
+            f"{sha256_expected}. {fix}"
         )
 
 

@@ -1,8 +1,8 @@
 """Weights on disk at half their size: Keras' own `.weights.h5` layout, kernels in float16.
 
 Arrays of two and more axes (kernels, which are nearly all of a file) are float16; vectors (biases,
-scales and statistics of batch normalisation, whose small variances float16 would flush to zero) stay
-float32. Keys are Keras' structural paths, so `model.load_weights` reads these files too.
+and the scales and statistics of batch normalisation, whose small variances float16 would flush to
+zero) stay float32. Keys are Keras' structural paths: `model.load_weights` reads these files too.
 """
 
 import tempfile
@@ -94,7 +94,7 @@ def _datasets(file):
 
 
 def _is_training_state(attribute):
-    """True for what compile and fit add to a model: optimizer and metrics, alone or in a container."""
+    """True for what training adds to a model: optimizer and metrics, alone or in a container."""
     if isinstance(attribute, dict):
         attribute = list(attribute.values())
     if isinstance(attribute, (list, tuple)):
@@ -108,7 +108,7 @@ def _reduced(key, value):
     with np.errstate(over="ignore"):
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
-        raise ValueError(f"The weight {key} is NaN, infinite or beyond 65504 and has no float16 form.")
+        raise ValueError(f"The weight {key} is NaN, infinite or beyond 65504, float16's limit.")
     return half
 
 

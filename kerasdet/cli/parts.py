@@ -18,6 +18,12 @@ BACKBONES = {
     "resnext50": "ResNeXt50",
     "resnext101": "ResNeXt101",
 }
+BOX_LOSSES = {
+    "smooth_l1": "SmoothL1",
+    "giou": "GIoULoss",
+    "diou": "DIoULoss",
+    "ciou": "CIoULoss",
+}
 AUGMENTATIONS = {
     "flip": "HorizontalFlip",
     "vflip": "VerticalFlip",
@@ -142,6 +148,34 @@ def usual_size(data, longest=640):
     return tuple(max(64, 32 * round(side * scale / 32)) for side in (height, width))
 
 
+def make_anchors(kind, data, resize):
+    """The anchors of a fresh detector; None for its paper's own."""
+    import numpy as np
+
+    from kerasdet.layers.anchors import AnchorGenerator
+
+    if kind == "paper":
+        return None
+    if kind != "fitted":
+        raise ValueError(f"--anchors is fitted or paper, not {kind!r}.")
+    boxes = []
+    for index in range(0, len(data), -(-len(data) // 1000)):
+        record = data.record(index)
+        height, width = resize.target_size(record.height, record.width)
+        scale = np.array([width / record.width, height / record.height] * 2)
+        boxes.append(record.boxes[~record.ignore] * scale)
+    return AnchorGenerator.fitted(np.concatenate(boxes))
+
+
+def make_box_loss(name):
+    """The box loss of that name; None for the paper's own, with its own constants."""
+    from kerasdet.layers import losses
+
+    if name not in BOX_LOSSES:
+        raise ValueError(f"--box-loss {name!r} is unknown; there are {', '.join(BOX_LOSSES)}.")
+    return None if name == "smooth_l1" else getattr(losses, BOX_LOSSES[name])()
+
+
 def make_augmentation(names):
     """The augmentations of a comma-separated list; None for "none"."""
     from kerasdet.data import augment
@@ -179,12 +213,17 @@ def load_model(name_or_path, threshold=None):
 
 def print_table(rows, title=None, left=1):
     """Print rows of str, the first the heading; the first `left` columns stand to the left."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    # Narrow, so that COCO's eleven columns fit a terminal of 80.
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for index, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+        if index < left:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
     Console().print(table)

@@ -9,9 +9,12 @@ import typer
 from kerasdet.cli.parts import (
     AUGMENTATIONS,
     BACKBONES,
+    BOX_LOSSES,
     DATA_HELP,
     make_augmentation,
+    make_anchors,
     make_backbone,
+    make_box_loss,
     open_data,
     open_validation,
     parse_size,
@@ -41,6 +44,12 @@ def train(
     channels: Annotated[int, typer.Option(help="Channels of pyramid and heads.")] = 128,
     depth: Annotated[int, typer.Option(help="Hidden convolutions of each head.")] = 4,
     norm: Annotated[str, typer.Option(help="Norm of the heads: batch, group or none.")] = "batch",
+    anchors: Annotated[
+        str, typer.Option(help="fitted: to the sizes of the data's objects; paper: 32 to 512 pixels.")
+    ] = "fitted",
+    box_loss: Annotated[
+        str, typer.Option(help=f"{', '.join(BOX_LOSSES)} (smooth_l1 is the paper's).")
+    ] = "smooth_l1",
     size: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +168,8 @@ def make_detector(arguments, data, resize):
         channels=arguments["channels"],
         head_depth=arguments["depth"],
         norm=None if arguments["norm"] == "none" else arguments["norm"],
+        anchors=make_anchors(arguments["anchors"], data, resize),
+        box_loss=make_box_loss(arguments["box_loss"]),
         class_names=data.class_names,
         category_ids=data.category_ids,
         resize=resize,

@@ -1,6 +1,8 @@
 """Anchors of a feature pyramid as a layer without weights."""
 
 import keras
+import numpy as np
+from keras import ops
 
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
 
@@ -12,32 +14,42 @@ class AnchorGenerator(keras.layers.Layer):
     Args:
         sizes: for each level, the side lengths in pixels (the square root of the area).
         aspect_ratios: height / width: one tuple for all levels, or one per level.
+        strides: for each level, pixels from one cell to the next. None: the image's size divided by the
+            map's and floored, as torchvision's weights were trained (61 for P6 of 800 pixels, not 64).
         offset: place of the centre within its cell, in cells: 0 is its corner, 0.5 its middle.
         rounded: round the cells' corners to whole pixels (torchvision's weights need it).
 
+    Call arguments:
+        features: for each level its map (B, h, w, C); a list, or a dict in order.
+        images: (B, H, W, C).
+
+    Returns:
+        For each level, (h * w * num_anchors, 4) xyxy float32, in the order of the map's rows, columns and
+        anchors.
+
+    Raises:
+        ValueError: sizes, ratios, strides or features are not of equally many levels.
+
     Example:
-        >>> anchors = AnchorGenerator.retinanet()
-        >>> p3, *_ = anchors([(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)], [(8, 8), (16, 16), ...])
-        >>> p3.shape
-        (576, 4)
+        >>> anchors = AnchorGenerator([[32], [64]], [0.5, 1, 2], strides=[8, 16])
+        >>> p3, p4 = anchors([ops.ones((1, 8, 8, 4)), ops.ones((1, 4, 4, 4))], ops.ones((1, 64, 64, 3)))
+        >>> p3.shape, p4.shape
+        ((192, 4), (48, 4))
     """
 
-    def __init__(self, sizes, aspect_ratios, offset=0.0, rounded=False, **kwargs):
-        # Coordinates stay float32 under every policy, and grid sizes and strides may be plain ints.
-        super().__init__(**{**kwargs, "dtype": "float32", "autocast": False, "trainable": False})
-        self._convert_input_args = False
-        self._allow_non_tensor_positional_args = True
+    def __init__(
+        self, sizes, aspect_ratios, strides=None, offset=0.0, rounded=False, **kwargs
+    ):
+        super().__init__(**{**kwargs, "autocast": False, "trainable": False})
         self.sizes = tuple(tuple(float(size) for size in level) for level in sizes)
         ratios = tuple(aspect_ratios)
         if not isinstance(ratios[0], (tuple, list)):
             ratios = (ratios,) * len(self.sizes)
         self.aspect_ratios = tuple(tuple(float(ratio) for ratio in level) for level in ratios)
-        if len(self.aspect_ratios) != len(self.sizes):
-            raise ValueError(
-                f"AnchorGenerator: `aspect_ratios` has {len(self.aspect_ratios)} levels and "
-                f"`sizes` has {len(self.sizes)}; give one tuple of ratios for all levels, or one "
-                "per level."
-            )
+        self.strides = None if strides is None else tuple(int(stride) for stride in strides)
+        self._check_levels("aspect_ratios", len(self.aspect_ratios))
+        if strides is not None:
+            self._check_levels("strides", len(self.strides))
         self.offset = offset
         self.rounded = rounded
         self.cells = [
@@ -47,30 +59,40 @@ class AnchorGenerator(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def retinanet(
-        cls,
-        levels=5,
-        base=32,
-        scales_per_octave=3,
-        aspect_ratios=(0.5, 1.0, 2.0),
-        offset=0.0,
-        rounded=False,
-    ):
-        """Anchors of RetinaNet (arXiv 1708.02002, section 4): 32^2 on P3 to 512^2 on P7.
+    def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0)):
+        """RetinaNet's anchors on P3 to P7 (arXiv 1708.02002, section 4): 32^2 to 512^2, three per octave.
 
         Args:
-            levels: number of pyramid levels; each doubles the size of the one before.
-            base: size in pixels on the first level.
-            scales_per_octave: sizes per level: 2^0, 2^(1/3), 2^(2/3) times the level's.
+            base: size in pixels on P3; doubles with each level.
             aspect_ratios: height / width.
-            offset: place of the centre within its cell, in cells.
-            rounded: cut sizes and round corners to whole pixels, as torchvision's weights need.
         """
-        octave = [2.0 ** (i / scales_per_octave) for i in range(scales_per_octave)]
-        sizes = [[base * 2**level * scale for scale in octave] for level in range(levels)]
-        if rounded:
-            sizes = [[int(size) for size in level] for level in sizes]
-        return cls(sizes, aspect_ratios, offset=offset, rounded=rounded)
+        # Eq: retinanet §4 | sizes = 32 2^l {2^0, 2^(1/3), 2^(2/3)}, l = 0..4
+        sizes = [[base * 2**level * 2 ** (i / 3) for i in range(3)] for level in range(5)]
+        return cls(sizes, aspect_ratios, strides=[8, 16, 32, 64, 128])
+
+    @classmethod
+    def fitted(cls, boxes):
+        """RetinaNet's anchors, moved to the sizes and shapes of a data set's objects.
+
+        The smallest size is the 5th percentile of the objects' (at least 4 pixels), the three
+        aspect ratios are the 5th, 50th and 95th percentile. An anchor that fits its objects has less to
+        regress, and small objects get anchors at all.
+
+        Args:
+            boxes: (N, 4) xyxy, in pixels of the canvas the detector will see.
+
+        Raises:
+            ValueError: no box has an area.
+        """
+        boxes = np.asarray(boxes, "float64").reshape(-1, 4)
+        widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
+        usable = (widths > 0) & (heights > 0)
+        if not usable.any():
+            raise ValueError(f"none of the {len(boxes)} boxes has an area to fit anchors to.")
+        widths, heights = widths[usable], heights[usable]
+        base = max(4.0, round(np.percentile(np.sqrt(widths * heights), 5), 1))
+        ratios = np.percentile(heights / widths, [5, 50, 95])
+        return cls.retinanet(base, [round(ratio, 2) for ratio in ratios])
 
     @property
     def num_anchors(self):
@@ -78,26 +100,30 @@ class AnchorGenerator(keras.layers.Layer):
         counts = [len(cell) for cell in self.cells]
         return counts[0] if len(set(counts)) == 1 else counts
 
-    def call(self, grid_sizes, strides):
-        """Lay the anchors over the levels.
-
-        Args:
-            grid_sizes: for each level, (height, width) of its map; ints or scalar tensors.
-            strides: for each level, (sy, sx) in pixels; numbers or scalar tensors.
-
-        Returns:
-            For each level, (height * width * num_anchors, 4) xyxy float32, in the order of the
-            map's rows, columns and anchors.
-        """
-        if not len(grid_sizes) == len(strides) == len(self.cells):
-            raise ValueError(
-                f"AnchorGenerator: made for {len(self.cells)} levels, called with "
-                f"{len(grid_sizes)} grid sizes and {len(strides)} strides; give one per level."
-            )
+    def call(self, features, images):
+        """See the class docstring."""
+        features = list(features.values()) if isinstance(features, dict) else list(features)
+        self._check_levels("features", len(features))
+        grids = [ops.shape(level)[1:3] for level in features]
+        canvas = ops.shape(images)[1:3]
+        strides = (
+            [[side // count for side, count in zip(canvas, grid)] for grid in grids]
+            if self.strides is None
+            else [(stride, stride) for stride in self.strides]
+        )
         return [
-            grid_anchors(cell, grid_size, stride, self.offset)
-            for cell, grid_size, stride in zip(self.cells, grid_sizes, strides)
+            grid_anchors(cell, grid, stride, self.offset)
+            for cell, grid, stride in zip(self.cells, grids, strides)
         ]
+
+    def compute_output_spec(self, features, images):
+        """One row per anchor, float32 under every policy."""
+        features = list(features.values()) if isinstance(features, dict) else list(features)
+        rows = [
+            None if None in level.shape[1:3] else level.shape[1] * level.shape[2] * len(cell)
+            for level, cell in zip(features, self.cells)
+        ]
+        return [keras.KerasTensor((count, 4), "float32") for count in rows]
 
     def get_config(self):
         """Every argument of the constructor."""
@@ -105,6 +131,14 @@ class AnchorGenerator(keras.layers.Layer):
             **super().get_config(),
             "sizes": self.sizes,
             "aspect_ratios": self.aspect_ratios,
+            "strides": self.strides,
             "offset": self.offset,
             "rounded": self.rounded,
         }
+
+    def _check_levels(self, name, count):
+        if count != len(self.sizes):
+            raise ValueError(
+                f"AnchorGenerator: `{name}` has {count} levels and `sizes` has {len(self.sizes)}; "
+                "give one entry per level."
+            )

@@ -178,6 +178,11 @@ class Detector(keras.Model):
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compile as the saved model was, and give the optimizer its variables to load."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of the paper's loss terms, each divided by its count over all replicas."""
         if not isinstance(y, dict) or not {"boxes", "labels"} <= set(y):

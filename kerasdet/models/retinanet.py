@@ -243,8 +243,7 @@ class RetinaNet(Detector):
         images, image_sizes = self.normalize(inputs)
         pyramid = self.pyramid(self.backbone(images, training=training), training=training)
         logits, deltas = self.head(pyramid, training=training)
-        grids = [ops.shape(features)[1:3] for features in pyramid.values()]
-        anchors = self.anchors.call(grids, [(2 ** int(level[1]),) * 2 for level in pyramid])
+        anchors = self.anchors(pyramid, images)
         return {
             "logits": logits,
             "deltas": deltas,

@@ -27,6 +27,8 @@ from kerasdet.training.run_folder import (
     save_without_optimizer,
 )
 
+CACHE_BYTES = 4e9
+
 
 def train(
     model,
@@ -39,6 +41,7 @@ def train(
     augment=None,
     resume=False,
     validate_every=1,
+    cache=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -59,6 +62,7 @@ def train(
         resume: continue the run that `out` holds as if it had never stopped; start it if there
             is none.
         validate_every: epochs between two validations.
+        cache: keep the decoded pictures in memory; default: where they take less than 4 GB.
         callbacks: further Keras callbacks; at an epoch's end they see the averaged weights and
             `val_mAP`.
         verbose: Keras' progress bar, as in `fit`.
@@ -84,7 +88,9 @@ def train(
         if resuming:
             folder.rows = load_checkpoint(folder.checkpoint, model)["rows"]
     model.fit(
-        _training_batches(model, data, recipe, resize, augment, start_epoch=len(folder.rows)),
+        _training_batches(
+            model, data, recipe, resize, augment, cache, start_epoch=len(folder.rows)
+        ),
         epochs=recipe.epochs,
         initial_epoch=len(folder.rows),
         steps_per_epoch=steps,
@@ -112,7 +118,9 @@ def _callbacks(folder, validation, validate_every, further):
     ]
 
 
-def _training_batches(model, data, recipe, resize, augment, start_epoch):
+def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
+    if cache is None:
+        cache = _decoded_bytes(data) < CACHE_BYTES
     return data.batches(
         recipe.batch_size,
         resize or model.resize,
@@ -121,8 +129,15 @@ def _training_batches(model, data, recipe, resize, augment, start_epoch):
         repeat=True,
         seed=recipe.seed,
         drop_remainder=len(data) >= recipe.batch_size,
+        cache=cache,
         start_epoch=start_epoch,
     )
+
+
+def _decoded_bytes(data):
+    """What the pictures take in memory, judged by at most 50 of them."""
+    records = [data.record(index) for index in range(0, len(data), -(-len(data) // 50))]
+    return len(data) * sum(3 * r.height * r.width for r in records) / max(1, len(records))
 
 
 def _check_classes(model, *datasets):

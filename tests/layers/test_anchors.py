@@ -7,7 +7,12 @@ import pytest
 from kerasdet.layers.anchors import AnchorGenerator
 
 GRIDS = [(8, 6), (4, 3), (2, 2), (1, 1), (1, 1)]
-STRIDES = [(8, 8), (16, 16), (32, 32), (64, 64), (128, 128)]
+
+
+def lay(generator, grids, canvas):
+    """The generator's anchors over maps of these sizes."""
+    maps = [np.zeros((1, *grid, 2), np.float32) for grid in grids]
+    return [np.asarray(a) for a in generator(maps, np.zeros((1, *canvas, 3), np.float32))]
 
 
 def sides(boxes):
@@ -18,7 +23,7 @@ def test_retinanet():
     # Section 4: areas 32^2 to 512^2 on P3 to P7, times 2^0, 2^(1/3), 2^(2/3), ratios 1:2, 1:1, 2:1.
     generator = AnchorGenerator.retinanet()
     assert generator.num_anchors == 9
-    levels = [np.asarray(level) for level in generator(GRIDS, STRIDES)]
+    levels = lay(generator, GRIDS, (64, 48))
     assert [len(level) for level in levels] == [9 * h * w for h, w in GRIDS]
     for i, level in enumerate(levels):
         widths, heights = sides(level)
@@ -30,11 +35,12 @@ def test_retinanet():
     )  # second column, 32 x 32
 
 
-def test_retinanet_rounded_as_torchvision():
+def test_as_torchvision():
     # Sizes 32, 40, 50 (int of 32 * 2^(1/3) = 40.3 and 50.8); 40 / sqrt(0.5) / 2 = 28.28.
-    cell = AnchorGenerator.retinanet(rounded=True).cells[0]
+    sizes = [[32, 40, 50]]
+    generator = AnchorGenerator(sizes, [0.5, 1, 2], rounded=True)
     np.testing.assert_array_equal(
-        cell[:6],
+        generator.cells[0][:6],
         [
             [-23, -11, 23, 11],
             [-28, -14, 28, 14],
@@ -44,18 +50,32 @@ def test_retinanet_rounded_as_torchvision():
             [-25, -25, 25, 25],
         ],
     )
+    # P6 of an 800 pixel canvas has 13 cells: 800 // 13 = 61, and 1088 // 17 = 64.
+    (anchors,) = lay(AnchorGenerator([[2]], [1]), [(13, 17)], (800, 1088))
+    np.testing.assert_array_equal(anchors[-1], [16 * 64 - 1, 12 * 61 - 1, 16 * 64 + 1, 12 * 61 + 1])
+
+
+def test_fitted():
+    # Sizes 10 and 40: the 5th percentile of [10] * 10 + [40] * 90 is 10.
+    small = [[0, 0, 10, 10]] * 10
+    tall = [[5, 5, 25, 85]] * 90  # 20 x 80
+    generator = AnchorGenerator.fitted(small + tall + [[3, 3, 3, 9]])
+    assert generator.sizes[0] == pytest.approx((10, 10 * 2 ** (1 / 3), 10 * 2 ** (2 / 3)))
+    assert generator.aspect_ratios[0] == (1.0, 4.0, 4.0)
+    with pytest.raises(ValueError, match="none of the 1 boxes"):
+        AnchorGenerator.fitted([[3, 3, 3, 9]])
 
 
 def test_levels_may_differ():
     generator = AnchorGenerator([[8], [16, 32]], [[1], [1, 2]])
     assert generator.num_anchors == [1, 4]
-    first, second = generator([(2, 2), (1, 1)], [(4, 4), (8, 8)])
+    first, second = lay(generator, [(2, 2), (1, 1)], (8, 8))
     assert first.shape == (4, 4)
     assert second.shape == (4, 4)
 
 
 def test_offset():
-    (anchors,) = AnchorGenerator([[2]], [1], offset=0.5)([(1, 1)], [(8, 4)])
+    (anchors,) = lay(AnchorGenerator([[2]], [1], offset=0.5), [(1, 1)], (8, 4))
     np.testing.assert_array_equal(anchors, [[1, 3, 3, 5]])
 
 
@@ -63,23 +83,25 @@ def test_float32_under_every_policy():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        (anchors,) = AnchorGenerator([[2]], [1])([(1, 300)], [(8, 8.25)])
+        (anchors,) = lay(AnchorGenerator([[2]], [1], strides=[9]), [(1, 300)], (8, 2700))
     finally:
         keras.config.set_dtype_policy(before)
-    np.testing.assert_array_equal(anchors[-1], [299 * 8.25 - 1, -1, 299 * 8.25 + 1, 1])
+    np.testing.assert_array_equal(anchors[-1], [299 * 9 - 1, -1, 299 * 9 + 1, 1])
 
 
 def test_config_round_trip():
-    generator = AnchorGenerator([[8, 9.5], [16, 20]], [[0.5], [2]], 0.5, True, name="other")
+    generator = AnchorGenerator(
+        [[8, 9.5], [16, 20]], [[0.5], [2]], [4, 8], 0.5, True, name="other"
+    )
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(generator))
     assert again.get_config() == generator.get_config()
-    for name in ("sizes", "aspect_ratios", "offset", "rounded", "name"):
+    for name in ("sizes", "aspect_ratios", "strides", "offset", "rounded", "name"):
         assert getattr(again, name) == getattr(generator, name)
     assert not generator.weights
 
 
 def test_wrong_number_of_levels():
-    with pytest.raises(ValueError, match="3 levels and `sizes` has 2"):
+    with pytest.raises(ValueError, match="`aspect_ratios` has 3 levels and `sizes` has 2"):
         AnchorGenerator([[8], [16]], [[1]] * 3)
-    with pytest.raises(ValueError, match="made for 5 levels, called with 1 grid sizes"):
-        AnchorGenerator.retinanet()([(1, 1)], STRIDES)
+    with pytest.raises(ValueError, match="`features` has 1 levels and `sizes` has 5"):
+        lay(AnchorGenerator.retinanet(), [(1, 1)], (8, 8))

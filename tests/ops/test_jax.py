@@ -22,8 +22,9 @@ def scene():
 
 def compute(boxes, scores, labels):
     """A subset of the operations."""
-    generator = AnchorGenerator([[16, 32], [64]], [1.0, 2.0])
-    anchors = ops.concatenate(generator([(6, 5), (3, 3)], [(16, 16), (32, 32)]), axis=0)
+    generator = AnchorGenerator([[16, 32], [64]], [1.0, 2.0], strides=[16, 32])
+    maps = [ops.zeros((1, 6, 5, 2)), ops.zeros((1, 3, 3, 2))]
+    anchors = ops.concatenate(generator(maps, ops.zeros((1, 96, 80, 3))), axis=0)
     iou = K.box_iou(boxes[:, :6], anchors)
     indices, counts = K.batched_nms(boxes, scores, labels, 0.4, 15, 0.1)
     return {

@@ -68,14 +68,14 @@ def test_a_packed_manifest_is_valid(good, packed):
     ],
 )
 def test_a_wrong_field_is_named_with_its_file_and_value(good, field, value):
-    with pytest.raises(ValueError, match="tiny_digits.json") as error:
+    with pytest.raises(ValueError, match=r"tiny_digits\.json") as error:
         validate(changed(good, field, value), "tiny_digits.json")
     assert repr(field) in str(error.value)
     assert value is None or repr(value) in str(error.value)
 
 
 def test_an_unknown_field_is_named(good):
-    with pytest.raises(ValueError, match="unknown field 'weights.mirror'"):
+    with pytest.raises(ValueError, match=r"unknown field 'weights\.mirror'"):
         validate(changed(good, "weights.mirror", "x"), "tiny_digits.json")
 
 

@@ -23,7 +23,7 @@ def keys(path):
 
 def test_kernels_are_half_and_vectors_whole(tmp_path):
     model = small()
-    kernel, bias, *norm = model.get_weights()
+    kernel = model.get_weights()[0]
     statistics = [np.full(4, value, np.float32) for value in (1.1, 1e-3, 1e-9, 1e-9)]
     model.set_weights([kernel, np.full(4, 0.1, np.float32), *statistics])
     path = tmp_path / "a.weights.h5"
@@ -65,7 +65,7 @@ def test_optimizer_and_metrics_stay_out(tmp_path):
     path = tmp_path / "a.weights.h5"
     save_weights_float16(model, path)
     assert len(keys(path)) == 6
-    load_weights(model, path)
+    load_weights(small(), path)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_key_that_does_not_fit_is_named_and_nothing_is_loaded(tmp_path, change
 def test_another_number_of_classes_is_refused(model, tmp_path):
     path = tmp_path / "a.weights.h5"
     save_weights_float16(model, path)
-    with pytest.raises(ValueError, match=r"head/class_output/vars/0 is \(3, 3, 32, 27\) in the file"):
+    with pytest.raises(ValueError, match=r"class_output/vars/0 is \(3, 3, 32, 27\) in the file"):
         load_weights(tiny(num_classes=4), path)
 
 
