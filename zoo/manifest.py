@@ -1,4 +1,4 @@
-"""Manifests: one JSON file per weight, which says what it is, where it comes from and what it reaches.
+"""Manifests: one JSON file per weight: what it is, where it comes from, what it reaches.
 
 `FIELDS` below is the format. A manifest has these fields and no others.
 """
@@ -56,11 +56,7 @@ FIELDS = {
     "training.minutes": ((int, float), _positive, "wall-clock minutes"),
     "evaluation.data": (str, str.strip, "what was measured on"),
     "evaluation.command": (str, str.strip, "the command that prints the metrics"),
-    "metrics": (
-        dict,
-        _metrics,
-        "numbers of 0 to 1 (-1: none) for AP and any of " + ", ".join(METRICS),
-    ),
+    "metrics": (dict, _metrics, f"AP and any of {', '.join(METRICS)}, in 0 to 1 (-1: none)"),
 }
 
 

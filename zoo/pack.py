@@ -12,11 +12,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from kerasdet.files import atomic_write, save_json
 from kerasdet.zoo.manifest import METRICS, SCHEMA, TASKS, validate
 from kerasdet.zoo.presets import load
 from kerasdet.zoo.verify import sha256
 from kerasdet.zoo.weights import save_weights_float16
+
+from kerasdet.files import atomic_write, save_json
 
 CARD = ("paper", "data", "training", "evaluation", "licence")
 
@@ -96,17 +97,14 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a run's folder or a .keras file")
     parser.add_argument("--name", required=True)
-    parser.add_argument(
-        "--card", required=True, help="JSON: paper, data, training, evaluation, licence"
-    )
-    parser.add_argument("--evaluation", required=True, help="JSON with AP, AP50, ...")
+    parser.add_argument("--card", required=True, help=f"JSON: {', '.join(CARD)}")
+    parser.add_argument("--metrics", required=True, help="JSON of `kerasdet evaluate --out`")
     parser.add_argument("--out", default="zoo", help="folder of the manifests")
     given = parser.parse_args(arguments)
-    card, metrics = (
-        json.loads(Path(path).read_text(encoding="utf-8"))
-        for path in (given.card, given.evaluation)
+    card, measured = (
+        json.loads(Path(path).read_text(encoding="utf-8")) for path in (given.card, given.metrics)
     )
-    manifest = pack(load(Path(given.run)), given.name, card, metrics, given.out)
+    manifest = pack(load(Path(given.run)), given.name, card, measured["coco"], given.out)
     print(f"{given.out}/{given.name}.json: {manifest['weights']['bytes'] / 1e6:.2f} MB")
 
 

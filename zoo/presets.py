@@ -87,8 +87,9 @@ def build(name, **overrides):
         ValueError: unknown name or argument, a number of classes that is not the weights', or a
             weights file that is cut short or altered, which is then not read.
     """
-    from kerasdet import models
     from kerasdet.zoo.weights import load_weights
+
+    from kerasdet import models
 
     manifest = info(name)
     _check_overrides(manifest, overrides)

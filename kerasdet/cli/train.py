@@ -11,8 +11,8 @@ from kerasdet.cli.parts import (
     BACKBONES,
     BOX_LOSSES,
     DATA_HELP,
-    make_augmentation,
     make_anchors,
+    make_augmentation,
     make_backbone,
     make_box_loss,
     open_data,
@@ -45,7 +45,8 @@ def train(
     depth: Annotated[int, typer.Option(help="Hidden convolutions of each head.")] = 4,
     norm: Annotated[str, typer.Option(help="Norm of the heads: batch, group or none.")] = "batch",
     anchors: Annotated[
-        str, typer.Option(help="fitted: to the sizes of the data's objects; paper: 32 to 512 pixels.")
+        str,
+        typer.Option(help="fitted: to the sizes of the data's objects; paper: 32 to 512 pixels."),
     ] = "fitted",
     box_loss: Annotated[
         str, typer.Option(help=f"{', '.join(BOX_LOSSES)} (smooth_l1 is the paper's).")

@@ -37,9 +37,7 @@ class AnchorGenerator(keras.layers.Layer):
         ((192, 4), (48, 4))
     """
 
-    def __init__(
-        self, sizes, aspect_ratios, strides=None, offset=0.0, rounded=False, **kwargs
-    ):
+    def __init__(self, sizes, aspect_ratios, strides=None, offset=0.0, rounded=False, **kwargs):
         super().__init__(**{**kwargs, "autocast": False, "trainable": False})
         self.sizes = tuple(tuple(float(size) for size in level) for level in sizes)
         ratios = tuple(aspect_ratios)

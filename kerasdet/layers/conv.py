@@ -1,4 +1,4 @@
-"""Convolution followed by batch normalisation: the unit that every backbone is made of."""
+"""Convolution with batch normalisation, of which backbones are made, and convolution with a bias."""
 
 import math
 
@@ -112,8 +112,7 @@ class ConvNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd for symmetric padding; got {kernel_size}.")
+        _check_odd(kernel_size)
         self.filters = filters
         self.kernel_size = kernel_size
         self.stride = stride
@@ -154,28 +153,15 @@ class ConvNorm(keras.layers.Layer):
             outputs = self.norm(self._convolve(inputs, self.kernel), training=True)
         else:
             scale, shift = self.norm.scale_and_shift()
-            outputs = self._convolve(inputs, self.kernel * scale)
-            add_bias = native.bias_add if _on_tensorflow() else ops.add
-            outputs = add_bias(outputs, ops.cast(shift, outputs.dtype))
+            outputs = _add_bias(self._convolve(inputs, self.kernel * scale), shift)
         return self.activation(outputs)
 
     def _convolve(self, inputs, kernel):
-        step = {"strides": self.stride, "padding": "same", "dilation_rate": self.dilation}
-        if self.stride > 1:
-            # "same" would pad less at the top and left: half a step off PyTorch's grid.
-            inputs = _pad(inputs, self.dilation * (self.kernel_size // 2))
-            step["padding"] = "valid"
-        if self.groups == 1:
-            return ops.conv(inputs, ops.cast(kernel, inputs.dtype), **step)
-        if self.groups == inputs.shape[-1] == self.filters:
-            return _depthwise_conv(inputs, kernel, step)
-        grouped_conv = native.grouped_conv if _on_tensorflow() else ops.conv
-        return grouped_conv(inputs, ops.cast(kernel, inputs.dtype), **step)
+        return _convolve(inputs, kernel, self.stride, self.groups, self.dilation)
 
     def compute_output_shape(self, input_shape):
         """Return (B, ceil(H / stride), ceil(W / stride), filters)."""
-        height, width = (n and -(-n // self.stride) for n in input_shape[1:3])
-        return (input_shape[0], height, width, self.filters)
+        return _output_shape(input_shape, self.stride, self.filters)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -192,8 +178,104 @@ class ConvNorm(keras.layers.Layer):
         }
 
 
-def _pad(inputs, pad):
-    return ops.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs
+@keras.saving.register_keras_serializable("kerasdet")
+class Conv(keras.layers.Layer):
+    """Convolution, bias, activation: what pyramids and heads without normalisation are made of.
+
+    `keras.layers.Conv2D` with two differences: padding is PyTorch's, `kernel_size // 2` zeros on every
+    side, and the bias is added by the operation that TensorFlow fuses with convolution and ReLU.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: height and width of the kernel, odd.
+        stride: step in both directions.
+        use_bias: whether there is a bias.
+        activation: None or "relu".
+        kernel_initializer, bias_initializer: as in Keras.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        stride=1,
+        use_bias=True,
+        activation=None,
+        kernel_initializer="he_normal",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_odd(kernel_size)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.use_bias = use_bias
+        self.activation = keras.activations.get(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape):
+        """Create kernel and bias."""
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape, self.kernel_initializer, name="kernel")
+        if self.use_bias:
+            self.bias = self.add_weight((self.filters,), self.bias_initializer, name="bias")
+
+    def call(self, inputs):
+        """Convolve: (B, H, W, C) -> (B, ceil(H / stride), ceil(W / stride), filters)."""
+        outputs = _convolve(inputs, self.kernel, self.stride)
+        if self.use_bias:
+            outputs = _add_bias(outputs, self.bias)
+        return self.activation(outputs)
+
+    def compute_output_shape(self, input_shape):
+        """Return (B, ceil(H / stride), ceil(W / stride), filters)."""
+        return _output_shape(input_shape, self.stride, self.filters)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "use_bias": self.use_bias,
+            "activation": keras.activations.serialize(self.activation),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }
+
+
+def _check_odd(kernel_size):
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd for symmetric padding; got {kernel_size}.")
+
+
+def _output_shape(input_shape, stride, filters):
+    height, width = (n and -(-n // stride) for n in input_shape[1:3])
+    return (input_shape[0], height, width, filters)
+
+
+def _convolve(inputs, kernel, stride=1, groups=1, dilation=1):
+    """Convolution with PyTorch's symmetric padding; the kernel is (k, k, C / groups, filters)."""
+    step = {"strides": stride, "padding": "same", "dilation_rate": dilation}
+    if stride > 1:
+        # "same" would pad less at the top and left: half a step off PyTorch's grid.
+        pad = dilation * (kernel.shape[0] // 2)
+        inputs = ops.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs
+        step["padding"] = "valid"
+    if groups == 1:
+        return ops.conv(inputs, ops.cast(kernel, inputs.dtype), **step)
+    if groups == inputs.shape[-1] == kernel.shape[-1]:
+        return _depthwise_conv(inputs, kernel, step)
+    grouped_conv = native.grouped_conv if _on_tensorflow() else ops.conv
+    return grouped_conv(inputs, ops.cast(kernel, inputs.dtype), **step)
+
+
+def _add_bias(outputs, bias):
+    bias = ops.cast(bias, outputs.dtype)
+    return native.bias_add(outputs, bias) if _on_tensorflow() else outputs + bias
 
 
 def _depthwise_conv(inputs, kernel, step):

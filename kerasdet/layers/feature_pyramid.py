@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from kerasdet.layers.conv import ConvNorm
+from kerasdet.layers.conv import Conv, ConvNorm
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class FeaturePyramid(keras.layers.Layer):
@@ -28,9 +29,7 @@ class FeaturePyramid(keras.layers.Layer):
     Source: FPN (arXiv 1612.03144), section 3; RetinaNet (arXiv 1708.02002), section 4.
     """
 
-    def __init__(
-        self, channels=256, levels=("C3", "C4", "C5"), p6_from="C5", norm=None, **kwargs
-    ):
+    def __init__(self, channels=256, levels=("C3", "C4", "C5"), p6_from="C5", norm=None, **kwargs):
         super().__init__(**kwargs)
         if p6_from not in ("C5", "P5", None):
             raise ValueError(f'p6_from must be "C5", "P5" or None, not {p6_from!r}.')
@@ -50,10 +49,12 @@ class FeaturePyramid(keras.layers.Layer):
             self.output_convs[level] = self._conv(3, f"output_{level}")
             self.output_convs[level].build((None, None, None, self.channels))
         if self.p6_from:
-            shape = features_shape["C5"] if self.p6_from == "C5" else (None, None, None, self.channels)
-            self.p6 = self._strided_conv("p6")
+            shape = (
+                features_shape["C5"] if self.p6_from == "C5" else (None, None, None, self.channels)
+            )
+            self.p6 = self._plain_conv(3, "p6", stride=2)
             self.p6.build(shape)
-            self.p7 = self._strided_conv("p7")
+            self.p7 = self._plain_conv(3, "p7", stride=2)
             self.p7.build((None, None, None, self.channels))
         self.built = True
 
@@ -69,9 +70,9 @@ class FeaturePyramid(keras.layers.Layer):
             pyramid["P" + level[1:]] = _apply(self.output_convs[level], merged, training)
         pyramid = dict(reversed(pyramid.items()))
         if self.p6_from:
-            p6 = self.p6(_pad_one(features["C5"] if self.p6_from == "C5" else pyramid["P5"]))
+            p6 = self.p6(features["C5"] if self.p6_from == "C5" else pyramid["P5"])
             pyramid["P6"] = p6
-            pyramid["P7"] = self.p7(_pad_one(ops.relu(p6)))
+            pyramid["P7"] = self.p7(ops.relu(p6))
         return pyramid
 
     def compute_output_spec(self, features, training=False):
@@ -99,30 +100,19 @@ class FeaturePyramid(keras.layers.Layer):
     def _conv(self, kernel_size, name):
         if self.norm:
             return ConvNorm(self.channels, kernel_size, dtype=self.dtype_policy, name=name)
-        return keras.layers.Conv2D(
+        return self._plain_conv(kernel_size, name)
+
+    def _plain_conv(self, kernel_size, name, stride=1):
+        # Uniform with variance 1 / fan_in, as the papers' code and torchvision. A new initialiser for each
+        # convolution: one called twice gives the same numbers twice.
+        return Conv(
             self.channels,
             kernel_size,
-            padding="same",
-            kernel_initializer=_initializer(),
+            stride,
+            kernel_initializer=keras.initializers.VarianceScaling(1.0, "fan_in", "uniform"),
             dtype=self.dtype_policy,
             name=name,
         )
-
-    def _strided_conv(self, name):
-        return keras.layers.Conv2D(
-            self.channels,
-            3,
-            strides=2,
-            kernel_initializer=_initializer(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-
-def _initializer():
-    # Uniform with variance 1 / fan_in, as the papers' code and torchvision initialise pyramids. A new one
-    # for each convolution: an initialiser called twice gives the same numbers twice.
-    return keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
 
 
 def _apply(conv, x, training):
@@ -144,8 +134,3 @@ def upsample_to(coarse, fine):
     wide = ops.reshape(wide, (batch, 2 * h, 2 * w, channels))
     _, height, width, _ = ops.shape(fine)
     return wide[:, :height, :width, :]
-
-
-def _pad_one(x):
-    # PyTorch pads a strided convolution symmetrically; "same" would pad bottom and right only.
-    return ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -17,7 +17,8 @@ class Resize:
         """Size to which a picture is resized.
 
         Args:
-            height, width: size of the picture in pixels (integers, or int32 scalars of `xp`).
+            height: of the picture, in pixels (an integer, or an int32 scalar of `xp`).
+            width: of the picture, likewise.
             xp: `numpy`, or `tensorflow` where the sizes are tensors.
 
         Returns:

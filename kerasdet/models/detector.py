@@ -53,14 +53,16 @@ class Detector(keras.Model):
         backbone: the feature extractor; its `mean` and `std` normalise raw pixels.
         class_names: K names, default "0".."K-1".
         category_ids: K integers that name the classes in COCO files, default 1..K.
-        resize: `Resize` part by which `detect` and exports bring a picture to its canvas; default `KeepSize()`.
+        resize: `Resize` part by which `detect` and exports bring a picture to its canvas; default
+            `KeepSize()`.
         score_threshold: detections at or below it are dropped.
         iou_threshold: non-maximum suppression's overlap.
         max_detections: D, the fixed number of rows that `predict` returns.
 
     Call arguments:
         inputs: images (B, H, W, 3), 0..255, uint8 or float, that fill their canvas; or a dict
-            `{"images": ..., "image_sizes": (B, 2)}` with each picture's height and width at the canvas's top left.
+            `{"images": ..., "image_sizes": (B, 2)}` with each picture's height and width; it lies at
+            its canvas's top left.
 
     Raises:
         ValueError: an argument is out of its range, or names and ids do not number K.
@@ -227,7 +229,9 @@ class Detector(keras.Model):
             ValueError, FileNotFoundError: a picture cannot be read; names it.
         """
         if isinstance(pictures, (str, np.ndarray)) or hasattr(pictures, "__fspath__"):
-            raise ValueError("detect takes a list of pictures; for one picture, detect([picture])[0].")
+            raise ValueError(
+                "detect takes a list of pictures; for one picture, detect([picture])[0]."
+            )
         pictures, results = iter(pictures), []
         while chunk := [load_image(p) for p in itertools.islice(pictures, batch_size)]:
             results += self._detect_batch(chunk)
@@ -243,7 +247,9 @@ class Detector(keras.Model):
         batch = self.predict_on_batch({"images": images, "image_sizes": sizes})
         return [
             to_picture(
-                {name: np.asarray(value[i]) for name, value in batch.items()}, size, picture.shape[:2]
+                {name: np.asarray(value[i]) for name, value in batch.items()},
+                size,
+                picture.shape[:2],
             )
             for i, (size, picture) in enumerate(zip(sizes, pictures))
         ]
@@ -361,8 +367,11 @@ def format_detections(boxes, labels, scores, indices, count):
     """The rows that suppression kept, as every detector returns them.
 
     Args:
-        boxes: (B, N, 4); labels: (B, N); scores: (B, N).
-        indices: (B, D) int32, padded with -1; count: (B,) int32.
+        boxes: (B, N, 4).
+        labels: (B, N).
+        scores: (B, N).
+        indices: (B, D) int32, padded with -1.
+        count: (B,) int32.
 
     Returns:
         {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}, padded with -1.
@@ -416,7 +425,9 @@ def _inside(sizes, height, width):
 def _one_per_class(argument, values, num_classes):
     values = tuple(values)
     if len(values) != num_classes:
-        raise ValueError(f"{argument} has {len(values)} entries for {num_classes} classes: {values}.")
+        raise ValueError(
+            f"{argument} has {len(values)} entries for {num_classes} classes: {values}."
+        )
     if len(set(values)) != num_classes:
         raise ValueError(f"{argument} repeats an entry: {values}.")
     return values

@@ -1,4 +1,4 @@
-"""RetinaNet: one network, two subnets per pyramid level, and the focal loss that lets them train on every anchor.
+"""RetinaNet: two subnets on a feature pyramid, and the focal loss that lets them learn from every anchor.
 
     Lin, Goyal, Girshick, He, Dollar. Focal Loss for Dense Object Detection. ICCV 2017. arXiv 1708.02002v2.
 
@@ -22,7 +22,7 @@ from keras import ops
 
 from kerasdet.backbones import ResNet50
 from kerasdet.layers.anchors import AnchorGenerator
-from kerasdet.layers.conv import BatchNorm
+from kerasdet.layers.conv import BatchNorm, Conv
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.losses import FocalLoss, OnlineHardExamples, SmoothL1
 from kerasdet.models.detector import Detector, format_detections
@@ -125,26 +125,26 @@ class RetinaHead(keras.layers.Layer):
             x = conv(x)
             if self.norm:
                 level_key = level if self.norm == "batch" else ""
-                x = self.norms[f"{name}{i}{level_key}"](x, training=training)
-            x = ops.relu(x)
+                x = ops.relu(self.norms[f"{name}{i}{level_key}"](x, training=training))
         return x
 
     def _hidden(self, name):
-        return keras.layers.Conv2D(
+        return Conv(
             self.channels,
             3,
-            padding="same",
             use_bias=self.norm is None,
-            kernel_initializer="he_normal" if self.norm else keras.initializers.RandomNormal(0, 0.01),
+            activation=None if self.norm else "relu",
+            kernel_initializer="he_normal"
+            if self.norm
+            else keras.initializers.RandomNormal(0, 0.01),
             dtype=self.dtype_policy,
             name=name,
         )
 
     def _output(self, filters, name, bias_initializer):
-        return keras.layers.Conv2D(
+        return Conv(
             filters,
             3,
-            padding="same",
             kernel_initializer=keras.initializers.RandomNormal(0, 0.01),
             bias_initializer=bias_initializer,
             dtype="float32",

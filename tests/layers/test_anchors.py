@@ -90,9 +90,7 @@ def test_float32_under_every_policy():
 
 
 def test_config_round_trip():
-    generator = AnchorGenerator(
-        [[8, 9.5], [16, 20]], [[0.5], [2]], [4, 8], 0.5, True, name="other"
-    )
+    generator = AnchorGenerator([[8, 9.5], [16, 20]], [[0.5], [2]], [4, 8], 0.5, True, name="other")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(generator))
     assert again.get_config() == generator.get_config()
     for name in ("sizes", "aspect_ratios", "strides", "offset", "rounded", "name"):

@@ -36,7 +36,9 @@ def test_levels_halve(height, width):
 
 def test_top_down_sum_by_hand():
     layer = FeaturePyramid(1, p6_from=None)
-    layer.build({"C3": (None, None, None, 3), "C4": (None, None, None, 4), "C5": (None, None, None, 5)})
+    layer.build(
+        {"C3": (None, None, None, 3), "C4": (None, None, None, 4), "C5": (None, None, None, 5)}
+    )
     for conv in layer.lateral_convs.values():
         conv.set_weights([np.ones(conv.kernel.shape), np.zeros(1)])
     identity = np.zeros((3, 3, 1, 1))

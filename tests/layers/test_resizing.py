@@ -40,7 +40,9 @@ def test_graph_sizes_equal_python_sizes(part):
         )
 
 
-@pytest.mark.parametrize("part", [KeepSize(64), ShortestEdge(600, 1000, 16), Fit(2, 3), Stretch(5, 6)])
+@pytest.mark.parametrize(
+    "part", [KeepSize(64), ShortestEdge(600, 1000, 16), Fit(2, 3), Stretch(5, 6)]
+)
 def test_config_round_trip(part):
     config = keras.saving.serialize_keras_object(part)
     assert keras.saving.deserialize_keras_object(config) == part

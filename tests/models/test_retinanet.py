@@ -72,7 +72,9 @@ def test_subnets_are_shared_by_the_levels_and_norms_are_not():
         head.build({f"P{i}": (None, None, None, 32) for i in range(3, 8)})
         counts[norm] = len(head.weights)
     assert counts[None] == 2 * (2 + 1) * 2  # subnets x convolutions x (kernel, bias)
-    assert counts["batch"] == 2 * 2 + 4 + 2 * 2 * 5 * 4  # a norm per level: gamma, beta, two moments
+    assert (
+        counts["batch"] == 2 * 2 + 4 + 2 * 2 * 5 * 4
+    )  # a norm per level: gamma, beta, two moments
     assert counts["group"] == 2 * 2 + 4 + 2 * 2 * 2
 
 
@@ -116,7 +118,12 @@ def outputs_of(logits, deltas, anchors, size=100):
 
 def test_losses_by_hand():
     # One object of class 1 on the first anchor, the second anchor is background.
-    outputs = outputs_of([[0.0, 0.0], [-2.0, 1.0]], [[0.5, 0.0, 0.0, 0.05], [9] * 4], [[0, 0, 10, 10], [50, 50, 60, 60]])
+    # The third class is out of the question: sigmoid(-40) is 0.
+    outputs = outputs_of(
+        [[0.0, 0.0, -40], [-2.0, 1.0, -40]],
+        [[0.5, 0.0, 0.0, 0.05], [9] * 4],
+        [[0, 0, 10, 10], [50, 50, 60, 60]],
+    )
     terms = retinanet().loss_terms(outputs, targets([[0, 0, 10, 10]], [1]))
     # FL(p_t) = -alpha_t (1 - p_t)^2 log p_t; p = 1/2: (1/4) log 2 times 1/4 for the one, 3/4 for the zero.
     object_anchor = (0.25 + 0.75) * 0.25 * math.log(2)
@@ -165,7 +172,9 @@ def test_candidates_are_the_best_pairs():
         order = np.argsort(-logits[i].reshape(-1))[:20]
         np.testing.assert_array_equal(labels[i], order % 7)
         np.testing.assert_allclose(boxes[i], anchors[order // 7], atol=1e-4)
-        np.testing.assert_allclose(scores[i], 1 / (1 + np.exp(-logits[i].reshape(-1)[order])), rtol=1e-5)
+        np.testing.assert_allclose(
+            scores[i], 1 / (1 + np.exp(-logits[i].reshape(-1)[order])), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

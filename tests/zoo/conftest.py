@@ -1,11 +1,11 @@
 import keras
 import pytest
+from kerasdet.zoo import presets
+from kerasdet.zoo.pack import pack
 
 from kerasdet.backbones import MobileNetV2
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import RetinaNet
-from kerasdet.zoo import presets
-from kerasdet.zoo.pack import pack
 
 CARD = {
     "paper": {"title": "Focal Loss for Dense Object Detection", "arxiv": "1708.02002"},

@@ -2,7 +2,6 @@ import copy
 import json
 
 import pytest
-
 from kerasdet.zoo.manifest import FOLDER, manifest_paths, read_manifest, validate
 from kerasdet.zoo.verify import verify
 
