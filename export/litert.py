@@ -6,7 +6,6 @@ from pathlib import Path
 
 from kerasdet.export.clone import float32_clone
 from kerasdet.export.saved_model import write_archive
-
 from kerasdet.files import atomic_write
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from kerasdet.export.clone import float32_clone
 from kerasdet.export.endpoint import make_endpoint
-
 from kerasdet.files import atomic_write
 
 OPSET = 17

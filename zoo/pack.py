@@ -12,12 +12,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from kerasdet.files import atomic_write, save_json
 from kerasdet.zoo.manifest import METRICS, SCHEMA, TASKS, validate
 from kerasdet.zoo.presets import load
 from kerasdet.zoo.verify import sha256
 from kerasdet.zoo.weights import save_weights_float16
-
-from kerasdet.files import atomic_write, save_json
 
 CARD = ("paper", "data", "training", "evaluation", "licence")
 

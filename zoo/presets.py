@@ -87,9 +87,8 @@ def build(name, **overrides):
         ValueError: unknown name or argument, a number of classes that is not the weights', or a
             weights file that is cut short or altered, which is then not read.
     """
-    from kerasdet.zoo.weights import load_weights
-
     from kerasdet import models
+    from kerasdet.zoo.weights import load_weights
 
     manifest = info(name)
     _check_overrides(manifest, overrides)

@@ -240,7 +240,9 @@ class Detector(keras.Model):
     def _detect_batch(self, pictures):
         resized = [_resize(picture, self.resize) for picture in pictures]
         canvases = [self.resize.canvas_size(*picture.shape[:2]) for picture in resized]
-        images = np.zeros((len(pictures), *np.max(canvases, axis=0), 3), np.float32)
+        images = np.zeros(
+            (len(pictures), *np.max(canvases, axis=0), len(self.backbone.mean)), np.float32
+        )
         for canvas, picture in zip(images, resized):
             canvas[: picture.shape[0], : picture.shape[1]] = picture
         sizes = np.array([picture.shape[:2] for picture in resized], np.float32)
@@ -307,6 +309,7 @@ class Detector(keras.Model):
         return {
             "format_version": FORMAT_VERSION,
             "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "num_classes": self.num_classes,
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "class_names": list(self.class_names),

@@ -216,10 +216,20 @@ class RetinaNet(Detector):
         self.classification_loss = classification_loss or FocalLoss()
         self.box_loss = box_loss or SmoothL1(beta=SMOOTH_L1_BETA)
         self.pyramid = FeaturePyramid(
-            channels, p6_from=p6_from, norm="batch" if norm == "batch" else None, name="pyramid"
+            channels,
+            p6_from=p6_from,
+            norm="batch" if norm == "batch" else None,
+            dtype=self.dtype_policy,
+            name="pyramid",
         )
         self.head = RetinaHead(
-            self.num_classes, self.anchors.num_anchors, channels, head_depth, norm, name="head"
+            self.num_classes,
+            self.anchors.num_anchors,
+            channels,
+            head_depth,
+            norm,
+            dtype=self.dtype_policy,
+            name="head",
         )
         self.build()
 

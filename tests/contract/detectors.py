@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kerasdet.backbones import MobileNetV2
 from kerasdet.models import RetinaNet
+from tests.tiny import TinyBackbone
 
 SIZE = 64
 CLASS_NAMES = ("disc", "square", "cross")
@@ -12,7 +12,7 @@ CLASS_NAMES = ("disc", "square", "cross")
 def retinanet(**settings):
     return RetinaNet(
         3,
-        backbone=MobileNetV2(alpha=0.25),
+        backbone=TinyBackbone(),
         channels=16,
         head_depth=1,
         norm="batch",

@@ -2,24 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdet.backbones.backbone import Backbone
-from kerasdet.layers.conv import ConvNorm
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import RetinaNet
-
-
-@keras.saving.register_keras_serializable("kerasdet_tests")
-class FiveConvs(Backbone):
-    """The smallest backbone there can be: converters take seconds for each hundred operations."""
-
-    def __init__(self, dtype=None, **config):
-        inputs = x = keras.Input((None, None, 3), name="images")
-        outputs = {}
-        for stage in range(1, 6):
-            x = ConvNorm(8, 3, 2, activation="relu", name=f"stage{stage}", dtype=dtype)(x)
-            outputs[f"C{stage}"] = x
-        config = {"levels": ("C3", "C4", "C5"), "mean": (120,) * 3, "std": (60,) * 3, **config}
-        super().__init__(inputs, outputs, dtype=dtype, **config)
+from tests.tiny import TinyBackbone
 
 
 def make(resize=None, cls=RetinaNet):
@@ -27,7 +12,7 @@ def make(resize=None, cls=RetinaNet):
     keras.utils.set_random_seed(0)
     model = cls(
         3,
-        backbone=FiveConvs(),
+        backbone=TinyBackbone(levels=("C3", "C4", "C5"), mean=(120,) * 3, std=(60,) * 3),
         channels=8,
         head_depth=1,
         resize=resize or Fit(64, 64),

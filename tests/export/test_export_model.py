@@ -3,6 +3,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+
 from kerasdet.export import export_model
 from kerasdet.export.clone import float32_clone
 

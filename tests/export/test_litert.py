@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from kerasdet.export import export_model
 
+from kerasdet.export import export_model
 from kerasdet.layers.resizing import KeepSize
 from kerasdet.models import RetinaNet
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from kerasdet.export import export_model
 
 from .conftest import assert_same, picture

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from kerasdet.export import export_model, saved_model
 from kerasdet.export.endpoint import make_endpoint
-
 from kerasdet.layers.resizing import KeepSize, ShortestEdge
 
 from .conftest import assert_same, picture

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.backbones import MobileNetV2, ResNet50
+from kerasdet.backbones import ResNet50
 from kerasdet.layers import AlphaBalancedCrossEntropy, FocalLoss, GIoULoss, OnlineHardExamples
 from kerasdet.models import RetinaHead, RetinaNet
 from kerasdet.models.detector import prepare
 from kerasdet.models.retinanet import assign, best_candidates
 from tests.contract.detectors import batch, retinanet
+from tests.tiny import TinyBackbone
 
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "state_dicts"
 
@@ -200,8 +201,8 @@ def test_the_papers_baselines_train_and_survive_saving(loss):
 
 def test_arguments_are_checked():
     with pytest.raises(ValueError, match="p6_from"):
-        RetinaNet(3, backbone=MobileNetV2(alpha=0.25), p6_from="C4")
+        RetinaNet(3, backbone=TinyBackbone(), p6_from="C4")
     with pytest.raises(ValueError, match="norm must be"):
-        RetinaNet(3, backbone=MobileNetV2(alpha=0.25), norm="layer")
+        RetinaNet(3, backbone=TinyBackbone(), norm="layer")
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
-        RetinaNet(0, backbone=MobileNetV2(alpha=0.25))
+        RetinaNet(0, backbone=TinyBackbone())

@@ -1,11 +1,11 @@
 import keras
 import pytest
-from kerasdet.zoo import presets
-from kerasdet.zoo.pack import pack
 
-from kerasdet.backbones import MobileNetV2
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import RetinaNet
+from kerasdet.zoo import presets
+from kerasdet.zoo.pack import pack
+from tests.tiny import TinyBackbone
 
 CARD = {
     "paper": {"title": "Focal Loss for Dense Object Detection", "arxiv": "1708.02002"},
@@ -21,7 +21,7 @@ def tiny(num_classes=3, seed=0):
     keras.utils.set_random_seed(seed)
     return RetinaNet(
         num_classes,
-        backbone=MobileNetV2(alpha=0.35),
+        backbone=TinyBackbone(),
         channels=32,
         head_depth=1,
         class_names=["one", "two", "three", "four"][:num_classes],

@@ -2,6 +2,7 @@ import copy
 import json
 
 import pytest
+
 from kerasdet.zoo.manifest import FOLDER, manifest_paths, read_manifest, validate
 from kerasdet.zoo.verify import verify
 

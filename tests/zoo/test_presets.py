@@ -7,12 +7,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from kerasdet.zoo import build, info, list_models, load, presets, summary
-from kerasdet.zoo.pack import main
 
 import kerasdet
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import Detector, RetinaNet
+from kerasdet.zoo import build, info, list_models, load, presets, summary
+from kerasdet.zoo.pack import main
 
 from .conftest import CARD, METRICS, tiny
 

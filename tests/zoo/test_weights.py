@@ -2,6 +2,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+
 from kerasdet.zoo.weights import load_weights, save_weights_float16
 
 from .conftest import tiny
