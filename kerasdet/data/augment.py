@@ -115,8 +115,8 @@ class RandomRotate90:
 class ScaleJitter:
     """Zoom in (a random crop) or out (on a plain canvas); the picture keeps its size.
 
-    The "large scale jitter" of Ghiasi et al. 2021 (arXiv 2012.07177, section 3), with the factor
-    drawn log-uniformly.
+    The "standard scale jitter" of Ghiasi et al. 2021 (arXiv 2012.07177, section 3), with the factor
+    drawn log-uniformly; their "large" one, for long training, is `ScaleJitter(0.1, 2.0)`.
 
     Args:
         min, max: range of the zoom factor; 1 leaves the picture.
@@ -124,8 +124,8 @@ class ScaleJitter:
         fill: RGB around a picture that became smaller.
     """
 
-    min: float = 0.5
-    max: float = 2.0
+    min: float = 0.8
+    max: float = 1.25
     min_visible: float = 0.3
     fill: tuple = FILL
 

@@ -19,13 +19,14 @@ class BatchNorm(keras.layers.Layer):
     mean over the replicas.
 
     Args:
-        momentum: share of the old moving statistics kept at each step (1 - PyTorch's momentum).
+        momentum: share of the old moving statistics kept at each step (1 - PyTorch's momentum, whose
+            default 0.1 follows the last ten batches: too few pictures when a batch is eight).
         epsilon: added to the variance.
 
     Source: Ioffe and Szegedy, arXiv 1502.03167, §3 (algorithms 1 and 2).
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum=0.97, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
         self.momentum = momentum
         self.epsilon = epsilon
@@ -108,7 +109,7 @@ class ConvNorm(keras.layers.Layer):
         dilation=1,
         activation=None,
         norm_epsilon=1e-5,
-        norm_momentum=0.9,
+        norm_momentum=0.97,
         **kwargs,
     ):
         super().__init__(**kwargs)
