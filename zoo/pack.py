@@ -78,7 +78,8 @@ def _manifest(model, name, card, metrics, weights_facts):
         "data": card["data"],
         "training": card["training"],
         "evaluation": card["evaluation"],
-        "metrics": {key: round(float(metrics[key]), 4) for key in METRICS if key in metrics},
+        # None: the data has no object of that size.
+        "metrics": {k: round(float(metrics[k]), 4) for k in METRICS if metrics.get(k) is not None},
         "config": json.loads(json.dumps(config)),  # tuples as lists: as it will be read
     }
 
