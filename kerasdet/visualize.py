@@ -70,7 +70,7 @@ def draw(image, detections, names, threshold=0.0):
     font = ImageFont.load_default(max(11, round(max(picture.size) / 50)))
     for i in order:
         text = str(names[labels[i]])
-        text += "" if confidence is None else f" {confidence[i]:.2f}"
+        text += "" if confidence is None else f" {confidence[i]:.0%}"
         text += " (ignored)" if ignore is not None and ignore[i] else ""
         _draw_label(pen, picture.size, boxes[i], text, class_color(labels[i]), font)
     return picture

@@ -1,0 +1,59 @@
+"""RetinaNet on the JAX backend: a saved model gives TensorFlow's boxes, and training lowers the loss."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tests.contract.detectors import batch, retinanet
+
+
+def on_jax(model_path, result_path):
+    """What the subprocess does: predict with a saved model, then train it."""
+    model = keras.saving.load_model(model_path)
+    inputs, targets = batch()
+    found = model.predict(inputs, verbose=0)
+    model.compile(keras.optimizers.Adam(2e-3))
+    history = model.fit(inputs, targets, epochs=6, verbose=0).history
+    np.savez(result_path, loss=history["loss"], **found)
+
+
+def test_jax_equals_tensorflow_and_trains(tmp_path):
+    pytest.importorskip("jax")
+    keras.utils.set_random_seed(0)
+    model = retinanet(score_threshold=0.0)
+    model.compile(keras.optimizers.Adam(2e-3))
+    inputs, targets = batch()
+    model.fit(inputs, targets, epochs=5, verbose=0)
+    model.save(tmp_path / "model.keras")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.models.test_jax",
+            tmp_path / "model.keras",
+            tmp_path / "out.npz",
+        ],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, expected = np.load(tmp_path / "out.npz"), model.predict(inputs, verbose=0)
+    np.testing.assert_array_equal(found["num_detections"], expected["num_detections"])
+    np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
+    # The surest boxes of each picture: further down, scores that agree to rounding change places.
+    np.testing.assert_array_equal(found["labels"][:, :3], expected["labels"][:, :3])
+    np.testing.assert_allclose(found["boxes"][:, :3], expected["boxes"][:, :3], atol=0.01)
+    assert np.isfinite(found["loss"]).all()
+    assert found["loss"][-1] < found["loss"][0]
+
+
+if __name__ == "__main__":
+    on_jax(*sys.argv[1:])
