@@ -6,12 +6,14 @@
 All three are torchvision's v1: 91 classes, P6 from P5, 9 anchors, random weights. For inference the
 outputs of the last layers are scaled to a trained detector's spread (logits -6 +- 1, deltas 0 +- 0.1), so
 that decoding and suppression have as much to do on each side. In training every layer learns, batch
-normalisation uses the batch's statistics on all sides, and the optimizer is SGD.
+normalisation uses the batch's statistics on all sides, and the optimizer is SGD; "torchvision-800" is
+torchvision as it comes, which resizes the 512 pixels to 800.
 
 A peer may live in its own environment: --torch-python and --kerashub-python name its interpreter.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -115,9 +117,10 @@ def kerasdet_inference(height, width):
     return run, {"flops": flops, "parameters": trainable_parameters(model)}
 
 
-def kerasdet_training(height, width, batch):
+def kerasdet_training(height, width, batch, precision="float32"):
     import keras
 
+    keras.config.set_dtype_policy(precision)
     model, _, _ = kerasdet_model()
     model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM))
     boxes, labels = objects(batch, height, width)
@@ -245,15 +248,16 @@ def keras_lively(class_output, box_output, outputs):
 # -- torchvision ------------------------------------------------------------------------------------
 
 
-def torchvision_model(height, width):
+def torchvision_model(height, width, resize=None):
+    """Its canvas is the pictures', or what its own default makes of them: `resize=(800, 1333)`."""
     from torchvision.models.detection import retinanet_resnet50_fpn
 
     return retinanet_resnet50_fpn(
         weights=None,
         weights_backbone=None,
         num_classes=CLASSES,
-        min_size=min(height, width),
-        max_size=max(height, width),
+        min_size=resize[0] if resize else min(height, width),
+        max_size=resize[1] if resize else max(height, width),
         score_thresh=SCORE_THRESHOLD,
         nms_thresh=IOU_THRESHOLD,
         detections_per_img=MAX_DETECTIONS,
@@ -319,10 +323,10 @@ def torchvision_lively(model, detect):
         hook.remove()
 
 
-def torchvision_training(height, width, batch):
+def torchvision_training(height, width, batch, resize=None):
     import torch
 
-    model = torchvision_model(height, width).train()
+    model = torchvision_model(height, width, resize).train()
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
     images = torchvision_pictures(batch, height, width)
     boxes, labels = (torch.from_numpy(array) for array in objects(batch, height, width))
@@ -353,8 +357,10 @@ INFERENCE = {
 }
 TRAINING = {
     "kerasdet": kerasdet_training,
+    "kerasdet-bfloat16": functools.partial(kerasdet_training, precision="mixed_bfloat16"),
     "torchvision": torchvision_training,
     "keras-hub": kerashub_training,
+    "torchvision-800": functools.partial(torchvision_training, resize=(800, 1333)),
 }
 
 
@@ -399,7 +405,8 @@ def summary(facts, answers, rate):
 
 def benchmark(arguments):
     """Alternate the sides and write the report."""
-    pythons = {"torchvision": arguments.torch_python, "keras-hub": arguments.kerashub_python}
+    torch, kerashub = arguments.torch_python, arguments.kerashub_python
+    pythons = {"torchvision": torch, "torchvision-800": torch, "keras-hub": kerashub}
     sizes = [str(n) for n in (*arguments.size, arguments.batch)]
     train = ["--train"] if arguments.train else []
     commands = {
@@ -444,12 +451,13 @@ def main():
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=2, help="pictures of a training step")
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--sides", nargs="+", choices=list(INFERENCE), default=list(INFERENCE))
+    parser.add_argument("--sides", nargs="+", choices=list(TRAINING), help="default: all")
     parser.add_argument("--torch-python", help="interpreter that has torchvision")
     parser.add_argument("--kerashub-python", help="interpreter that has keras-hub")
     parser.add_argument("--out", help="JSON file; the table is written beside it")
-    parser.add_argument("--worker", choices=list(INFERENCE), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=list(TRAINING), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.sides = arguments.sides or list(TRAINING if arguments.train else INFERENCE)
     arguments.size = arguments.size or ([512, 512] if arguments.train else [800, 1088])
     if arguments.worker:
         worker(arguments.worker, arguments.train, *arguments.size, arguments.batch)
