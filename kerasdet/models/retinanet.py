@@ -12,6 +12,9 @@ Departures from the paper:
       that an object of unusual size or shape is learnt too; `low_quality` matches in the usual words.
     - Batch or group normalisation in pyramid and subnets by argument: training from scratch needs it.
 
+Results, measured: AP 0.617 on BCCD's val split and 0.712 on digit scenes, from scratch with MobileNetV2 on
+a CPU; commands and curves in `zoo/retinanet_mobilenetv2_*.md`. The paper's COCO figures are not reproduced.
+
 Axes: B batch, A anchors, G ground truth, K classes, D detections, L levels.
 """
 
