@@ -105,16 +105,7 @@ def kerasdet_inference(height, width):
         return model(pixels, training=False)
 
     decode = tf.function(model.decode, jit_compile=False)
-    raw = forward(pixels)
-
-    def run():
-        result = {}
-        total = seconds(lambda: result.update(numbers=detect(pixels)["num_detections"].numpy()))
-        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
-        return {"seconds": total, "decode": decoding, "detections": int(result["numbers"][0])}
-
-    flops = tensorflow_flops(forward.get_concrete_function(pixels))
-    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+    return keras_inference(model, pixels, forward, decode, detect)
 
 
 def kerasdet_training(height, width, batch, precision="float32"):
@@ -187,16 +178,7 @@ def kerashub_inference(height, width):
     def detect(pixels):
         return decode(forward(pixels))
 
-    raw = forward(pixels)
-
-    def run():
-        result = {}
-        total = seconds(lambda: result.update(numbers=detect(pixels)["num_detections"].numpy()))
-        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
-        return {"seconds": total, "decode": decoding, "detections": int(result["numbers"][0])}
-
-    flops = tensorflow_flops(forward.get_concrete_function(pixels))
-    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+    return keras_inference(model, pixels, forward, decode, detect)
 
 
 def kerashub_training(height, width, batch):
@@ -208,6 +190,20 @@ def kerashub_training(height, width, batch):
     boxes, labels = objects(batch, height, width)
     images = (pictures(batch, height, width) - MEAN) / STD
     return keras_step(model, images.astype("float32"), {"boxes": boxes, "labels": labels})
+
+
+def keras_inference(model, pixels, forward, decode, detect):
+    """Inference of either Keras model: the whole, and its decoding alone."""
+    raw = forward(pixels)
+
+    def run():
+        result = {}
+        total = seconds(lambda: result.update(numbers=detect(pixels)["num_detections"].numpy()))
+        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
+        return {"seconds": total, "decode": decoding, "detections": int(result["numbers"][0])}
+
+    flops = tensorflow_flops(forward.get_concrete_function(pixels))
+    return run, {"flops": flops, "parameters": trainable_parameters(model)}
 
 
 def keras_step(model, images, targets):

@@ -29,7 +29,7 @@ from kerasdet.layers.conv import BatchNorm, Conv
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.losses import FocalLoss, OnlineHardExamples, SmoothL1
 from kerasdet.models.detector import Detector, format_detections
-from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area
+from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import BETWEEN, match_iou
@@ -336,7 +336,7 @@ def assign(targets, anchors):
         counted: (B, A) bool, False for overlaps in [0.4, 0.5) and for background inside ignored regions.
     """
     boxes, ignore = targets["boxes"], targets["ignore"][..., None]
-    learnt = (targets["labels"] >= 0)[..., None] & ~ignore
+    learnt = valid_mask(targets["labels"])[..., None] & ~ignore
     # Eq: retinanet §4 | foreground: IoU >= 0.5, background: IoU in [0, 0.4), else ignored
     iou = ops.where(learnt, box_iou(boxes, anchors), -1.0)
     matches = match_iou(iou, BACKGROUND_IOU, FOREGROUND_IOU)
