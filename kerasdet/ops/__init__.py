@@ -20,6 +20,7 @@ from kerasdet.ops.boxes import (
     xyxy_to_xywh,
 )
 from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.deform import deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.losses import (
     alpha_balanced_cross_entropy,
     ciou_loss,
@@ -31,6 +32,15 @@ from kerasdet.ops.losses import (
 )
 from kerasdet.ops.matching import BACKGROUND, BETWEEN, match_iou
 from kerasdet.ops.nms import batched_nms, nms, soft_nms
+from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
+from kerasdet.ops.roi import (
+    multilevel_roi_align,
+    ps_roi_align,
+    ps_roi_pool,
+    region_levels,
+    roi_align,
+    roi_pool,
+)
 from kerasdet.ops.sampling import ohem
 
 __all__ = [
@@ -48,22 +58,34 @@ __all__ = [
     "clip_boxes",
     "cxcywh_to_xyxy",
     "decode_deltas",
+    "deform_conv2d",
+    "deform_ps_roi_pool",
+    "deform_roi_pool",
     "diou_loss",
     "encode_deltas",
     "giou_loss",
     "grid_anchors",
     "intersection_over_area",
     "iou_loss",
+    "l2_normalize",
     "match_iou",
+    "maxout",
+    "multilevel_roi_align",
     "nms",
     "ohem",
     "paired_ciou",
     "paired_diou",
     "paired_giou",
     "paired_iou",
+    "ps_roi_align",
+    "ps_roi_pool",
+    "region_levels",
+    "roi_align",
+    "roi_pool",
     "sigmoid_focal_loss",
     "smooth_l1",
     "soft_nms",
+    "spatial_pyramid_pool",
     "valid_mask",
     "xywh_to_xyxy",
     "xyxy_to_cxcywh",

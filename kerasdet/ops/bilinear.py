@@ -1,0 +1,138 @@
+"""Bilinear reading of feature maps at points between their cells.
+
+Cell (i, j) of a map lies at y = i, x = j. Two rules hold at the border. "clamp" (RoIAlign): up to one
+cell outside, the border's value; farther out 0. "fade" (deformable convolution): the map goes on as
+zeros, so that values fade to 0 over one cell.
+"""
+
+from keras import ops
+
+from kerasdet.ops import native
+
+
+def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction):
+    """Read a lattice of points in maps, clamped at the border, and reduce the points of each bin.
+
+    Args:
+        maps: (M, H, W, C), or a list of such maps of different sizes for `planes` to count through:
+            those of the first, then those of the second, ...
+        planes: (N,) int32, the map that each lattice lies in.
+        starts: (N, 2) float32, y and x of the lattice's first point, in cells.
+        steps: (N, 2) float32, distance of the points in cells.
+        output_size: (h, w), bins.
+        sampling_ratio: s, points per bin in each direction.
+        reduction: "mean" or "max" of a bin's points.
+
+    Returns:
+        (N, h, w, C) in the type of the maps.
+    """
+    levels = maps if isinstance(maps, list) else [maps]
+    options = (output_size, sampling_ratio, reduction)
+    if native.available():
+        floats = [ops.cast(level, "float32") for level in levels]
+        pooled = native.pool_lattice(floats, planes, starts, steps, *options)
+    else:
+        pooled = _pool_by_gathers(levels, planes, starts, steps, *options)
+    return ops.cast(pooled, levels[0].dtype)
+
+
+def _pool_by_gathers(levels, planes, starts, steps, output_size, sampling_ratio, reduction):
+    table, first_rows, heights, widths = _table(levels)
+    first_rows, heights, widths = (ops.take(v, planes) for v in (first_rows, heights, widths))
+    reduced = None
+    for sample_y in range(sampling_ratio):
+        for sample_x in range(sampling_ratio):
+            first = starts + steps * ops.array([sample_y, sample_x], "float32")
+            y, x = (
+                first[:, axis, None]
+                + sampling_ratio * steps[:, axis, None] * ops.arange(size, dtype="float32")
+                for axis, size in enumerate(output_size)
+            )
+            values = _read_clamped(table, first_rows, (heights, widths), y, x)
+            if reduced is None:
+                reduced = values
+            else:
+                reduced = reduced + values if reduction == "mean" else ops.maximum(reduced, values)
+    return reduced * (1.0 / sampling_ratio**2) if reduction == "mean" else reduced
+
+
+def read_points(maps, planes, points):
+    """Read maps at points, fading to 0 beyond the border.
+
+    Args:
+        maps: (M, H, W, C).
+        planes: (N,) int32, the map that each point lies in.
+        points: (N, 2) float32, y and x in cells, finite.
+
+    Returns:
+        (N, C) float32, with gradients to maps and points; on a cell's edge the gradient to a point
+        is that of the cell below and to the right.
+    """
+    if native.available():
+        return native.read_points(ops.cast(maps, "float32"), planes, points)
+    height, width = ops.shape(maps)[1:3]
+    table = ops.reshape(maps, (-1, maps.shape[-1]))
+    first_rows = planes * (height * width)
+    cells = ops.stop_gradient(ops.floor(points))
+    fractions = points - cells
+    corners = ops.cast(cells, "int32")
+    values = 0.0
+    # Eq: deform §2.1 | x(p) = sum_q max(0, 1-|q_x-p_x|) max(0, 1-|q_y-p_y|) x(q)
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = corners[:, 0] + down, corners[:, 1] + right
+            weight_y = fractions[:, 0] if down else 1.0 - fractions[:, 0]
+            weight_x = fractions[:, 1] if right else 1.0 - fractions[:, 1]
+            on_map = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            weight = ops.where(on_map, weight_y * weight_x, 0.0)
+            place = first_rows + _clamp(row, height) * width + _clamp(column, width)
+            values = values + weight[:, None] * ops.cast(ops.take(table, place, 0), "float32")
+    return values
+
+
+def _table(levels):
+    """All maps as one table of cells (P, C), and each map's first row, height and width (M,)."""
+    tables, first_rows, heights, widths, total = [], [], [], [], 0
+    for maps in levels:
+        count, height, width, channels = ops.shape(maps)
+        ones = ops.ones((count,), "int32")
+        first_rows.append(total + ops.arange(count, dtype="int32") * (height * width))
+        heights.append(ones * height)
+        widths.append(ones * width)
+        tables.append(ops.reshape(maps, (-1, channels)))
+        total = total + count * height * width
+    if len(levels) == 1:
+        return tables[0], first_rows[0], heights[0], widths[0]
+    return tuple(ops.concatenate(parts, 0) for parts in (tables, first_rows, heights, widths))
+
+
+def _read_clamped(table, first_rows, size, y, x):
+    """Read at every pair of the coordinates y (N, h) and x (N, w): (N, h, w, C) float32."""
+    (row0, row1, weight_y), (column0, column1, weight_x) = (
+        _neighbours(coordinates, extent[:, None]) for coordinates, extent in zip((y, x), size)
+    )
+    width = size[1][:, None, None]
+    values = 0.0
+    # Eq: mask_rcnn §3 (RoIAlign) | bilinear interpolation of the four nearest cells
+    for row, by_y in ((row0, weight_y[0]), (row1, weight_y[1])):
+        for column, by_x in ((column0, weight_x[0]), (column1, weight_x[1])):
+            place = first_rows[:, None, None] + row[:, :, None] * width + column[:, None, :]
+            weight = by_y[:, :, None] * by_x[:, None, :]
+            values = values + weight[..., None] * ops.cast(ops.take(table, place, 0), "float32")
+    return values
+
+
+def _neighbours(coordinates, extent):
+    """Along one axis: the cells before and after each coordinate, and their weights."""
+    last = ops.cast(extent - 1, "float32")
+    clamped = ops.minimum(ops.maximum(coordinates, 0.0), last)
+    before = ops.floor(clamped)
+    fraction = clamped - before
+    inside = ops.cast((coordinates >= -1.0) & (coordinates <= last + 1.0), "float32")
+    before = ops.cast(before, "int32")
+    after = ops.minimum(before + 1, extent - 1)
+    return before, after, (inside * (1.0 - fraction), inside * fraction)
+
+
+def _clamp(index, extent):
+    return ops.minimum(ops.maximum(index, 0), extent - 1)

@@ -1,0 +1,64 @@
+"""Faster TensorFlow kernels, and the one decision between them and the portable `keras.ops` form.
+
+The only folder of this floor that names TensorFlow. Results equal the portable form's; only their
+speed differs. The kernels run in eager code and in graphs. XLA is noticed; LiteRT and ONNX do not
+know the kernels either, so an export traces within `portable()`.
+"""
+
+import contextlib
+import threading
+
+import keras
+
+from kerasdet.ops.native.convolution import batch_norm, bias_add, grouped_conv
+from kerasdet.ops.native.regions import pool_lattice, read_points
+from kerasdet.ops.native.suppression import suppress
+from kerasdet.ops.native.windows import window_max, window_sum
+
+__all__ = [
+    "available",
+    "batch_norm",
+    "bias_add",
+    "grouped_conv",
+    "pool_lattice",
+    "portable",
+    "read_points",
+    "suppress",
+    "window_max",
+    "window_sum",
+]
+
+_state = threading.local()
+
+
+@contextlib.contextmanager
+def portable():
+    """Use the `keras.ops` form within this context.
+
+    The setting belongs to the thread that traces. A replica of `tf.distribute.MirroredStrategy` is
+    traced in a thread of its own, so enter the context inside the replicated function.
+    """
+    before = getattr(_state, "portable", False)
+    _state.portable = True
+    try:
+        yield
+    finally:
+        _state.portable = before
+
+
+def available():
+    """Whether code that is now run or traced by this thread uses TensorFlow's kernels."""
+    if keras.backend.backend() != "tensorflow" or getattr(_state, "portable", False):
+        return False
+    return not _compiles_for_xla()
+
+
+def _compiles_for_xla():
+    """Whether a `tf.function(jit_compile=True)` is being traced, at whatever depth."""
+    import tensorflow as tf
+
+    try:
+        from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+    except ImportError:  # not public: without it, `portable()` has to be entered for XLA too
+        return False
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

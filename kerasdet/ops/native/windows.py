@@ -1,0 +1,127 @@
+"""Maxima and sums over windows of cells, by listing the cells of all windows one after another."""
+
+from kerasdet.ops.native.regions import read_points
+
+# Cells whose values are looked at together, so that they stay in the processor's cache.
+TOGETHER = 2**22  # bytes
+
+
+def window_max(maps, planes, starts, sizes):
+    """Maximum over each window.
+
+    Args:
+        maps: (M, H, W, C) float32.
+        planes: (T,) int32, the map that each window lies in.
+        starts: (T, 2) int32, y and x of the first cell; windows lie within the map.
+        sizes: (T, 2) int32, rows and columns; 0: an empty window.
+
+    Returns:
+        (T, C) float32, 0 for an empty window. The gradient goes to the first maximum, row by row.
+    """
+    import tensorflow as tf
+
+    channels = maps.shape[-1]
+    cells = tf.reshape(maps, (-1, channels))
+
+    def highest(values, rows, windows, count):
+        return tf.math.unsorted_segment_max(values, windows, count)
+
+    def switch(values, rows, windows, count):
+        is_highest = values == tf.gather(highest(values, rows, windows, count), windows)
+        rows = tf.where(is_highest, rows[:, None], tf.int32.max)
+        return tf.math.unsorted_segment_min(rows, windows, count)
+
+    listing = (_first_rows(maps, planes, starts), sizes, tf.shape(maps)[2])
+    occupied = tf.reduce_min(sizes, axis=-1, keepdims=True) > 0
+
+    @tf.custom_gradient
+    def maximum(cells):
+        values = _in_parts(highest, tf.float32, cells, *listing)
+
+        def gradient(upstream):
+            switches = _in_parts(switch, tf.int32, cells, *listing)
+            # An empty window has none, nor has one of NaN: their upstream goes nowhere.
+            found = tf.logical_and(occupied, switches < tf.int32.max)
+            places = tf.where(found, switches * channels + tf.range(channels), 0)
+            upstream = tf.where(found, upstream, 0.0)
+            total = tf.math.unsorted_segment_sum(upstream, places, tf.size(cells))
+            return tf.reshape(total, tf.shape(cells))
+
+        return tf.where(occupied, values, 0.0), gradient
+
+    return maximum(cells)
+
+
+def window_sum(maps, planes, starts, sizes):
+    """Sum over each window.
+
+    Args:
+        maps: (M, H, W, C) float32.
+        planes: (T,) int32, the map that each window lies in.
+        starts: (T, 2), y and x of the first cell, int32: windows lie within the map; or of the
+            first point, float32: points are read bilinearly, fading beyond the map.
+        sizes: (T, 2) int32, rows and columns; 0: an empty window.
+
+    Returns:
+        (T, C) float32, 0 for an empty window.
+    """
+    import tensorflow as tf
+
+    windows, place, columns = _list_places(sizes)
+    if starts.dtype.is_integer:
+        rows = _rows(_first_rows(maps, planes, starts), windows, place, columns, tf.shape(maps)[2])
+        cells = tf.reshape(maps, (-1, maps.shape[-1]))
+        return tf.sparse.segment_sum(cells, rows, windows, num_segments=tf.size(planes))
+    down = tf.truncatediv(place, columns)
+    offsets = tf.cast(tf.stack([down, place - down * columns], axis=-1), "float32")
+    points = tf.gather(starts, windows) + offsets
+    values = read_points(maps, tf.gather(planes, windows), points)
+    return tf.math.unsorted_segment_sum(values, windows, tf.size(planes))
+
+
+def _list_places(sizes):
+    """Cells of all windows (P,): their window, their index in it, and the window's columns."""
+    import tensorflow as tf
+
+    counts = sizes[:, 0] * sizes[:, 1]
+    windows = tf.repeat(tf.range(tf.size(counts)), counts)
+    place = tf.range(tf.size(windows)) - tf.gather(tf.cumsum(counts, exclusive=True), windows)
+    return windows, place, tf.gather(sizes[:, 1], windows)
+
+
+def _rows(first_rows, windows, place, columns, width):
+    """Flat index of each listed cell: a step down skips what is not the window's in a map's row."""
+    import tensorflow as tf
+
+    skipped = tf.truncatediv(place, columns) * (width - columns)
+    return tf.gather(first_rows, windows) + place + skipped
+
+
+def _first_rows(maps, planes, starts):
+    import tensorflow as tf
+
+    height, width = tf.unstack(tf.shape(maps)[1:3])
+    return (planes * height + starts[:, 0]) * width + starts[:, 1]
+
+
+def _in_parts(reduce, dtype, cells, first_rows, sizes, width):
+    """`reduce(values, rows, windows, count)` over so many windows at a time as fit together."""
+    import tensorflow as tf
+
+    channels = cells.shape[-1]
+    limit = max(1, TOGETHER // (4 * channels))
+    before = tf.cumsum(sizes[:, 0] * sizes[:, 1], exclusive=True)
+    parts = tf.reduce_max(tf.concat([before, [0]], 0)) // limit + 1
+    splits = tf.searchsorted(before, tf.range(parts) * limit)
+    splits = tf.concat([splits, [tf.size(before)]], 0)
+
+    def step(part, results):
+        members = slice(splits[part], splits[part + 1])
+        windows, place, columns = _list_places(sizes[members])
+        rows = _rows(first_rows[members], windows, place, columns, width)
+        count = splits[part + 1] - splits[part]
+        return part + 1, results.write(part, reduce(tf.gather(cells, rows), rows, windows, count))
+
+    results = tf.TensorArray(dtype, parts, infer_shape=False, element_shape=(None, channels))
+    _, results = tf.while_loop(lambda part, _: part < parts, step, [0, results])
+    return results.concat()

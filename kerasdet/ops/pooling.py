@@ -1,0 +1,122 @@
+"""Pooling and normalisation of whole maps: spatial pyramid pooling, maxout, L2 normalisation."""
+
+from keras import ops
+
+from kerasdet.ops import roi
+from kerasdet.ops.checks import check_axes, check_choice, pair
+from kerasdet.ops.windows import window_max, window_sum
+
+
+def spatial_pyramid_pool(features, levels, pooling="max", boxes=None, spatial_scale=1.0):
+    """Pool maps, or windows of them, of any size to a vector of fixed length.
+
+    SPP-net (arXiv 1406.4729v4), section 2.2: level n has n x n bins, bin (i, j) of an a x b window
+    spans rows [floor(i a / n), ceil((i + 1) a / n)) and columns likewise.
+
+    Args:
+        features: (B, H, W, C).
+        levels: bins per side of each level, such as (1, 2, 3, 6).
+        pooling: "max" or "average" of a bin.
+        boxes: (B, R, 4) xyxy in image pixels: windows to pool (section 4.1); None: the whole map.
+        spatial_scale: cells per pixel, for boxes.
+
+    Returns:
+        (B, sum of n n, C), or (B, R, sum of n n, C) with boxes; bins level by level, row by row.
+
+    Raises:
+        ValueError: a wrong rank, level or pooling.
+    """
+    check_axes("features", features, "B H W C")
+    check_choice("pooling", pooling, ("max", "average"))
+    levels = [pair("levels", level)[0] for level in levels]
+    if not levels:
+        raise ValueError(
+            "levels is empty; give the bins per side of each level, such as (1, 2, 3, 6)."
+        )
+    if boxes is None:
+        return ops.concatenate([_pool_map(features, n, pooling) for n in levels], axis=1)
+    roi.check_regions(boxes, 1, spatial_scale)
+    pooled = [_pool_windows(features, boxes, n, spatial_scale, pooling) for n in levels]
+    return ops.concatenate(pooled, axis=2)
+
+
+def maxout(inputs, num_units, axis=-1):
+    """Maximum over groups of neighbouring channels (Goodfellow et al., arXiv 1302.4389, section 2).
+
+    Args:
+        inputs: (..., C, ...).
+        num_units: channels of the result; must divide C.
+        axis: where the channels are.
+
+    Returns:
+        The inputs with C / num_units channels reduced to one each: `num_units` along `axis`.
+
+    Raises:
+        ValueError: `num_units` does not divide the channels.
+    """
+    rank = len(inputs.shape)
+    axis = axis % rank
+    channels = inputs.shape[axis]
+    (num_units, _) = pair("num_units", num_units)
+    if channels is None or channels % num_units:
+        raise ValueError(f"num_units is {num_units}; it must divide the {channels} channels.")
+    shape = ops.shape(inputs)
+    split = (*shape[:axis], num_units, channels // num_units, *shape[axis + 1 :])
+    # Eq: maxout §2 | h_i(x) = max over j of z_ij
+    return ops.max(ops.reshape(inputs, split), axis=axis + 1)
+
+
+def l2_normalize(inputs, scale, epsilon=1e-12):
+    """Divide each place's channels by their Euclidean norm, times a learned scale.
+
+    ParseNet (arXiv 1506.04579v2), section 3.2, as SSD (arXiv 1512.02325v5, section 3.1) uses it.
+
+    Args:
+        inputs: (..., C).
+        scale: (C,) or a number.
+        epsilon: least squared norm, so that zeros stay zero.
+
+    Returns:
+        (..., C) in the type of the inputs.
+    """
+    x = ops.cast(inputs, "float32")
+    squares = ops.sum(x * x, axis=-1, keepdims=True)
+    # Eq: parsenet §3.2 | y_i = gamma_i x_i / ||x||_2
+    return ops.cast(x * ops.rsqrt(ops.maximum(squares, epsilon)) * scale, inputs.dtype)
+
+
+def _pool_map(features, n, pooling):
+    """One level of the whole map: (B, H, W, C) -> (B, n n, C)."""
+    reduce = ops.max if pooling == "max" else ops.mean
+    height, width = ops.shape(features)[1:3]
+    rows = [features[:, i * height // n : -(-(i + 1) * height // n)] for i in range(n)]
+    pooled = [
+        reduce(row[:, :, j * width // n : -(-(j + 1) * width // n)], axis=(1, 2))
+        for row in rows
+        for j in range(n)
+    ]
+    return ops.stack(pooled, axis=1)
+
+
+def _pool_windows(features, boxes, n, spatial_scale, pooling):
+    """One level of windows: (B, R, n n, C)."""
+    starts, sizes = _projected(roi.flat_boxes(boxes) * spatial_scale)
+    extent = ops.shape(features)[1:3]
+    starts, sizes = roi.windows_of(starts, sizes, (n, n), extent)
+    planes = roi.per_bin(roi.image_of(boxes), starts)
+    starts, sizes = roi.flat_bins(starts), roi.flat_bins(sizes)
+    if pooling == "max":
+        pooled = window_max(features, planes, starts, sizes)
+    else:
+        mean = window_sum(features, planes, starts, sizes) / ops.maximum(roi.counts(sizes), 1.0)
+        pooled = ops.cast(mean, features.dtype)
+    batch, count = ops.shape(boxes)[:2]
+    return ops.reshape(pooled, (batch, count, n * n, features.shape[-1]))
+
+
+def _projected(regions):
+    """Windows (N, 4) in cells -> first cell and number of cells, y and x: two (N, 2) int32."""
+    # Eq: spp app.A | left, top: x' = floor(x / S) + 1; right, bottom: x' = ceil(x / S) - 1
+    first = ops.cast(ops.floor(regions[:, :2]), "int32") + 1
+    last = ops.cast(ops.ceil(regions[:, 2:]), "int32") - 1
+    return ops.flip(first, axis=1), ops.flip(ops.maximum(last - first + 1, 1), axis=1)

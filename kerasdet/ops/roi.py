@@ -1,0 +1,382 @@
+"""Region pooling: RoIPool, RoIAlign, their position-sensitive forms, and the level of a pyramid.
+
+`features` are (B, H, W, C), `boxes` (B, R, 4) xyxy in image pixels, `spatial_scale` is in cells per
+pixel (1/16 for a map of stride 16), results are (B, R, h, w, C) in the type of the features. Boxes have
+no gradient. A box that is not finite gives zeros; an inverted one, or one without area, is pooled as the
+smallest region at its first corner.
+"""
+
+from keras import ops
+
+from kerasdet.ops.bilinear import pool_lattice
+from kerasdet.ops.checks import check_axes, check_choice, check_positive, pair
+from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
+
+CANONICAL_SIZE = 224  # side of a region of level CANONICAL_LEVEL: ImageNet's pictures (FPN, §4.2)
+CANONICAL_LEVEL = 4
+
+FARTHEST = 1e6  # pixels: where boxes are cut off, so that no product of theirs overflows
+
+
+def roi_pool(features, boxes, output_size, spatial_scale):
+    """Pool regions by the maxima of bins of whole cells.
+
+    RoIPool, Fast R-CNN (arXiv 1504.08083v2), section 2.1: corners are rounded to cells, both
+    included; a bin that lies outside the map gives 0. The gradient goes to each bin's maximum.
+
+    Args:
+        features: (B, H, W, C).
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: bins, an integer or (h, w).
+        spatial_scale: cells per pixel.
+
+    Returns:
+        (B, R, h, w, C).
+
+    Raises:
+        ValueError: a wrong rank or size.
+    """
+    check_axes("features", features, "B H W C")
+    output_size = check_regions(boxes, output_size, spatial_scale)
+    starts, sizes = rounded_regions(flat_boxes(boxes), spatial_scale, last_included=True)
+    starts, sizes = windows_of(starts, sizes, output_size, ops.shape(features)[1:3])
+    planes = per_bin(image_of(boxes), starts)
+    pooled = window_max(features, planes, flat_bins(starts), flat_bins(sizes))
+    return unflatten(pooled, boxes, output_size)
+
+
+def roi_align(
+    features, boxes, output_size, spatial_scale, sampling_ratio=2, aligned=False, reduction="mean"
+):
+    """Pool regions from points between the cells, without rounding.
+
+    RoIAlign, Mask R-CNN (arXiv 1703.06870v3), section 3.
+
+    Args:
+        features: (B, H, W, C).
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: bins, an integer or (h, w).
+        spatial_scale: cells per pixel.
+        sampling_ratio: points per bin in each direction.
+        aligned: whether cell (0, 0) lies at half a cell from the picture's corner, as Detectron2 has
+            it; torchvision's weights were trained without.
+        reduction: "mean" or "max" of a bin's points.
+
+    Returns:
+        (B, R, h, w, C).
+
+    Raises:
+        ValueError: a wrong rank, size, ratio or reduction.
+    """
+    check_axes("features", features, "B H W C")
+    output_size = check_regions(boxes, output_size, spatial_scale)
+    check_sampling(sampling_ratio, reduction)
+    starts, steps = _lattice(
+        flat_boxes(boxes) * spatial_scale, output_size, sampling_ratio, aligned
+    )
+    pooled = pool_lattice(
+        features, image_of(boxes), starts, steps, output_size, sampling_ratio, reduction
+    )
+    return unflatten(pooled, boxes, output_size)
+
+
+def multilevel_roi_align(
+    pyramid, boxes, output_size, sampling_ratio=2, aligned=False, reduction="mean"
+):
+    """Pool each region by RoIAlign from the level of a feature pyramid that fits its size.
+
+    FPN (arXiv 1612.03144v2), section 4.2.
+
+    Args:
+        pyramid: {"P2": (B, H, W, C), "P3": ...}, consecutive levels by name; level k has stride 2^k.
+            A list counts as P2, P3, ...
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: bins, an integer or (h, w).
+        sampling_ratio: points per bin in each direction.
+        aligned: as in `roi_align`.
+        reduction: "mean" or "max" of a bin's points.
+
+    Returns:
+        (B, R, h, w, C).
+
+    Raises:
+        ValueError: a wrong rank, size, ratio or reduction, or levels that are not consecutive.
+    """
+    numbers, maps = _levels_of(pyramid)
+    output_size = check_regions(boxes, output_size, 1.0)
+    check_sampling(sampling_ratio, reduction)
+    flat = flat_boxes(boxes)
+    levels = ops.reshape(region_levels(flat, numbers[0], numbers[-1]), (-1,)) - numbers[0]
+    scales = ops.take(ops.array([2.0**-number for number in numbers], "float32"), levels)
+    starts, steps = _lattice(flat * scales[:, None], output_size, sampling_ratio, aligned)
+    planes = levels * ops.shape(boxes)[0] + image_of(boxes)
+    pooled = pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction)
+    return unflatten(pooled, boxes, output_size)
+
+
+def region_levels(boxes, lowest, highest):
+    """Assign regions to the levels of a feature pyramid by their size.
+
+    Args:
+        boxes: (..., 4) xyxy in image pixels.
+        lowest: number of the first level, 2 for P2.
+        highest: number of the last level.
+
+    Returns:
+        (...) int32 in lowest..highest.
+    """
+    boxes = ops.cast(boxes, "float32")
+    sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    size = ops.sqrt(sides[..., 0]) * ops.sqrt(sides[..., 1])
+    level = ops.zeros_like(size, dtype="int32") + lowest
+    # Eq: fpn 1 | k = floor(k0 + log2(sqrt(w h) / 224))
+    for number in range(lowest + 1, highest + 1):
+        # A millionth of a level is forgiven, as torchvision does: 224 pixels, rounded, are 224.
+        least = CANONICAL_SIZE * 2.0 ** (number - CANONICAL_LEVEL - 1e-6)
+        level = level + ops.cast(size >= least, "int32")
+    return level
+
+
+def ps_roi_pool(features, boxes, output_size, spatial_scale):
+    """Pool each bin of a region by the mean of its own channels' cells.
+
+    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2 and equation 1. Corners are
+    rounded to cells, the second not included; a bin outside the map gives 0. (torchvision's function
+    never reads the map's last row and column.)
+
+    Args:
+        features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: k.
+        spatial_scale: cells per pixel.
+
+    Returns:
+        (B, R, k, k, C); voting is their mean over the bins.
+
+    Raises:
+        ValueError: a wrong rank or size, or channels that k k does not divide.
+    """
+    maps, output_size = position_sensitive(features, output_size)
+    check_regions(boxes, output_size, spatial_scale)
+    starts, sizes = rounded_regions(flat_boxes(boxes), spatial_scale, last_included=False)
+    starts, sizes = windows_of(starts, sizes, output_size, ops.shape(features)[1:3])
+    planes = flat_bins(own_planes(image_of(boxes), output_size))
+    sums = window_sum(maps, planes, flat_bins(starts), flat_bins(sizes))
+    # Eq: rfcn 1 | r_c(i, j) = sum over bin(i, j) of z_ijc(x + x0, y + y0) / n
+    pooled = sums / ops.maximum(counts(flat_bins(sizes)), 1.0)
+    return unflatten(ops.cast(pooled, features.dtype), boxes, output_size)
+
+
+def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
+    """Pool each bin of a region from points between the cells of its own channels.
+
+    R-FCN's pooling with RoIAlign's points, half a cell from the picture's corner (`aligned`).
+
+    Args:
+        features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: k.
+        spatial_scale: cells per pixel.
+        sampling_ratio: points per bin in each direction.
+
+    Returns:
+        (B, R, k, k, C); voting is their mean over the bins.
+
+    Raises:
+        ValueError: a wrong rank, size or ratio, or channels that k k does not divide.
+    """
+    maps, output_size = position_sensitive(features, output_size)
+    check_regions(boxes, output_size, spatial_scale)
+    check_sampling(sampling_ratio, "mean")
+    flat = flat_boxes(boxes) * spatial_scale
+    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned=True)
+    k = output_size[0]
+    index = ops.arange(k, dtype="float32")
+    corners = ops.stack([index[:, None] + 0.0 * index, index + 0.0 * index[:, None]], axis=-1)
+    bin_steps = sampling_ratio * steps[:, None, None]
+    pooled = pool_lattice(
+        maps,
+        flat_bins(own_planes(image_of(boxes), output_size)),
+        flat_bins(starts[:, None, None] + corners * bin_steps),
+        flat_bins(steps[:, None, None] + 0.0 * corners),
+        (1, 1),
+        sampling_ratio,
+        "mean",
+    )
+    return unflatten(pooled, boxes, output_size)
+
+
+def check_regions(boxes, output_size, spatial_scale):
+    """Refuse boxes, a size or a scale that cannot be right.
+
+    Args:
+        boxes: (B, R, 4).
+        output_size: an integer or (h, w).
+        spatial_scale: cells per pixel.
+
+    Returns:
+        (h, w).
+
+    Raises:
+        ValueError: names the argument, its value and the fix.
+    """
+    check_axes("boxes", boxes, "B R 4")
+    check_positive("spatial_scale", spatial_scale)
+    return pair("output_size", output_size)
+
+
+def check_sampling(sampling_ratio, reduction):
+    """Refuse a sampling ratio below 1 and an unknown reduction.
+
+    Args:
+        sampling_ratio: points per bin in each direction.
+        reduction: "mean" or "max".
+
+    Raises:
+        ValueError: names the argument, its value and the fix.
+    """
+    pair("sampling_ratio", sampling_ratio)
+    check_choice("reduction", reduction, ("mean", "max"))
+
+
+def flat_boxes(boxes):
+    """Boxes of all images in one row, without gradient: (B, R, 4) -> (B R, 4) float32, finite.
+
+    Coordinates beyond `FARTHEST` are cut off; a box that is not finite comes to lie out there.
+    """
+    boxes = ops.stop_gradient(ops.reshape(ops.cast(boxes, "float32"), (-1, 4)))
+    finite = ops.all(ops.abs(boxes) < float("inf"), axis=-1, keepdims=True)  # false for NaN too
+    cut = ops.minimum(ops.maximum(boxes, -FARTHEST), FARTHEST)
+    return ops.where(finite, cut, -FARTHEST)
+
+
+def image_of(boxes):
+    """Index of each box's image: (B, R, 4) -> (B R,) int32."""
+    batch, count = ops.shape(boxes)[:2]
+    rows = ops.arange(batch, dtype="int32")[:, None]
+    return ops.reshape(rows + ops.zeros((1, count), "int32"), (-1,))
+
+
+def rounded_regions(boxes, spatial_scale, last_included):
+    """Round boxes to cells.
+
+    Args:
+        boxes: (N, 4) xyxy in image pixels.
+        spatial_scale: cells per pixel.
+        last_included: whether the second corner's cell belongs to the region.
+
+    Returns:
+        First cell and number of cells, at least 1, as y and x: two (N, 2) int32.
+    """
+    cells = boxes * spatial_scale
+    # Half a cell rounds away from zero, as in the papers' C.
+    cells = ops.cast(ops.sign(cells) * ops.floor(ops.abs(cells) + 0.5), "int32")
+    starts, ends = ops.flip(cells[:, :2], axis=1), ops.flip(cells[:, 2:], axis=1)
+    return starts, ops.maximum(ends - starts + int(last_included), 1)
+
+
+def windows_of(starts, sizes, output_size, extent):
+    """Divide regions of whole cells into bins.
+
+    Args:
+        starts: (N, 2) int32, y and x of the first cell.
+        sizes: (N, 2) int32, rows and columns.
+        output_size: (h, w).
+        extent: height and width of the map, to which bins are clipped; None, None: they are not.
+
+    Returns:
+        (N, h, w, 2) int32 starts and (N, h, w, 2) int32 sizes of the windows.
+    """
+    return window_grid(
+        *(bins(starts[:, i], sizes[:, i], output_size[i], extent[i]) for i in range(2))
+    )
+
+
+def position_sensitive(features, output_size):
+    """Give each bin its own map.
+
+    Args:
+        features: (B, H, W, C k k), channel c k k + i k + j.
+        output_size: k.
+
+    Returns:
+        (B k k, H, W, C) and (k, k).
+
+    Raises:
+        ValueError: a wrong rank, two different sizes, or channels that k k does not divide.
+    """
+    check_axes("features", features, "B H W C")
+    k, other = pair("output_size", output_size)
+    channels = features.shape[-1]
+    if k != other:
+        raise ValueError(
+            f"output_size is {output_size!r}; position-sensitive pooling has k x k bins."
+        )
+    if channels % k**2:
+        raise ValueError(
+            f"features have {channels} channels; {k} x {k} bins need a multiple of {k * k}."
+        )
+    batch, height, width, _ = ops.shape(features)
+    maps = ops.reshape(features, (batch, height * width, channels // k**2, k**2))
+    maps = ops.transpose(maps, (0, 3, 1, 2))
+    return ops.reshape(maps, (batch * k**2, height, width, channels // k**2)), (k, k)
+
+
+def own_planes(images, output_size):
+    """Map of each bin among `position_sensitive` ones: (N,) int32 -> (N, k, k) int32."""
+    k = output_size[0]
+    index = ops.reshape(ops.arange(k**2, dtype="int32"), (k, k))
+    return images[:, None, None] * k**2 + index
+
+
+def per_bin(images, windows):
+    """Repeat each region's image for its bins: (N,), (N, h, w, 2) -> (N h w,) int32."""
+    return ops.reshape(images[:, None, None] + 0 * windows[..., 0], (-1,))
+
+
+def flat_bins(values):
+    """Values of all bins in one row: (N, h, w) -> (N h w,), (N, h, w, 2) -> (N h w, 2)."""
+    return ops.reshape(values, (-1, *values.shape[3:]))
+
+
+def counts(sizes):
+    """Number of cells of each window: (T, 2) int32 -> (T, 1) float32."""
+    return ops.cast(sizes[:, :1] * sizes[:, 1:], "float32")
+
+
+def unflatten(pooled, boxes, output_size):
+    """Back to images and regions: (B R h w, C) or (B R, h, w, C) -> (B, R, h, w, C)."""
+    batch, count = ops.shape(boxes)[:2]
+    return ops.reshape(pooled, (batch, count, *output_size, pooled.shape[-1]))
+
+
+def _lattice(regions, output_size, sampling_ratio, aligned):
+    """First point and step of each region's lattice, y and x: (N, 4) in cells -> two (N, 2)."""
+    corner, other = ops.flip(regions[:, :2], axis=1), ops.flip(regions[:, 2:], axis=1)
+    sides = other - corner
+    if aligned:
+        corner = corner - 0.5
+    else:
+        sides = ops.maximum(sides, 1.0)
+    points = [sampling_ratio * size for size in output_size]
+    steps = sides / ops.array(points, "float32")
+    return corner + 0.5 * steps, steps
+
+
+def _levels_of(pyramid):
+    """Level numbers, ascending, and their maps."""
+    if not isinstance(pyramid, dict):
+        pyramid = {f"P{number}": level for number, level in enumerate(pyramid, start=2)}
+    try:
+        levels = sorted((int(name[1:]), level) for name, level in pyramid.items())
+        numbers = [number for number, _ in levels]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise ValueError(
+            f"pyramid has the levels {', '.join(map(str, pyramid)) or 'none'}; give consecutive ones "
+            "by name, such as P2, P3, P4, P5."
+        )
+    for number, level in levels:
+        check_axes(f"pyramid[P{number}]", level, "B H W C")
+    return numbers, [level for _, level in levels]
