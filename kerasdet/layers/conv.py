@@ -7,6 +7,9 @@ from keras import ops
 
 from kerasdet.ops import native
 
+SMALLEST_NORMAL = 1.1754944e-38  # of float32; smaller numbers TensorFlow takes for zero
+SMALLEST_EPSILON = 1e-5  # in training
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class BatchNorm(keras.layers.Layer):
@@ -21,7 +24,8 @@ class BatchNorm(keras.layers.Layer):
     Args:
         momentum: share of the old moving statistics kept at each step (1 - PyTorch's momentum, whose
             default 0.1 follows the last ten batches: too few pictures when a batch is eight).
-        epsilon: added to the variance.
+        epsilon: added to the variance. Training adds at least 1e-5, whatever is asked: a dead
+            channel's batch has no variance at all.
 
     Source: Ioffe and Szegedy, arXiv 1502.03167, §3 (algorithms 1 and 2).
     """
@@ -47,7 +51,11 @@ class BatchNorm(keras.layers.Layer):
         Returns:
             Two float32 tensors (C,): the layer computes `x * scale + shift`.
         """
-        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        variance = self.moving_variance + self.epsilon
+        if self.epsilon == 0:
+            # PyTorch's variance of a dead channel decays to 5.6e-45: to zero, and infinity, here.
+            variance = ops.maximum(variance, SMALLEST_NORMAL)
+        scale = self.gamma * ops.rsqrt(variance)
         return scale, self.beta - self.moving_mean * scale
 
     def call(self, inputs, training=False):
@@ -64,7 +72,8 @@ class BatchNorm(keras.layers.Layer):
             scale, shift = self.scale_and_shift()
             return ops.cast(ops.cast(inputs, "float32") * scale + shift, inputs.dtype)
         normalise = native.batch_norm if _on_tensorflow() else _batch_norm
-        outputs, mean, variance = normalise(inputs, self.gamma, self.beta, self.epsilon)
+        epsilon = max(self.epsilon, SMALLEST_EPSILON)
+        outputs, mean, variance = normalise(inputs, self.gamma, self.beta, epsilon)
         keep = self.momentum
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
@@ -154,7 +163,11 @@ class ConvNorm(keras.layers.Layer):
             outputs = self.norm(self._convolve(inputs, self.kernel), training=True)
         else:
             scale, shift = self.norm.scale_and_shift()
-            outputs = _add_bias(self._convolve(inputs, self.kernel * scale), shift)
+            kernel = self.kernel * scale
+            if self.norm.epsilon == 0:  # a dead channel's scale may leave float16's range
+                kernel = ops.saturate_cast(kernel, self.compute_dtype)
+                shift = ops.saturate_cast(shift, self.compute_dtype)
+            outputs = _add_bias(self._convolve(inputs, kernel), shift)
         return self.activation(outputs)
 
     def _convolve(self, inputs, kernel):

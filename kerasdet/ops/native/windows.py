@@ -71,21 +71,38 @@ def window_sum(maps, planes, starts, sizes):
     if starts.dtype.is_integer:
         rows = _rows(_first_rows(maps, planes, starts), windows, place, columns, tf.shape(maps)[2])
         cells = tf.reshape(maps, (-1, maps.shape[-1]))
-        return tf.sparse.segment_sum(cells, rows, windows, num_segments=tf.size(planes))
+        return _sum_sorted(tf.gather(cells, rows), windows, tf.size(planes))
     down = tf.truncatediv(place, columns)
     offsets = tf.cast(tf.stack([down, place - down * columns], axis=-1), "float32")
     points = tf.gather(starts, windows) + offsets
     values = read_points(maps, tf.gather(planes, windows), points)
-    return tf.math.unsorted_segment_sum(values, windows, tf.size(planes))
+    return _sum_sorted(values, windows, tf.size(planes))
+
+
+def _sum_sorted(values, windows, count):
+    """Sum the rows of each window, which come one after another: (P, C) -> (count, C)."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def total(values):
+        sums = tf.math.segment_sum(values, windows)  # up to the last window that is not empty
+        sums = tf.pad(sums, [[0, count - tf.shape(sums)[0]], [0, 0]])
+        return sums, lambda upstream: tf.gather(upstream, windows)
+
+    return total(values)
 
 
 def _list_places(sizes):
     """Cells of all windows (P,): their window, their index in it, and the window's columns."""
     import tensorflow as tf
 
-    counts = sizes[:, 0] * sizes[:, 1]
-    windows = tf.repeat(tf.range(tf.size(counts)), counts)
-    place = tf.range(tf.size(windows)) - tf.gather(tf.cumsum(counts, exclusive=True), windows)
+    ends = tf.cumsum(sizes[:, 0] * sizes[:, 1])
+    before = tf.concat([[0], ends[:-1]], axis=0)[: tf.size(ends)]
+    total = tf.reduce_max(tf.concat([[0], ends], axis=0))
+    # tf.repeat would build a mask of all windows times the largest.
+    next_window = tf.scatter_nd(ends[:, None], tf.ones_like(ends), total[None] + 1)
+    windows = tf.cumsum(next_window)[:-1]
+    place = tf.range(total) - tf.gather(before, windows)
     return windows, place, tf.gather(sizes[:, 1], windows)
 
 
