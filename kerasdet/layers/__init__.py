@@ -2,6 +2,7 @@
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
@@ -14,7 +15,9 @@ from kerasdet.layers.losses import (
     SmoothL1,
 )
 from kerasdet.layers.nms import NonMaxSuppression
+from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
+from kerasdet.layers.roi import PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 
 __all__ = [
     "AlphaBalancedCrossEntropy",
@@ -23,16 +26,26 @@ __all__ = [
     "CIoULoss",
     "ConvNorm",
     "DIoULoss",
+    "DeformableConv2D",
+    "DeformablePSRoIPool",
+    "DeformableRoIPool",
     "FeaturePyramid",
     "Fit",
     "FocalLoss",
     "GIoULoss",
     "IoULoss",
     "KeepSize",
+    "L2Normalization",
+    "Maxout",
     "NonMaxSuppression",
     "OnlineHardExamples",
+    "PSRoIAlign",
+    "PSRoIPool",
     "Resize",
+    "RoIAlign",
+    "RoIPool",
     "ShortestEdge",
     "SmoothL1",
+    "SpatialPyramidPooling",
     "Stretch",
 ]

@@ -27,6 +27,7 @@ from kerasdet.backbones import ResNet50
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, Conv
 from kerasdet.layers.feature_pyramid import FeaturePyramid
+from kerasdet.layers.group_norm import GroupNorm
 from kerasdet.layers.losses import FocalLoss, OnlineHardExamples, SmoothL1
 from kerasdet.models.detector import Detector, format_detections
 from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
@@ -126,9 +127,10 @@ class RetinaHead(keras.layers.Layer):
     def _subnet(self, name, convs, x, level, training):
         for i, conv in enumerate(convs):
             x = conv(x)
-            if self.norm:
-                level_key = level if self.norm == "batch" else ""
-                x = ops.relu(self.norms[f"{name}{i}{level_key}"](x, training=training))
+            if self.norm == "batch":
+                x = ops.relu(self.norms[f"{name}{i}{level}"](x, training=training))
+            elif self.norm == "group":
+                x = ops.relu(self.norms[f"{name}{i}"](x))
         return x
 
     def _hidden(self, name):
@@ -159,9 +161,7 @@ class RetinaHead(keras.layers.Layer):
 
     def _norm(self, name):
         if self.norm == "group":
-            return keras.layers.GroupNormalization(
-                32, epsilon=1e-5, dtype=self.dtype_policy, name=name
-            )
+            return GroupNorm(32, dtype=self.dtype_policy, name=name)
         return BatchNorm(dtype=self.dtype_policy, name=name)
 
 

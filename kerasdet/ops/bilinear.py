@@ -5,6 +5,7 @@ cell outside, the border's value; farther out 0. "fade" (deformable convolution)
 zeros, so that values fade to 0 over one cell.
 """
 
+import keras
 from keras import ops
 
 from kerasdet.ops import native
@@ -70,24 +71,44 @@ def read_points(maps, planes, points):
     """
     if native.available():
         return native.read_points(ops.cast(maps, "float32"), planes, points)
-    height, width = ops.shape(maps)[1:3]
-    table = ops.reshape(maps, (-1, maps.shape[-1]))
-    first_rows = planes * (height * width)
-    cells = ops.stop_gradient(ops.floor(points))
-    fractions = points - cells
-    corners = ops.cast(cells, "int32")
+    cells = ops.reshape(maps, (-1, maps.shape[-1]))
     values = 0.0
     # Eq: deform §2.1 | x(p) = sum_q max(0, 1-|q_x-p_x|) max(0, 1-|q_y-p_y|) x(q)
-    for down in (0, 1):
-        for right in (0, 1):
-            row, column = corners[:, 0] + down, corners[:, 1] + right
-            weight_y = fractions[:, 0] if down else 1.0 - fractions[:, 0]
-            weight_x = fractions[:, 1] if right else 1.0 - fractions[:, 1]
-            on_map = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            weight = ops.where(on_map, weight_y * weight_x, 0.0)
-            place = first_rows + _clamp(row, height) * width + _clamp(column, width)
-            values = values + weight[:, None] * ops.cast(ops.take(table, place, 0), "float32")
+    for rows, weight, _ in corners(ops.shape(maps)[1:3], planes, points):
+        values = values + weight[:, None] * ops.cast(ops.take(cells, rows, 0), "float32")
     return values
+
+
+def corners(extent, planes, points):
+    """Cells around points, their weights, and how the weights change with the points.
+
+    Args:
+        extent: height and width of the maps.
+        planes: (N,) int32, the map that each point lies in.
+        points: (N, 2) y and x; float32: between cells; int32: cells.
+
+    Returns:
+        For each of the four cells around a point, or for the one cell: its row (N,) int32 in the
+        table of all maps' cells, its weight (N,) float32, 0 beyond the border, and the weight's
+        derivatives (N, 2) float32 by y and x.
+    """
+    height, width = extent
+    whole = not keras.backend.is_float_dtype(keras.backend.standardize_dtype(points.dtype))
+    floors = points if whole else ops.stop_gradient(ops.floor(points))
+    fraction_y, fraction_x = ops.unstack(ops.cast(points - floors, "float32"), 2, axis=-1)
+    top, left = ops.unstack(ops.cast(floors, "int32"), 2, axis=-1)
+    found = []
+    for down in (0, 1)[: 1 if whole else 2]:
+        for right in (0, 1)[: 1 if whole else 2]:
+            row, column = top + down, left + right
+            on_map = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            by_y = fraction_y if down else 1.0 - fraction_y
+            by_x = fraction_x if right else 1.0 - fraction_x
+            slopes = ops.stack([(2 * down - 1) * by_x, (2 * right - 1) * by_y], axis=-1)
+            place = (planes * height + _clamp(row, height)) * width + _clamp(column, width)
+            weight = ops.where(on_map, by_y * by_x, 0.0)
+            found.append((place, weight, ops.where(on_map[:, None], slopes, 0.0)))
+    return found
 
 
 def _table(levels):

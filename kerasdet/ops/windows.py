@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kerasdet.ops import native
-from kerasdet.ops.bilinear import read_points
+from kerasdet.ops.bilinear import corners
 
 
 def bins(starts, sizes, count, limit):
@@ -88,44 +88,84 @@ def window_sum(maps, planes, starts, sizes):
 
     Returns:
         (T, C) float32.
-
-    Raises:
-        ValueError: the maps' height or width is unknown, in the form that is exported or compiled.
     """
     maps = ops.cast(maps, "float32")
-    between_cells = "float" in keras.backend.standardize_dtype(starts.dtype)
-    if between_cells:
-        starts, sizes = _clip_points(starts, sizes, ops.shape(maps)[1:3])
+    extent = ops.shape(maps)[1:3]
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(starts.dtype)):
+        starts, sizes = _clip_points(starts, sizes, extent)
     if native.available():
         return native.window_sum(maps, planes, starts, sizes)
-    read = read_points if between_cells else _read_cells
-    return _sum_by_doubling(read, maps, planes, starts, sizes)
+    cells = ops.reshape(maps, (-1, maps.shape[-1]))
+    return _sum(cells, extent, planes, starts, sizes)
 
 
 def _switches(cells, extent, planes, starts, sizes):
     """Row of `cells` (P, C) that holds the first maximum of each window, per channel: (T, C)."""
-    height, width = extent
-    steps = ops.max(ops.concatenate([sizes, ops.ones((1, 2), "int32")], 0), axis=0)
-    # Past its end, a smaller window reads its last row or column again: no greater maximum.
-    last = ops.maximum(sizes - 1, 0)
-    first_rows = planes * (height * width)
 
-    def read(step):
-        down = ops.minimum(step // steps[1], last[:, 0])
-        right = ops.minimum(step - (step // steps[1]) * steps[1], last[:, 1])
-        y, x = starts[:, 0] + down, starts[:, 1] + right
-        # An empty window may begin behind the map.
-        rows = first_rows + ops.minimum(y, height - 1) * width + ops.minimum(x, width - 1)
-        return ops.take(cells, rows, 0), rows[:, None]
+    def compare(offset, inside, highest, switches):
+        ((rows, _, _),) = corners(extent, planes, starts + offset)
+        values = ops.take(cells, rows, 0)
+        higher = ops.logical_and(inside[:, None], values > highest)
+        return ops.where(higher, values, highest), ops.where(higher, rows[:, None], switches)
 
-    def compare(step, highest, switches):
-        values, rows = read(step)
-        higher = values > highest
-        return step + 1, ops.where(higher, values, highest), ops.where(higher, rows, switches)
+    ((rows, _, _),) = corners(extent, planes, starts)
+    values = ops.take(cells, rows, 0)
+    rows = rows[:, None] + ops.zeros_like(values, dtype="int32")
+    return _walk(sizes, compare, (ops.full_like(values, -float("inf")), rows))[1]
 
-    values, rows = read(ops.zeros((), "int32"))
-    start = (ops.ones((), "int32"), values, rows + ops.zeros_like(values, dtype="int32"))
-    return ops.while_loop(lambda step, *_: step < steps[0] * steps[1], compare, start)[2]
+
+def _sum(cells, extent, planes, starts, sizes):
+    """Sum of the points of each window, whose gradient walks through them again."""
+    dtype = starts.dtype
+
+    @ops.custom_gradient
+    def total(cells, origins):  # float32, as gradients are
+        starts = ops.cast(origins, dtype)
+
+        def add(offset, inside, sums):
+            for rows, weight, _ in corners(extent, planes, starts + ops.cast(offset, dtype)):
+                weight = ops.where(inside, weight, 0.0)
+                sums = sums + weight[:, None] * ops.take(cells, rows, 0)
+            return (sums,)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+
+            def collect(offset, inside, by_cells, by_starts):
+                for rows, weight, slope in corners(
+                    extent, planes, starts + ops.cast(offset, dtype)
+                ):
+                    own = ops.where(inside[:, None], upstream, 0.0)
+                    by_cells = by_cells + ops.segment_sum(
+                        weight[:, None] * own, rows, num_segments=cells.shape[0]
+                    )
+                    read = ops.sum(own * ops.take(cells, rows, 0), axis=-1, keepdims=True)
+                    by_starts = by_starts + slope * read
+                return by_cells, by_starts
+
+            return _walk(sizes, collect, (ops.zeros_like(cells), ops.zeros_like(origins)))
+
+        blank = ops.zeros_like(ops.take(cells, ops.zeros_like(planes), 0))
+        return _walk(sizes, add, (blank,))[0], gradient
+
+    return total(cells, ops.cast(starts, "float32"))
+
+
+def _walk(sizes, visit, state):
+    """Visit the points of all windows, one of each at a time, row by row.
+
+    `visit(offset (2,), whether each window has that point (T,), *state)` gives the next state.
+    """
+    rows, columns = ops.unstack(
+        ops.max(ops.concatenate([sizes, ops.ones((1, 2), "int32")], 0), 0), 2
+    )
+
+    def step(index, *state):
+        offset = ops.stack([index // columns, index - (index // columns) * columns])
+        return index + 1, *visit(offset, ops.all(offset < sizes, axis=-1), *state)
+
+    start = (ops.zeros((), "int32"), *state)
+    return ops.while_loop(lambda index, *_: index < rows * columns, step, start)[1:]
 
 
 def _clip_points(starts, sizes, extent):
@@ -137,59 +177,3 @@ def _clip_points(starts, sizes, extent):
     inside = ops.minimum(sizes, ops.ceil(limits - fixed)) - skipped
     inside = ops.where(ops.min(inside, axis=-1, keepdims=True) > 0, inside, 0.0)
     return starts + skipped, ops.cast(inside, "int32")
-
-
-def _sum_by_doubling(read, maps, planes, starts, sizes):
-    """Sum each window from windows of 1, 2, 4, ... rows and columns, each summed for all places.
-
-    A size is a sum of powers of two. Unlike differences of an integral image this loses no digits;
-    unlike a loop over a window's points it needs no memory to be differentiated.
-    """
-    if None in maps.shape[1:3]:
-        raise ValueError(
-            f"features have the shape {tuple(maps.shape)}: average pooling of regions that is "
-            "compiled or exported needs a known height and width."
-        )
-    # One more row and column, where a window that begins before the map reads into it.
-    maps = ops.pad(maps, [(0, 0), (1, 0), (1, 0), (0, 0)])
-    starts = starts + 1
-    total = 0.0
-    height, width = maps.shape[1:3]
-    for rows in _powers(height):
-        columns_maps = maps
-        for columns in _powers(width):
-            size = ops.array([rows, columns], "int32")
-            rest = sizes // size
-            taken = ops.all(rest - 2 * (rest // 2) == 1, axis=-1)
-            # The larger powers of a size come first.
-            offset = (rest // 2) * (2 * size)
-            values = read(columns_maps, planes, starts + ops.cast(offset, starts.dtype))
-            total = total + ops.where(taken[:, None], values, 0.0)
-            columns_maps = columns_maps + _shifted(columns_maps, 2, columns)
-        maps = maps + _shifted(maps, 1, rows)
-    return total
-
-
-def _powers(extent):
-    """Powers of two up to the extent."""
-    return [2**i for i in range(extent.bit_length())]
-
-
-def _shifted(maps, axis, count):
-    """Maps moved up or left by `count` cells, with zeros behind."""
-    extent = maps.shape[axis]
-    kept = maps[:, count:] if axis == 1 else maps[:, :, count:]
-    padding = [(0, 0)] * 4
-    padding[axis] = (0, min(count, extent))
-    return ops.pad(kept, padding)
-
-
-def _read_cells(maps, planes, cells):
-    """Values at whole cells (T, 2) int32, zero behind the map: (T, C)."""
-    height, width = maps.shape[1:3]
-    row, column = cells[:, 0], cells[:, 1]
-    rows = planes * (height * width) + ops.minimum(row, height - 1) * width
-    values = ops.take(
-        ops.reshape(maps, (-1, maps.shape[-1])), rows + ops.minimum(column, width - 1), 0
-    )
-    return ops.where(((row < height) & (column < width))[:, None], values, 0.0)

@@ -1,0 +1,58 @@
+"""Group normalisation, which like its paper's does not depend on the batch."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class GroupNorm(keras.layers.Layer):
+    """Group normalisation of feature maps, with statistics in float32 under every policy.
+
+    `keras.layers.GroupNormalization` adds up a group in one go. For a single large picture that
+    costs TensorFlow four digits on a CPU, enough to move boxes, and time; here every row is added
+    up first.
+
+    Args:
+        groups: groups of channels, each normalised by its own mean and variance.
+        epsilon: added to the variance.
+
+    Source: Wu and He, arXiv 1803.08494, §3.1.
+    """
+
+    def __init__(self, groups=32, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.groups = groups
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create gamma and beta, one value per channel."""
+        channels = input_shape[-1]
+        if channels % self.groups:
+            raise ValueError(f"groups={self.groups} must divide the {channels} channels.")
+        self.gamma = self.add_weight((channels,), "ones", name="gamma", autocast=False)
+        self.beta = self.add_weight((channels,), "zeros", name="beta", autocast=False)
+
+    def call(self, inputs):
+        """Normalise each picture's groups: (B, H, W, C) -> (B, H, W, C)."""
+        x = ops.cast(inputs, "float32")
+        centred = x - self._group_mean(x)
+        variance = self._group_mean(ops.square(centred))
+        # Eq: group_norm §3.1 | y = gamma (x - mu) / sqrt(sigma^2 + eps) + beta
+        outputs = centred * (self.gamma * ops.rsqrt(variance + self.epsilon)) + self.beta
+        return ops.cast(outputs, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
+
+    def _group_mean(self, x):
+        """Mean of each group, for each of its channels: (B, H, W, C) -> (B, 1, 1, C)."""
+        batch, channels = ops.shape(x)[0], x.shape[-1]
+        shape = (batch, self.groups, channels // self.groups)
+        means = ops.reshape(ops.mean(ops.mean(x, axis=2), axis=1), shape)
+        means = ops.broadcast_to(ops.mean(means, axis=-1, keepdims=True), shape)
+        return ops.reshape(means, (batch, 1, 1, channels))

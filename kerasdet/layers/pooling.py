@@ -1,0 +1,128 @@
+"""Spatial pyramid pooling, maxout and L2 normalisation as layers."""
+
+import keras
+
+from kerasdet.ops.checks import check_choice, pair
+from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class SpatialPyramidPooling(keras.layers.Layer):
+    """Pool maps of any size, or windows of them, to vectors of one length (SPP-net, arXiv 1406.4729).
+
+    Args:
+        levels: bins per side of each level.
+        pooling: "max" or "average" of a bin.
+        spatial_scale: cells per pixel, for boxes.
+
+    Example:
+        >>> layer = SpatialPyramidPooling(levels=(1, 2, 3, 6))
+        >>> vector = layer(features)  # (B, H, W, C) -> (B, 50, C)
+        >>> vectors = layer(features, boxes)  # and (B, R, 4) -> (B, R, 50, C)
+    """
+
+    def __init__(self, levels=(1, 2, 3, 6), pooling="max", spatial_scale=1.0, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        for level in levels:
+            pair("levels", level)
+        check_choice("pooling", pooling, ("max", "average"))
+        self.levels = levels
+        self.pooling = pooling
+        self.spatial_scale = spatial_scale
+
+    def build(self, features_shape, boxes_shape=None):
+        """Nothing to create."""
+        self.built = True
+
+    def call(self, features, boxes=None):
+        """Pool: (B, H, W, C) -> (B, n, C); with boxes (B, R, 4) xyxy in image pixels (B, R, n, C)."""
+        features = keras.ops.cast(features, self.compute_dtype)
+        options = (self.levels, self.pooling, boxes, self.spatial_scale)
+        return spatial_pyramid_pool(features, *options)
+
+    def compute_output_shape(self, features_shape, boxes_shape=None):
+        """Return (B, sum of n n, C), or (B, R, sum of n n, C)."""
+        batch, *_, channels = features_shape
+        regions = () if boxes_shape is None else (boxes_shape[1],)
+        return (batch, *regions, sum(level**2 for level in self.levels), channels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "levels": self.levels,
+            "pooling": self.pooling,
+            "spatial_scale": self.spatial_scale,
+        }
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class Maxout(keras.layers.Layer):
+    """Maximum over groups of neighbouring channels (arXiv 1302.4389, section 2).
+
+    Args:
+        num_units: channels of the result; must divide those of the input.
+        axis: where the channels are.
+
+    Example:
+        >>> Maxout(num_units=64)(inputs)  # (B, H, W, 256) -> (B, H, W, 64)
+    """
+
+    def __init__(self, num_units, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        pair("num_units", num_units)
+        self.num_units = num_units
+        self.axis = axis
+
+    def build(self, input_shape):
+        """Nothing to create."""
+        self.built = True
+
+    def call(self, inputs):
+        """Reduce: (..., C) -> (..., num_units)."""
+        return maxout(inputs, self.num_units, self.axis)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape with `num_units` channels."""
+        shape = list(input_shape)
+        shape[self.axis] = self.num_units
+        return tuple(shape)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "num_units": self.num_units, "axis": self.axis}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class L2Normalization(keras.layers.Layer):
+    """Each place's channels at Euclidean norm 1, times a learned scale per channel (SSD, section 3.1).
+
+    Args:
+        scale: value that the scale starts from; SSD's conv4_3 has 20.
+        epsilon: least squared norm, so that zeros stay zero.
+
+    Example:
+        >>> L2Normalization()(conv4_3)  # (B, 38, 38, 512) -> the same shape
+    """
+
+    def __init__(self, scale=20.0, epsilon=1e-12, **kwargs):
+        super().__init__(**kwargs)
+        self.initial_scale = scale
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create the scale, one value per channel."""
+        start = keras.initializers.Constant(self.initial_scale)
+        self.scale = self.add_weight((input_shape[-1],), start, name="scale", autocast=False)
+
+    def call(self, inputs):
+        """Normalise: (..., C) -> (..., C)."""
+        return l2_normalize(inputs, self.scale, self.epsilon)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "scale": self.initial_scale, "epsilon": self.epsilon}

@@ -1,0 +1,175 @@
+"""Region pooling as layers without weights.
+
+Features are pooled in the layer's compute type; boxes stay float32 under every policy.
+"""
+
+import keras
+from keras import ops
+
+from kerasdet.ops import roi
+from kerasdet.ops.checks import check_positive, pair
+
+
+class RegionPooling(keras.layers.Layer):
+    """What the region pooling layers share: their first two arguments and the result's shape.
+
+    Args:
+        output_size: bins, an integer or (h, w).
+        spatial_scale: cells per pixel.
+    """
+
+    def __init__(self, output_size, spatial_scale, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        pair("output_size", output_size)
+        check_positive("spatial_scale", spatial_scale)
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+
+    def build(self, features_shape, boxes_shape):
+        """Nothing to create."""
+        self.built = True
+
+    def compute_output_shape(self, features_shape, boxes_shape):
+        """Return (B, R, h, w, C)."""
+        return (*boxes_shape[:2], *pair("output_size", self.output_size), features_shape[-1])
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "output_size": self.output_size,
+            "spatial_scale": self.spatial_scale,
+        }
+
+    def cast(self, features):
+        """Features in the layer's compute type."""
+        return ops.cast(features, self.compute_dtype)
+
+
+class PositionSensitivePooling(RegionPooling):
+    """What the position-sensitive layers share: k k channels of the features make one of the result."""
+
+    def compute_output_shape(self, features_shape, boxes_shape):
+        """Return (B, R, k, k, C)."""
+        *shape, channels = super().compute_output_shape(features_shape, boxes_shape)
+        return (*shape, channels // (shape[-2] * shape[-1]))
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class RoIPool(RegionPooling):
+    """Maxima of bins of whole cells (Fast R-CNN, arXiv 1504.08083, section 2.1).
+
+    Args:
+        output_size: bins, an integer or (h, w).
+        spatial_scale: cells per pixel, 1/16 for a map of stride 16.
+
+    Example:
+        >>> layer = RoIPool(output_size=7, spatial_scale=1 / 16)
+        >>> regions = layer(features, boxes)  # (B, H, W, C), (B, R, 4) -> (B, R, 7, 7, C)
+    """
+
+    def call(self, features, boxes):
+        """Pool: (B, H, W, C), (B, R, 4) xyxy in image pixels -> (B, R, h, w, C)."""
+        return roi.roi_pool(self.cast(features), boxes, self.output_size, self.spatial_scale)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class RoIAlign(RegionPooling):
+    """Means or maxima of points between the cells (Mask R-CNN, arXiv 1703.06870, section 3).
+
+    Args:
+        output_size: bins, an integer or (h, w).
+        spatial_scale: cells per pixel, 1/16 for a map of stride 16.
+        sampling_ratio: points per bin in each direction.
+        aligned: whether cell (0, 0) lies at half a cell from the picture's corner.
+        reduction: "mean" or "max" of a bin's points.
+
+    Example:
+        >>> layer = RoIAlign(output_size=14, spatial_scale=1 / 16)
+        >>> regions = layer(features, boxes)  # (B, H, W, C), (B, R, 4) -> (B, R, 14, 14, C)
+    """
+
+    def __init__(
+        self,
+        output_size,
+        spatial_scale,
+        sampling_ratio=2,
+        aligned=False,
+        reduction="mean",
+        **kwargs,
+    ):
+        super().__init__(output_size, spatial_scale, **kwargs)
+        roi.check_sampling(sampling_ratio, reduction)
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+        self.reduction = reduction
+
+    def call(self, features, boxes):
+        """Pool: (B, H, W, C), (B, R, 4) xyxy in image pixels -> (B, R, h, w, C)."""
+        return roi.roi_align(
+            self.cast(features),
+            boxes,
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.aligned,
+            self.reduction,
+        )
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "sampling_ratio": self.sampling_ratio,
+            "aligned": self.aligned,
+            "reduction": self.reduction,
+        }
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class PSRoIPool(PositionSensitivePooling):
+    """Means of each bin's own channels (R-FCN, arXiv 1605.06409, section 2).
+
+    Args:
+        output_size: k.
+        spatial_scale: cells per pixel, 1/16 for a map of stride 16.
+
+    Example:
+        >>> layer = PSRoIPool(output_size=7, spatial_scale=1 / 16)
+        >>> scores = layer(maps, boxes)  # (B, H, W, 21 * 49), (B, R, 4) -> (B, R, 7, 7, 21)
+        >>> votes = keras.ops.mean(scores, axis=(2, 3))
+    """
+
+    def call(self, features, boxes):
+        """Pool: (B, H, W, C k k), (B, R, 4) xyxy in image pixels -> (B, R, k, k, C)."""
+        return roi.ps_roi_pool(self.cast(features), boxes, self.output_size, self.spatial_scale)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class PSRoIAlign(PositionSensitivePooling):
+    """Means of points between the cells of each bin's own channels: R-FCN's pooling with RoIAlign.
+
+    Args:
+        output_size: k.
+        spatial_scale: cells per pixel, 1/16 for a map of stride 16.
+        sampling_ratio: points per bin in each direction.
+
+    Example:
+        >>> layer = PSRoIAlign(output_size=7, spatial_scale=1 / 16)
+        >>> scores = layer(maps, boxes)  # (B, H, W, 21 * 49), (B, R, 4) -> (B, R, 7, 7, 21)
+    """
+
+    def __init__(self, output_size, spatial_scale, sampling_ratio=2, **kwargs):
+        super().__init__(output_size, spatial_scale, **kwargs)
+        roi.check_sampling(sampling_ratio, "mean")
+        self.sampling_ratio = sampling_ratio
+
+    def call(self, features, boxes):
+        """Pool: (B, H, W, C k k), (B, R, 4) xyxy in image pixels -> (B, R, k, k, C)."""
+        return roi.ps_roi_align(
+            self.cast(features), boxes, self.output_size, self.spatial_scale, self.sampling_ratio
+        )
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "sampling_ratio": self.sampling_ratio}
