@@ -58,7 +58,7 @@ class SpatialPyramidPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class Maxout(keras.layers.Layer):
-    """Maximum over groups of neighbouring channels (arXiv 1302.4389, section 2).
+    """Maximum over groups of channels (arXiv 1302.4389v4, section 3).
 
     Args:
         num_units: channels of the result; must divide those of the input.

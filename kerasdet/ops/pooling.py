@@ -41,7 +41,10 @@ def spatial_pyramid_pool(features, levels, pooling="max", boxes=None, spatial_sc
 
 
 def maxout(inputs, num_units, axis=-1):
-    """Maximum over groups of neighbouring channels (Goodfellow et al., arXiv 1302.4389, section 2).
+    """Maximum over groups of channels (Goodfellow et al., arXiv 1302.4389v4, section 3).
+
+    Unit u is the maximum of the channels u, u + num_units, u + 2 num_units, ..., as in
+    tensorflow-addons.
 
     Args:
         inputs: (..., C, ...).
@@ -49,7 +52,7 @@ def maxout(inputs, num_units, axis=-1):
         axis: where the channels are.
 
     Returns:
-        The inputs with C / num_units channels reduced to one each: `num_units` along `axis`.
+        The inputs with `num_units` channels along `axis`.
 
     Raises:
         ValueError: `num_units` does not divide the channels.
@@ -61,9 +64,9 @@ def maxout(inputs, num_units, axis=-1):
     if channels is None or channels % num_units:
         raise ValueError(f"num_units is {num_units}; it must divide the {channels} channels.")
     shape = ops.shape(inputs)
-    split = (*shape[:axis], num_units, channels // num_units, *shape[axis + 1 :])
-    # Eq: maxout §2 | h_i(x) = max over j of z_ij
-    return ops.max(ops.reshape(inputs, split), axis=axis + 1)
+    split = (*shape[:axis], channels // num_units, num_units, *shape[axis + 1 :])
+    # Eq: maxout §3 | h_i(x) = max over j of z_ij
+    return ops.max(ops.reshape(inputs, split), axis=axis)
 
 
 def l2_normalize(inputs, scale, epsilon=1e-12):

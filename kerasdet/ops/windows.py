@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kerasdet.ops import native
-from kerasdet.ops.bilinear import corners
+from kerasdet.ops.neighbours import corners
 
 
 def bins(starts, sizes, count, limit):

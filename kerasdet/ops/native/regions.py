@@ -5,6 +5,8 @@ RoIAlign asks (the border's value up to one cell outside: padding repeats the bo
 deformable convolution asks (fading to zero over one cell: padding is zero).
 """
 
+from kerasdet.ops.neighbours import clamped_neighbours, corners
+
 # A lattice of this size and more is read in pieces, so that its points never lie in memory at once.
 WHOLE = 2**25  # bytes
 PIECES = 8
@@ -51,37 +53,35 @@ def _pool(maps, planes, starts, steps, output_size, sampling_ratio, reduction):
 
     shape = tuple(sampling_ratio * size for size in output_size)
     reduce = {"mean": tf.nn.avg_pool2d, "max": tf.nn.max_pool2d}[reduction]
+    count, channels = planes.shape[0], maps.shape[-1]
+    fits = count is not None and 4 * count * shape[0] * shape[1] * channels <= WHOLE
 
-    def pool(padded, planes, starts, steps):
-        values = _crop(padded, planes, starts, steps, shape)
+    def pool(values):
         return values if sampling_ratio == 1 else reduce(values, *2 * [sampling_ratio], "VALID")
 
-    def whole(maps):
-        return pool(_pad_border(maps), planes, starts, steps)
-
-    count, channels = planes.shape[0], maps.shape[-1]
-    if count is not None and 4 * count * shape[0] * shape[1] * channels <= WHOLE:
-        return whole(maps)
-
     @tf.custom_gradient
-    def in_pieces(maps):
+    def pooled(maps):
         padded, pieces = _pad_border(maps), []
-        size = (tf.size(planes) + PIECES - 1) // PIECES
-        for i in range(PIECES):
+        size = tf.size(planes) if fits else (tf.size(planes) + PIECES - 1) // PIECES
+        for i in range(1 if fits else PIECES):
             part = slice(i * size, (i + 1) * size)
             with tf.control_dependencies(pieces[-1:]):  # one after the other
-                pieces.append(pool(padded, planes[part], starts[part], steps[part]))
+                values = _crop(padded, planes[part], starts[part], steps[part], shape)
+                pieces.append(pool(values))
 
         def gradient(upstream):
-            # Of the whole: pieces would each make a gradient as large as the maps.
+            lattice = (tf.shape(maps), planes, starts, steps)
+            if reduction == "mean":
+                return _spread_lattice(upstream, *lattice, sampling_ratio)
             with tf.GradientTape() as tape:
-                tape.watch(maps)
-                pooled = whole(maps)
-            return tape.gradient(pooled, maps, upstream)
+                values = _crop(padded, planes, starts, steps, shape)
+                tape.watch(values)
+                highest = pool(values)
+            return _spread_lattice(tape.gradient(highest, values, upstream), *lattice, 1)
 
         return tf.ensure_shape(tf.concat(pieces, 0), (count, *output_size, channels)), gradient
 
-    return in_pieces(maps)
+    return pooled(maps)
 
 
 def read_points(maps, planes, points):
@@ -104,25 +104,19 @@ def read_points(maps, planes, points):
         values = _crop(padded, planes, points, tf.zeros_like(points), (1, 1))[:, 0, 0]
 
         def gradient(upstream):
-            upstream = upstream[:, None, None]
-            by_map = tf.raw_ops.CropAndResizeGradImage(
-                grads=upstream,
-                boxes=_normalise(padded, points, points),
-                box_ind=planes,
-                image_size=tf.shape(padded),
-                T="float32",
-            )
+            cells, weights, _ = zip(*corners(tf.unstack(tf.shape(maps)[1:3]), planes, points))
+            by_map = _spread(upstream, tf.stack(cells, -1), tf.stack(weights, -1), tf.shape(maps))
             cell = tf.floor(points)
             inside = cell + tf.clip_by_value(points - cell, MARGIN, 1.0 - MARGIN)
             by_box = tf.raw_ops.CropAndResizeGradBoxes(
-                grads=upstream,
+                grads=upstream[:, None, None],
                 image=padded,
                 boxes=_normalise(padded, inside, inside),
                 box_ind=planes,
             )
             # A point is both corners of its box; the box is in units of the padded map.
             by_point = (by_box[:, :2] + by_box[:, 2:]) / _extent(padded)
-            return by_map[:, 1:-1, 1:-1], by_point
+            return by_map, by_point
 
         return values, gradient
 
@@ -155,18 +149,54 @@ def _pad_border(maps):
     """Repeat the border once: tf.pad(..., "SYMMETRIC"), three times faster by a gather."""
     import tensorflow as tf
 
-    @tf.custom_gradient
-    def pad(maps):
-        batch, height, width = tf.unstack(tf.shape(maps)[:3])
-        rows = tf.clip_by_value(tf.range(-1, height + 1), 0, height - 1)
-        columns = tf.clip_by_value(tf.range(-1, width + 1), 0, width - 1)
-        places = tf.range(batch)[:, None, None] * height + rows[:, None]
-        flat = tf.reshape(maps, (-1, maps.shape[-1]))
+    batch, height, width = tf.unstack(tf.shape(maps)[:3])
+    rows = tf.clip_by_value(tf.range(-1, height + 1), 0, height - 1)
+    columns = tf.clip_by_value(tf.range(-1, width + 1), 0, width - 1)
+    places = (tf.range(batch)[:, None, None] * height + rows[:, None]) * width + columns
+    return tf.gather(tf.reshape(maps, (-1, maps.shape[-1])), places)
 
-        def gradient(upstream):
-            paddings = [[0, 0], [1, 1], [1, 1], [0, 0]]
-            return tf.raw_ops.MirrorPadGrad(input=upstream, paddings=paddings, mode="SYMMETRIC")
 
-        return tf.gather(flat, places * width + columns), gradient
+def _spread_lattice(upstream, shape, planes, starts, steps, sampling_ratio):
+    """Give each bin's upstream (N, h, w, C) to the cells around its points: the maps' gradient."""
+    import tensorflow as tf
 
-    return pad(maps)
+    cells, weights = [], []
+    for axis in range(2):
+        bins = upstream.shape[1 + axis]
+        index = tf.range(bins * sampling_ratio, dtype="float32")
+        coordinates = starts[:, axis, None] + steps[:, axis, None] * index
+        before, after, by_cell = clamped_neighbours(coordinates, shape[1 + axis])
+        size = (tf.size(planes), bins, 2 * sampling_ratio)
+        cells.append(tf.reshape(tf.stack([before, after], -1), size))
+        weights.append(tf.reshape(tf.stack(by_cell, -1), size))
+    # (N, h, w, cells in y, cells in x) by broadcasting (N, h, 1, y, 1) and (N, 1, w, 1, x).
+    rows = planes[:, None, None] * shape[1] + cells[0]
+    rows = rows[:, :, None, :, None] * shape[2] + cells[1][:, None, :, None, :]
+    product = weights[0][:, :, None, :, None] * weights[1][:, None, :, None, :]
+    around = (-1, (2 * sampling_ratio) ** 2)
+    return _spread(
+        tf.reshape(upstream, (-1, upstream.shape[-1])) / sampling_ratio**2,
+        tf.reshape(rows, around),
+        tf.reshape(product, around),
+        shape,
+    )
+
+
+def _spread(upstream, rows, weights, shape):
+    """Add each upstream (P, C), weighted, to K cells (P, K) of maps of a shape: (M, H, W, C).
+
+    A product with a sparse matrix. CropAndResizeGradImage, the kernel for it, adds from several
+    threads at once without a lock: now and then a part is lost.
+    """
+    import tensorflow as tf
+
+    count, around = tf.unstack(tf.shape(rows, "int64"))
+    points = tf.repeat(tf.range(count), around)
+    cells = tf.cast(tf.reshape(rows, [-1]), "int64")
+    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=tf.stack([points, cells], axis=-1),
+        values=tf.reshape(weights, [-1]),
+        dense_shape=tf.stack([count, tf.cast(tf.reduce_prod(shape[:3]), "int64")]),
+    )
+    total = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream, transpose_a=True)
+    return tf.reshape(total, shape)
