@@ -1,0 +1,250 @@
+"""The cache folder: where it lies, who may write a file of it, and what is known of its files.
+
+Beside a file NAME lie `.NAME.lock`, which the process that makes NAME holds, and `.NAME.json`, its
+size, time of change and SHA-256 when it was last hashed: while size and time stay the same, 100 MB
+are not hashed at every load. That finds a file replaced or cut short, not a decaying disk.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from kerasdet.files import atomic_write, save_json
+from kerasdet.zoo.verify import sha256 as sha256_of
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+SETTING = "KERASDET_CACHE"
+POLL = 0.2  # seconds between two looks at a lock that another process holds
+
+
+def cache_folder():
+    """Give the folder of downloaded and converted files, made if it is missing.
+
+    Returns:
+        Path: what the environment variable KERASDET_CACHE names, else `kerasdet` in XDG_CACHE_HOME,
+        else `~/.cache/kerasdet`.
+
+    Raises:
+        OSError: it cannot be made; names the folder and the variable.
+    """
+    if chosen := os.environ.get(SETTING):
+        folder = Path(chosen).expanduser().absolute()
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        # The XDG specification has relative paths ignored.
+        folder = (base if base.is_absolute() else Path.home() / ".cache") / "kerasdet"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cached(name, source, version, make):
+    """Make a file out of another one, once: later calls, and other processes, find it made.
+
+    Args:
+        name: its name; what it depends on is added before the first dot, so that
+            `model.weights.h5` becomes `model-0676ba61-v2.weights.h5`.
+        source: SHA-256 of what it is made of, at least 8 hexadecimal digits.
+        version: int, of the conversion; another version makes another file.
+        make: called with a path of the same ending, to write the file to.
+
+    Returns:
+        Path of the file, which appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to; names it and the fix.
+    """
+    stem, dot, ending = name.partition(".")
+    path = cache_folder() / f"{stem}-{source[:8]}-v{version}{dot}{ending}"
+    if _unchanged(path):
+        return path
+    with locked(path):
+        if not _unchanged(path):  # else another process has made it meanwhile
+            # With the lock in hand, a temporary file can only be that of a process that was killed.
+            for left_over in path.parent.glob(f".????????????.{glob.escape(path.name)}"):
+                left_over.unlink()
+            with atomic_write(path) as temporary:
+                make(temporary)
+            remember(path, path.stat(), sha256_of(path))
+    return path
+
+
+def verified(path, sha256, size=None):
+    """Tell whether a file is the published one; needs no right to write.
+
+    Args:
+        path: the file, which may be missing.
+        sha256: the hash's first hexadecimal digits, or all 64.
+        size: in bytes; None: any.
+
+    Returns:
+        True if it is there and has this size and hash.
+    """
+    if not path.is_file():
+        return False
+    state = path.stat()
+    if size is not None and state.st_size != size:
+        return False
+    known = recall(path)
+    if known.get("sha256") and _facts(state).items() <= known.items():
+        return known["sha256"].startswith(sha256)
+    digest = sha256_of(path)
+    if not digest.startswith(sha256):
+        return False
+    with contextlib.suppress(OSError):  # a cache that is only read is hashed every time
+        remember(path, state, digest)
+    return True
+
+
+def remember(path, state, digest):
+    """Keep the hash of a file for `verified`.
+
+    Args:
+        path: the file.
+        state: its `os.stat_result`, taken before it was hashed: if it changes in between, what is
+            kept fits no file, and it is hashed again.
+        digest: its SHA-256.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    save_json(beside(path, "json"), {**_facts(state), "sha256": digest})
+
+
+def recall(path):
+    """Read what is kept of a file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Dict, empty if there is nothing readable.
+    """
+    try:
+        known = json.loads(beside(path, "json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def publish(part, path, digest):
+    """Give a verified file its final name, once its bytes are on the disk.
+
+    Args:
+        part: the file.
+        path: its final name, in the same folder.
+        digest: its SHA-256.
+
+    Raises:
+        OSError: the folder cannot be written to; names it and the fix.
+    """
+    state = part.stat()
+    with writing(path.parent):
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    beside(part, "json").unlink(missing_ok=True)
+    remember(path, state, digest)
+
+
+def beside(path, kind):
+    """Path of a hidden file that belongs to another, in the same folder.
+
+    Args:
+        path: the file it belongs to, or such a hidden file itself.
+        kind: "lock", "json" or "part".
+    """
+    return path.with_name(f".{path.name.lstrip('.')}.{kind}")
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Be the only process, and the only thread, that makes a file; wait until that is so.
+
+    The system frees the lock when its holder ends, even killed. The empty lock file stays: were it
+    removed, two processes could hold two locks of one name.
+
+    Args:
+        path: the file to be made.
+
+    Raises:
+        OSError: the folder cannot be written to or has no locks; names it and the fix.
+    """
+    with writing(path.parent):
+        file = beside(path, "lock").open("a")
+    with file:
+        if not _take(file):
+            tell(f"waiting for another process, which is making {path}")
+            while not _take(file):
+                time.sleep(POLL)
+        try:
+            yield
+        finally:
+            _release(file)
+
+
+@contextlib.contextmanager
+def writing(folder):
+    """Have the system's errors name the cache folder and the fix.
+
+    Args:
+        folder: the cache folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"cannot write into the cache folder ({error.strerror}); free space, change its rights "
+            f"or choose another by {SETTING}=FOLDER",
+            str(folder),
+        ) from error
+
+
+def tell(message):
+    """Write a line to stderr, beside the results of a program.
+
+    Args:
+        message: str.
+    """
+    print(f"kerasdet: {message}", file=sys.stderr, flush=True)
+
+
+def _take(file):
+    """Lock an open file; False if another process has it."""
+    with writing(Path(file.name).parent):
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except (BlockingIOError, PermissionError):
+            return False
+    return True
+
+
+def _release(file):
+    """Unlock by name: closing alone would leave the lock to processes forked meanwhile."""
+    if fcntl:
+        fcntl.flock(file, fcntl.LOCK_UN)
+    else:
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+
+def _unchanged(path):
+    """True if a file is as it was when its hash was kept."""
+    digest = recall(path).get("sha256")
+    return digest is not None and verified(path, digest)
+
+
+def _facts(state):
+    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
