@@ -5,10 +5,14 @@ Every other fact of the distribution stands in pyproject.toml.
 
 from setuptools import find_packages, setup
 
-MAPPED = {"kerasdet.zoo": "zoo", "kerasdet.export": "export"}
+MAPPED = {
+    "kerasdet.zoo": "zoo",
+    "kerasdet.zoo.checkpoints": "zoo/checkpoints",
+    "kerasdet.export": "export",
+}
 
 setup(
     packages=[*find_packages(include=["kerasdet", "kerasdet.*"]), *MAPPED],
     package_dir=MAPPED,
-    package_data={"kerasdet.zoo": ["*.json", "*.md", "weights/*"]},
+    package_data={"kerasdet.zoo": ["*.json", "*.md", "classes/*", "weights/*"]},
 )

@@ -1,17 +1,20 @@
 """Manifests: one JSON file per weight: what it is, where it comes from, what it reaches.
 
-`FIELDS` below is the format. A manifest has these fields and no others.
+A manifest has the fields of `COMMON` and those of `SHIPPED` (its weights lie beside it) or of
+`PUBLISHED` (its weights are downloaded and converted), and no others.
 """
 
 import json
 import re
 from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 FOLDER = Path(__file__).parent
-TASKS = ("detection", "segmentation")
+TASKS = ("classification", "detection", "segmentation")
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+FORMATS = ("torch", "safetensors", "h5")  # of published files
+CONVERSIONS = ("torchvision",)  # functions of kerasdet.zoo.conversion, `load_NAME`
 
 
 def _matches(pattern):
@@ -23,6 +26,8 @@ def _positive(value):
 
 
 def _different_names(value):
+    if isinstance(value, str):
+        return _class_list(value).is_file()
     return 0 < len(value) == len(set(map(str, value))) and all(isinstance(v, str) for v in value)
 
 
@@ -31,24 +36,34 @@ def _metrics(value):
     return "AP" in value and numbers and set(value) <= set(METRICS)
 
 
+def _figures(value):
+    return bool(value) and all(type(v) in (int, float) for v in value.values())
+
+
 # field: (type, test, what is asked)
-FIELDS = {
+COMMON = {
     "schema": (int, lambda value: value == SCHEMA, f"{SCHEMA}, the format this version reads"),
     "name": (str, _matches(r"[a-z0-9_]+"), "lower-case letters, digits and underscores"),
     "task": (str, lambda value: value in TASKS, "one of " + ", ".join(TASKS)),
     "paper.title": (str, str.strip, "a text"),
     "paper.arxiv": (str, _matches(r"\d{4}\.\d{4,5}(v\d+)?"), "an arXiv number such as 1708.02002"),
-    "class": (str, str.isidentifier, "the name of a class of kerasdet.models"),
+    "class": (str, str.isidentifier, "the name of a class of kerasdet.models or kerasdet.backbones"),
     "config": (dict, bool, "what get_config of the model gives"),
     "parameters": (int, _positive, "a positive count"),
-    "classes": (list, _different_names, "a list of different class names"),
+    "classes": (
+        (list, str),
+        _different_names,
+        "a list of different class names, or the name of a list in zoo/classes",
+    ),
     "input.channels": (int, _positive, "a positive count"),
     "input.order": (str, str.strip, "the order of the channels, such as RGB"),
     "input.range": (list, lambda value: len(value) == 2, "[lowest, highest] value of a pixel"),
+    "weights.licence": (str, str.strip, "a text"),
+}
+SHIPPED = {
     "weights.file": (str, _matches(r"weights/[a-z0-9_]+\.weights\.h5"), "weights/NAME.weights.h5"),
     "weights.sha256": (str, _matches(r"[0-9a-f]{64}"), "64 hexadecimal digits"),
     "weights.bytes": (int, _positive, "the size of the file"),
-    "weights.licence": (str, str.strip, "a text"),
     "data.name": (str, str.strip, "a text"),
     "data.train": (str, str.strip, "what was trained on"),
     "data.licence": (str, str.strip, "a text"),
@@ -57,6 +72,23 @@ FIELDS = {
     "evaluation.data": (str, str.strip, "what was measured on"),
     "evaluation.command": (str, str.strip, "the command that prints the metrics"),
     "metrics": (dict, _metrics, f"AP and any of {', '.join(METRICS)}, in 0 to 1 (-1: none)"),
+}
+PUBLISHED = {
+    "input.preparation": (str, str.strip, "what is done to a picture before the model has it"),
+    "weights.url": (str, _matches(r"https?://\S+"), "where the file is published"),
+    "weights.sha256": (str, _matches(r"[0-9a-f]{8,64}"), "its hash, or the published first digits"),
+    "weights.bytes": ((int, type(None)), lambda value: value is None or value > 0, "its size or null"),
+    "weights.mebibytes": ((int, float), _positive, "its size as published, in MiB"),
+    "weights.format": (str, lambda value: value in FORMATS, "one of " + ", ".join(FORMATS)),
+    "conversion": (str, lambda value: value in CONVERSIONS, "one of " + ", ".join(CONVERSIONS)),
+    "published.data": (str, str.strip, "what was measured on"),
+    "published.metrics": (dict, _figures, "the published figures by their published names"),
+    "published.source": (str, str.strip, "where they are published"),
+    "metrics": (
+        (dict, type(None)),
+        lambda value: value is None or _metrics(value),
+        "null until measured, else as in a shipped manifest",
+    ),
 }
 
 
@@ -79,7 +111,7 @@ def read_manifest(path):
         path: the JSON file.
 
     Returns:
-        Dict, as `FIELDS` describes it.
+        Dict, as the tables above describe it; a list of classes that it names is put in place.
 
     Raises:
         ValueError: not JSON, or a field is missing, unknown or wrong; names file, field and value.
@@ -90,11 +122,19 @@ def read_manifest(path):
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from error
     validate(manifest, path)
+    if isinstance(manifest["classes"], str):
+        names = _class_list(manifest["classes"])
+        manifest["classes"] = json.loads(names.read_text(encoding="utf-8"))
     return manifest
 
 
+def is_published(manifest):
+    """Whether a manifest's weights are downloaded, rather than lie beside it."""
+    return "url" in manifest["weights"]
+
+
 def validate(manifest, path):
-    """Check a manifest against `FIELDS` and against its own file name.
+    """Check a manifest against the tables of fields and against its own file name.
 
     Args:
         manifest: the dict.
@@ -104,7 +144,8 @@ def validate(manifest, path):
         ValueError: names file, field, value and what is asked.
     """
     found = _flatten(manifest, path)
-    for field, (kind, test, asked) in FIELDS.items():
+    fields = COMMON | (PUBLISHED if "weights.url" in found else SHIPPED)
+    for field, (kind, test, asked) in fields.items():
         if field not in found:
             raise ValueError(f"{path}: the field {field!r} is missing; give {asked}.")
         value = found.pop(field)
@@ -118,16 +159,21 @@ def validate(manifest, path):
 
 def _check_agreement(manifest, path):
     """What one field says must fit what another, or the file's name, says."""
-    name, config = manifest["name"], manifest["config"]
-    agreements = {
-        "name": (name, path.stem),
-        "weights.file": (manifest["weights"]["file"], f"weights/{name}.weights.h5"),
-        "classes": (manifest["classes"], list(config.get("class_names") or manifest["classes"])),
-        "config.num_classes": (config.get("num_classes"), len(manifest["classes"])),
-    }
+    name, config, classes = manifest["name"], manifest["config"], manifest["classes"]
+    agreements = {"name": (name, path.stem)}
+    if not is_published(manifest):
+        file = f"weights/{name}.weights.h5"
+        agreements["weights.file"] = (manifest["weights"]["file"], file)
+    if isinstance(classes, list):
+        agreements["classes"] = (classes, list(config.get("class_names") or classes))
+        agreements["config.num_classes"] = (config.get("num_classes"), len(classes))
     for field, (value, wanted) in agreements.items():
         if value != wanted:
             raise ValueError(f"{path}: the field {field!r} is {value!r} but should be {wanted!r}.")
+
+
+def _class_list(name):
+    return FOLDER / "classes" / f"{name}.json"
 
 
 def _flatten(manifest, path):
@@ -136,7 +182,7 @@ def _flatten(manifest, path):
         raise ValueError(f"{path}: a manifest is a JSON object, not {type(manifest).__name__}.")
     flat = {}
     for key, value in manifest.items():
-        if isinstance(value, dict) and key not in FIELDS:
+        if isinstance(value, dict) and key not in COMMON | SHIPPED:
             flat |= {f"{key}.{inner}": content for inner, content in value.items()}
         else:
             flat[key] = value

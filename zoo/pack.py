@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from kerasdet.files import atomic_write, save_json
-from kerasdet.zoo.manifest import METRICS, SCHEMA, TASKS, validate
+from kerasdet.zoo.manifest import METRICS, SCHEMA, validate
 from kerasdet.zoo.presets import load
 from kerasdet.zoo.verify import sha256
 from kerasdet.zoo.weights import save_weights_float16
@@ -30,7 +30,7 @@ def pack(model, name, card, metrics, folder):
         model: a trained detector.
         name: lower-case letters, digits and underscores.
         card: dict with the fields "paper", "data", "training" and "evaluation" as
-            `kerasdet.zoo.manifest.FIELDS` has them, and "licence", the weights'.
+            `kerasdet.zoo.manifest` has them, and "licence", the weights'.
         metrics: dict of the measured numbers; those of COCO are kept, rounded to four digits.
         folder: where the manifests lie.
 
@@ -64,7 +64,7 @@ def _manifest(model, name, card, metrics, weights_facts):
     return {
         "schema": SCHEMA,
         "name": name,
-        "task": TASKS[0],
+        "task": "detection",
         "paper": card["paper"],
         "class": type(model).__name__,
         "parameters": int(model.count_params()),

@@ -1,19 +1,25 @@
-"""From a name or a path to a model: the shipped weights, saved `.keras` files and run folders."""
+"""From a name or a path to a model: shipped and published weights, `.keras` files and run folders."""
 
+import copy
 import difflib
 from pathlib import Path
 
-from kerasdet.zoo.manifest import FOLDER, manifest_paths, read_manifest
+from kerasdet.zoo.manifest import FOLDER, is_published, manifest_paths, read_manifest
 from kerasdet.zoo.verify import verify, verify_archive
 
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
 
+# Arguments of a model's backbone that may be given beside its own.
+FREEZING = {"freeze_at", "frozen_norm"}
+
+# Of the conversion from a published file to ours: another number, and it is made anew.
+CONVERSION_VERSION = 1
 
 RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
 
 
 def list_models():
-    """List the weights that come with the package.
+    """List the weights that are shipped or published.
 
     Returns:
         Their names, sorted; `info` and `summary` tell more of each.
@@ -22,42 +28,46 @@ def list_models():
 
 
 def summary(name):
-    """Tell about one shipped weight what fits a line of a table.
+    """Tell about one weight what fits a line of a table.
 
     Args:
         name: one of `list_models()`.
 
     Returns:
-        Dict with the keys name, task, paper, class, parameters, AP, AP50 (None if not measured),
-        data, licence and bytes (size of the weights file).
+        Dict with the keys name, task, paper, class, parameters, AP and AP50 (ours; None if not
+        measured), published (its published figures, a text; None if it is shipped), data, licence
+        and bytes (size of the weights file, rounded where only that is published).
 
     Raises:
         ValueError: unknown name; suggests the nearest ones.
     """
     manifest = info(name)
-    paper, metrics, weights = manifest["paper"], manifest["metrics"], manifest["weights"]
+    paper, metrics, weights = manifest["paper"], manifest["metrics"] or {}, manifest["weights"]
+    published = manifest.get("published")
     return {
         "name": manifest["name"],
         "task": manifest["task"],
         "paper": f"{paper['title']} (arXiv {paper['arxiv']})",
         "class": manifest["class"],
         "parameters": manifest["parameters"],
-        "AP": metrics["AP"],
+        "AP": metrics.get("AP"),
         "AP50": metrics.get("AP50"),
-        "data": manifest["data"]["name"],
+        "published": published
+        and ", ".join(f"{name} {value:g}" for name, value in published["metrics"].items()),
+        "data": published["data"] if published else manifest["data"]["name"],
         "licence": weights["licence"],
-        "bytes": weights["bytes"],
+        "bytes": weights["bytes"] or round(weights["mebibytes"] * 2**20),
     }
 
 
 def info(name):
-    """Tell all that is known about one shipped weight.
+    """Tell all that is known about one weight.
 
     Args:
         name: one of `list_models()`.
 
     Returns:
-        Its manifest, a dict; the fields stand in `kerasdet.zoo.manifest.FIELDS`.
+        Its manifest, a dict; `kerasdet.zoo.manifest` describes the fields.
 
     Raises:
         ValueError: unknown name; suggests the nearest ones.
@@ -66,46 +76,122 @@ def info(name):
     if name not in paths:
         near = difflib.get_close_matches(str(name), paths, n=3, cutoff=0.4) or list(paths)
         raise ValueError(
-            f"Unknown model {name!r}. Nearest names: {', '.join(near) or 'none is shipped'}. "
+            f"Unknown model {name!r}. Nearest names: {', '.join(near) or 'none is known'}. "
             "`kerasdet list` shows all; a saved model is given by the path of its .keras file."
         )
     return read_manifest(paths[name])
 
 
 def build(name, **overrides):
-    """Rebuild a shipped model with its weights.
+    """Rebuild a model with its weights, which are downloaded if they do not come with the package.
 
     Args:
         name: one of `list_models()`.
         **overrides: arguments of the model's constructor to use instead of those it was trained
-            with, e.g. `score_threshold=0.3`; those that change the weights' shapes do not fit.
+            with, e.g. `score_threshold=0.3`. Another `num_classes`, or other `class_names`, makes
+            new heads and keeps the parts that the model names in `TRANSFERRED`; the backbone's batch
+            normalisation is then frozen. `freeze_at` and `frozen_norm` are handed to the backbone.
 
     Returns:
         The model, built, not compiled.
 
     Raises:
-        ValueError: unknown name or argument, a number of classes that is not the weights', or a
-            weights file that is cut short or altered, which is then not read.
+        ValueError: unknown name or argument, or a weights file that is cut short or altered, which
+            is then not read.
+        kerasdet.zoo.download.DownloadError: the weights could not be had; names every source.
     """
-    from kerasdet import models
     from kerasdet.zoo.weights import load_weights
 
     manifest = info(name)
     _check_overrides(manifest, overrides)
-    path = FOLDER / manifest["weights"]["file"]
-    verify(path, manifest["weights"]["sha256"], manifest["weights"]["bytes"], fix=_REINSTALL)
-    model = getattr(models, manifest["class"]).from_config(
-        manifest["config"] | {key: _plain(value) for key, value in overrides.items()}
-    )
-    return load_weights(model, path)
+    wanted = _overridden(manifest, overrides)
+    path = weights_file(manifest)
+    if _keeps_classes(manifest, overrides):
+        return load_weights(empty_model(manifest, wanted), path)
+    source = load_weights(empty_model(manifest, manifest["config"]), path)
+    model = empty_model(manifest, wanted)
+    for part in model.TRANSFERRED:
+        getattr(model, part).set_weights(getattr(source, part).get_weights())
+    return model
+
+
+def weights_file(manifest):
+    """Give the weights of a manifest as a file of ours, downloaded and converted if need be.
+
+    Args:
+        manifest: what `info` returned.
+
+    Returns:
+        Path of a `.weights.h5` file.
+
+    Raises:
+        ValueError: a file is cut short or altered, or does not fit the model.
+        kerasdet.zoo.download.DownloadError: the weights could not be had; names every source.
+    """
+    weights = manifest["weights"]
+    if not is_published(manifest):
+        path = FOLDER / weights["file"]
+        verify(path, weights["sha256"], weights["bytes"], fix=_REINSTALL)
+        return path
+    from kerasdet.zoo.cache import cached
+
+    def convert(path):
+        from kerasdet.zoo.download import fetch
+
+        source = fetch(weights["url"], weights["sha256"], weights["bytes"])
+        model = convert_file(source, manifest)
+        model.save_weights(path)
+
+    name = f"{manifest['name']}.weights.h5"
+    return cached(name, weights["sha256"], CONVERSION_VERSION, convert)
+
+
+def convert_file(path, manifest):
+    """Build a manifest's model with the weights of a published file.
+
+    Args:
+        path: the file, as published; read without running code of its own.
+        manifest: what `info` returned.
+
+    Returns:
+        The model, built, not compiled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read or does not fit the model; names the file and the keys.
+    """
+    from kerasdet.zoo import conversion
+    from kerasdet.zoo.checkpoints import read_checkpoint
+
+    fill = getattr(conversion, f"load_{manifest['conversion']}")
+    return fill(empty_model(manifest, manifest["config"]), read_checkpoint(path), path)
+
+
+def empty_model(manifest, config):
+    """Build a manifest's model without its weights.
+
+    Args:
+        manifest: what `info` returned; only its class counts.
+        config: the constructor's arguments, as `get_config` gives them.
+
+    Returns:
+        The model, built, not compiled.
+    """
+    from kerasdet import backbones, models
+
+    model = getattr(models, manifest["class"], None) or getattr(backbones, manifest["class"])
+    model = model.from_config(copy.deepcopy(config))
+    if not model.built:
+        model.build()
+    return model
 
 
 def load(name_or_path):
-    """Load a detector: a shipped one by its name, or one's own by its path.
+    """Load a model: a shipped or published one by its name, or one's own by its path.
 
     Args:
         name_or_path: a name of `list_models()`, a `.keras` file, or the folder of a training run,
-            which holds `best.keras` or `last.keras`. A str that is a shipped name means that.
+            which holds `best.keras` or `last.keras`. A str that is a listed name means that.
 
     Returns:
         The model, built, not compiled.
@@ -143,28 +229,43 @@ def _load_file(path):
     verify_archive(path)
     import keras
 
-    from kerasdet import models  # registers the classes that the file names
+    from kerasdet import backbones, models  # registers the classes that the file names
 
     model = keras.saving.load_model(path, compile=False)
-    if not isinstance(model, models.Detector):
-        raise ValueError(f"{path} holds a {type(model).__name__}, not a kerasdet detector.")
+    if not isinstance(model, models.Detector | backbones.ImageClassifier):
+        raise ValueError(f"{path} holds a {type(model).__name__}, not a model of kerasdet.")
     return model
 
 
 def _check_overrides(manifest, overrides):
-    name, classes = manifest["name"], manifest["classes"]
-    unknown = sorted(overrides.keys() - manifest["config"].keys())
+    known = sorted({*manifest["config"], *FREEZING})
+    unknown = sorted(overrides.keys() - known)
     if unknown:
-        known = ", ".join(sorted(manifest["config"]))
-        raise ValueError(f"{name} has no argument {unknown[0]!r}; it has {known}.")
-    asked = overrides.get("num_classes", len(overrides.get("class_names") or classes))
-    if asked != len(classes):
         raise ValueError(
-            f"{name}: its weights have {len(classes)} classes ({', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}), not {asked}. Leave num_classes and "
-            f"class_names out; to train on other classes, build a new {manifest['class']} with "
-            f"backbone=kerasdet.load({name!r}).backbone."
+            f"{manifest['name']} has no argument {unknown[0]!r}; it has {', '.join(known)}."
         )
+
+
+def _keeps_classes(manifest, overrides):
+    """Whether the model is asked for with the classes that its weights know."""
+    classes = manifest["classes"]
+    count, names = overrides.get("num_classes"), overrides.get("class_names")
+    return count in (None, len(classes)) and (names is None or list(names) == classes)
+
+
+def _overridden(manifest, overrides):
+    """The config with a user's arguments in place."""
+    overrides = dict(overrides)
+    config = copy.deepcopy(manifest["config"])
+    if not _keeps_classes(manifest, overrides):
+        config["backbone"]["config"]["frozen_norm"] = True
+        overrides.setdefault("num_classes", len(overrides.get("class_names") or ()))
+        # Names and ids of the old classes go with them.
+        fresh = {"class_names": None, "category_ids": None}
+        config |= {key: value for key, value in fresh.items() if key in config}
+    for name in FREEZING & overrides.keys():
+        config["backbone"]["config"][name] = overrides.pop(name)
+    return config | {key: _plain(value) for key, value in overrides.items()}
 
 
 def _plain(value):

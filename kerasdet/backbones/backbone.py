@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasdet.layers.conv import ConvNorm
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 LEVELS = ("C2", "C3", "C4", "C5")
@@ -21,14 +23,32 @@ class Backbone(keras.Model):
         mean: C values in units of 0..255; they tell the number of input channels.
         std: C values in units of 0..255.
         dtype: precision of the layers, kept in the config.
+        freeze_at: level, such as "C2": the layers up to it are not trained; None: all are.
+        frozen_norm: whether batch normalisation is not trained and keeps its statistics, as is usual
+            for pretrained weights, which pictures in small batches would spoil.
+
+    Raises:
+        ValueError: `freeze_at` is no level that is built.
 
     Attributes:
         strides: dict, pixels per cell of each level.
         channels: dict, number of channels of each level.
     """
 
-    def __init__(self, inputs, outputs, levels, mean, std, dtype=None, **kwargs):
-        outputs = {level: outputs[level] for level in levels}
+    def __init__(
+        self,
+        inputs,
+        outputs,
+        levels,
+        mean,
+        std,
+        dtype=None,
+        freeze_at=None,
+        frozen_norm=False,
+        **kwargs,
+    ):
+        stages = outputs
+        outputs = {level: stages[level] for level in levels}
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         # A functional model would take the global policy, and a reloaded one lose its own.
         self.dtype_policy = keras.dtype_policies.get(dtype)
@@ -37,6 +57,17 @@ class Backbone(keras.Model):
         self.std = tuple(float(value) for value in std)
         self.strides = {level: 2 ** int(level[1]) for level in levels}
         self.channels = {level: outputs[level].shape[-1] for level in levels}
+        self.freeze_at = freeze_at
+        self.frozen_norm = frozen_norm
+        if freeze_at is not None:
+            if freeze_at not in stages:
+                raise ValueError(f"freeze_at is {freeze_at!r}; give one of {', '.join(stages)}.")
+            for layer in keras.Model(inputs, stages[freeze_at]).layers:
+                layer.trainable = False
+        if frozen_norm:
+            for layer in self.layers:
+                if isinstance(layer, ConvNorm):
+                    layer.norm.trainable = False
 
     def normalize(self, images):
         """Return (images - mean) / std in float32; images are (..., C), 0..255."""
@@ -55,6 +86,8 @@ class Backbone(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "freeze_at": self.freeze_at,
+            "frozen_norm": self.frozen_norm,
         }
 
 

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kerasdet.cli import check, detect, evaluate, export, show, train
+from kerasdet.cli import check, convert, detect, evaluate, export, show, train
 
 app = typer.Typer(
     help="Detect objects in pictures, and train, measure and export the detectors that do it.",
@@ -27,6 +27,7 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("convert")(convert.convert)
 app.command("demo")(export.demo)
 
 # What TensorFlow puts around an error that was raised while it read a picture.

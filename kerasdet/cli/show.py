@@ -8,16 +8,17 @@ from kerasdet.cli.parts import load_model, print_table
 
 
 def list_models():
-    """List the trained models that come with the package."""
+    """List the weights that come with the package, and those that it downloads."""
     from kerasdet import zoo
 
-    rows = [["name", "AP", "AP50", "parameters", "MB", "data"]]
+    rows = [["name", "task and paper", "licence", "ours", "published", "parameters", "MB"]]
     for name in zoo.list_models():
         entry = zoo.summary(name)
-        figures = ["-" if entry[key] is None else f"{entry[key]:.3f}" for key in ("AP", "AP50")]
+        ours = "-" if entry["AP"] is None else f"AP {entry['AP']:.3f}"
         size = [f"{entry['parameters']:,}", f"{entry['bytes'] / 1e6:.1f}"]
-        rows.append([name, *figures, *size, entry["data"]])
-    print_table(rows)
+        task = f"{entry['task']}: {entry['paper']}"
+        rows.append([name, task, entry["licence"], ours, entry["published"] or "-", *size])
+    print_table(rows, left=3)
 
 
 def info(

@@ -69,6 +69,7 @@ class Detector(keras.Model):
     """
 
     LOSS_TERMS = ()
+    TRANSFERRED = ("backbone",)  # attributes that a model of other classes takes over
 
     score_threshold = _decoding_setting(
         "score_threshold", lambda v: 0 <= v < 1, "a confidence in [0, 1)"
@@ -260,20 +261,27 @@ class Detector(keras.Model):
 
     @classmethod
     def from_preset(cls, name, **settings):
-        """A detector with published weights.
+        """A detector with trained weights.
 
         Args:
             name: a name of `kerasdet.list_models()`, or a file or folder that `kerasdet.load` opens.
-            **settings: `score_threshold`, `iou_threshold`, `max_detections` to set after loading.
+            **settings: of a listed name, any argument of the constructor: another `num_classes` or
+                `class_names` keeps the parts in `TRANSFERRED`, makes new heads and freezes the
+                backbone's batch normalisation; `freeze_at="C2"` freezes the backbone up to that
+                level. Of a file, `score_threshold`, `iou_threshold` and `max_detections`.
 
         Raises:
-            ValueError: no such name, or it is another class's.
+            ValueError: no such name or argument, or it is another class's.
+            kerasdet.zoo.download.DownloadError: the weights could not be had.
         """
         from kerasdet import zoo
 
-        model = zoo.load(name)
+        listed = isinstance(name, str) and name in zoo.list_models()
+        model = zoo.build(name, **settings) if listed else zoo.load(name)
         if not isinstance(model, cls):
             raise ValueError(f"{name!r} is a {type(model).__name__}, not a {cls.__name__}.")
+        if listed:
+            return model
         for setting, value in settings.items():
             if setting not in ("score_threshold", "iou_threshold", "max_detections"):
                 raise ValueError(f"{setting!r} cannot be changed after loading.")

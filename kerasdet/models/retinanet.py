@@ -196,6 +196,7 @@ class RetinaNet(Detector):
     """
 
     LOSS_TERMS = ("classification_loss", "box_loss")
+    TRANSFERRED = ("backbone", "pyramid")
 
     def __init__(
         self,
