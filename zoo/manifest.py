@@ -47,7 +47,11 @@ COMMON = {
     "task": (str, lambda value: value in TASKS, "one of " + ", ".join(TASKS)),
     "paper.title": (str, str.strip, "a text"),
     "paper.arxiv": (str, _matches(r"\d{4}\.\d{4,5}(v\d+)?"), "an arXiv number such as 1708.02002"),
-    "class": (str, str.isidentifier, "the name of a class of kerasdet.models or kerasdet.backbones"),
+    "class": (
+        str,
+        str.isidentifier,
+        "the name of a class of kerasdet.models or kerasdet.backbones",
+    ),
     "config": (dict, bool, "what get_config of the model gives"),
     "parameters": (int, _positive, "a positive count"),
     "classes": (
@@ -77,7 +81,11 @@ PUBLISHED = {
     "input.preparation": (str, str.strip, "what is done to a picture before the model has it"),
     "weights.url": (str, _matches(r"https?://\S+"), "where the file is published"),
     "weights.sha256": (str, _matches(r"[0-9a-f]{8,64}"), "its hash, or the published first digits"),
-    "weights.bytes": ((int, type(None)), lambda value: value is None or value > 0, "its size or null"),
+    "weights.bytes": (
+        (int, type(None)),
+        lambda value: value is None or value > 0,
+        "its size or null",
+    ),
     "weights.mebibytes": ((int, float), _positive, "its size as published, in MiB"),
     "weights.format": (str, lambda value: value in FORMATS, "one of " + ", ".join(FORMATS)),
     "conversion": (str, lambda value: value in CONVERSIONS, "one of " + ", ".join(CONVERSIONS)),

@@ -34,7 +34,7 @@ def summary(name):
         name: one of `list_models()`.
 
     Returns:
-        Dict with the keys name, task, paper, class, parameters, AP and AP50 (ours; None if not
+        Dict with the keys name, task, paper, arxiv, class, parameters, AP and AP50 (ours; None if not
         measured), published (its published figures, a text; None if it is shipped), data, licence
         and bytes (size of the weights file, rounded where only that is published).
 
@@ -47,7 +47,8 @@ def summary(name):
     return {
         "name": manifest["name"],
         "task": manifest["task"],
-        "paper": f"{paper['title']} (arXiv {paper['arxiv']})",
+        "paper": paper["title"],
+        "arxiv": paper["arxiv"],
         "class": manifest["class"],
         "parameters": manifest["parameters"],
         "AP": metrics.get("AP"),

@@ -221,7 +221,9 @@ def print_table(rows, title=None, left=1):
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for index, name in enumerate(rows[0]):
         if index < left:
-            table.add_column(name, overflow="fold")
+            # Names stay whole, longer texts are folded.
+            widest = max(len(row[index]) for row in rows)
+            table.add_column(name, overflow="fold", min_width=min(widest, 30))
         else:
             table.add_column(name, justify="right", no_wrap=True)
     for row in rows[1:]:

@@ -1,5 +1,6 @@
 """`kerasdet list` and `kerasdet info`."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -11,14 +12,24 @@ def list_models():
     """List the weights that come with the package, and those that it downloads."""
     from kerasdet import zoo
 
-    rows = [["name", "task and paper", "licence", "ours", "published", "parameters", "MB"]]
-    for name in zoo.list_models():
-        entry = zoo.summary(name)
-        ours = "-" if entry["AP"] is None else f"AP {entry['AP']:.3f}"
-        size = [f"{entry['parameters']:,}", f"{entry['bytes'] / 1e6:.1f}"]
-        task = f"{entry['task']}: {entry['paper']}"
-        rows.append([name, task, entry["licence"], ours, entry["published"] or "-", *size])
-    print_table(rows, left=3)
+    entries = [zoo.summary(name) for name in zoo.list_models()]
+    for task in sorted({entry["task"] for entry in entries}, reverse=True):
+        rows = [[task, "arXiv", "licence", "AP", "published", "params", "MB"]]
+        rows += [_line(entry) for entry in entries if entry["task"] == task]
+        print_table(rows, left=3)
+
+
+def _line(entry):
+    return [
+        entry["name"],
+        entry["arxiv"].partition("v")[0],
+        entry["licence"],
+        "-" if entry["AP"] is None else f"{entry['AP']:.3f}",
+        # The first figure, box AP or top-1 accuracy; `info` has all.
+        re.sub(r"[^ ]+ ([\d.]+).*", r"\1", entry["published"] or "-"),
+        f"{entry['parameters'] / 1e6:.1f} M",
+        f"{entry['bytes'] / 1e6:.0f}",
+    ]
 
 
 def info(

@@ -7,7 +7,7 @@ from keras import ops
 
 from kerasdet.ops import native
 
-SMALLEST_NORMAL = 1.1754944e-38  # of float32; smaller numbers TensorFlow takes for zero
+SMALLEST_VARIANCE = 1e-37  # what is under 1.2e-38, float32's normal numbers, TensorFlow takes for 0
 SMALLEST_EPSILON = 1e-5  # in training
 
 
@@ -54,7 +54,7 @@ class BatchNorm(keras.layers.Layer):
         variance = self.moving_variance + self.epsilon
         if self.epsilon == 0:
             # PyTorch's variance of a dead channel decays to 5.6e-45: to zero, and infinity, here.
-            variance = ops.maximum(variance, SMALLEST_NORMAL)
+            variance = ops.maximum(variance, SMALLEST_VARIANCE)
         scale = self.gamma * ops.rsqrt(variance)
         return scale, self.beta - self.moving_mean * scale
 

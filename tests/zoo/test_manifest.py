@@ -77,7 +77,11 @@ def test_categories_known_by_heart():
     imagenet, coco = (
         MANIFESTS[name]["classes"] for name in ("resnet50_imagenet", "retinanet_resnet50_fpn_coco")
     )
-    assert (imagenet[0], imagenet[207], imagenet[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert (imagenet[0], imagenet[207], imagenet[999]) == (
+        "tench",
+        "golden retriever",
+        "toilet tissue",
+    )
     assert (len(coco), coco[1], coco[17], coco[90]) == (91, "person", "cat", "toothbrush")
 
 

@@ -44,7 +44,8 @@ def test_names_and_what_is_known_of_them(shipped, model):
     assert summary("tiny_digits") == {
         "name": "tiny_digits",
         "task": "detection",
-        "paper": "Focal Loss for Dense Object Detection (arXiv 1708.02002)",
+        "paper": "Focal Loss for Dense Object Detection",
+        "arxiv": "1708.02002",
         "class": "RetinaNet",
         "parameters": model.count_params(),
         "AP": 0.7123,
@@ -120,7 +121,9 @@ def test_other_classes_keep_backbone_and_pyramid_and_make_new_heads(shipped, ove
 
 def test_the_same_classes_keep_everything_trainable(shipped):
     for model in (build("tiny_digits"), build("tiny_digits", num_classes=3)):
-        assert all(layer.norm.trainable for layer in model.backbone.layers if hasattr(layer, "norm"))
+        assert all(
+            layer.norm.trainable for layer in model.backbone.layers if hasattr(layer, "norm")
+        )
         assert same_weights(model, build("tiny_digits"))
 
 
@@ -189,7 +192,9 @@ def test_damaged_keras_files_are_refused(saved, tmp_path):
 def test_a_model_that_is_no_detector_is_refused(tmp_path):
     path = tmp_path / "plain.keras"
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
-    with pytest.raises(ValueError, match=r"plain\.keras holds a Sequential, not a model of kerasdet"):
+    with pytest.raises(
+        ValueError, match=r"plain\.keras holds a Sequential, not a model of kerasdet"
+    ):
         load(path)
 
 
