@@ -13,6 +13,16 @@ def num_replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def replica_id():
+    """Number of the replica that the step is traced for: 0 outside `tf.distribute`."""
+    if num_replicas() == 1:
+        return 0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
 def sum_over_replicas(value):
     """Sum a scalar over all replicas of the step; without gradient.
 

@@ -41,7 +41,10 @@ FLOORS = {
 LAZY = {
     ("models", "zoo"): "Detector.from_preset",
     ("models", "export"): "Detector.export",
+    ("backbones", "zoo"): "Backbone.from_preset",
     ("zoo", "models"): "kerasdet.load builds the model that a manifest names",
+    ("zoo", "backbones"): "the same for classifiers, and the parts of torchvision's models",
+    ("zoo", "layers"): "the parts of torchvision's models",
     ("data", "visualize"): "the contact sheet of kerasdet.data.check",
     ("cli", "demo"): "the command kerasdet demo",
 }
@@ -49,12 +52,13 @@ LAZY = {
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
     "detector": set(),
+    "faster_rcnn": {"detector"},
     "retinanet": {"detector"},
 }
 
 # Files that may name TensorFlow. "lazy": inside functions only, so that the module imports without it.
 TENSORFLOW = {
-    "kerasdet/ops/native.py": "lazy",
+    "kerasdet/ops/native/": "lazy",
     "kerasdet/data/": "lazy",
     "kerasdet/distribute.py": "lazy",
     "kerasdet/callbacks.py": "lazy",

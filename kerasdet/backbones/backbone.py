@@ -69,6 +69,34 @@ class Backbone(keras.Model):
                 if isinstance(layer, ConvNorm):
                     layer.norm.trainable = False
 
+    @classmethod
+    def from_preset(cls, name, freeze_at=None, frozen_norm=True):
+        """The backbone of a trained classifier or detector, to build another model on.
+
+        Args:
+            name: a name of `kerasdet.list_models()`, or a file or folder that `kerasdet.load` opens.
+            freeze_at: level, such as "C2": the layers up to it are not trained.
+            frozen_norm: whether batch normalisation keeps the statistics of the weights.
+
+        Returns:
+            A backbone with those weights.
+
+        Raises:
+            ValueError: no such name, or its backbone is of another class.
+            kerasdet.zoo.download.DownloadError: the weights could not be had.
+        """
+        from kerasdet import zoo
+
+        trained = zoo.load(name).backbone
+        if not isinstance(trained, cls):
+            raise ValueError(
+                f"The backbone of {name!r} is a {type(trained).__name__}, not a {cls.__name__}."
+            )
+        freezing = {"freeze_at": freeze_at, "frozen_norm": frozen_norm}
+        backbone = type(trained).from_config(trained.get_config() | freezing)
+        backbone.set_weights(trained.get_weights())
+        return backbone
+
     def normalize(self, images):
         """Return (images - mean) / std in float32; images are (..., C), 0..255."""
         return (ops.cast(images, "float32") - ops.array(self.mean)) / ops.array(self.std)

@@ -188,15 +188,20 @@ def make_augmentation(names):
     return augment.Compose([getattr(augment, AUGMENTATIONS[name])() for name in chosen])
 
 
-def make_backbone(name, alpha):
-    """A fresh backbone by its name, or that of a trained detector by its name or path."""
+def make_backbone(name, alpha, freeze_at=None):
+    """A fresh backbone by its name, or that of a trained model by its name or path.
+
+    That of a trained model keeps the statistics of its batch normalisation.
+    """
     from kerasdet import backbones, zoo
 
     if name in BACKBONES:
+        if freeze_at:
+            raise ValueError(f"--freeze-at {freeze_at} needs a trained --backbone, not {name}.")
         arguments = {"alpha": alpha} if name == "mobilenet_v2" else {}
         return getattr(backbones, BACKBONES[name])(**arguments)
     if name in zoo.list_models() or Path(name).exists():
-        return zoo.load(name).backbone
+        return backbones.Backbone.from_preset(name, freeze_at)
     return _known("backbone", name, BACKBONES)
 
 

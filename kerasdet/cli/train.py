@@ -40,6 +40,10 @@ def train(
     backbone: Annotated[
         str, typer.Option(help=f"{', '.join(BACKBONES)}, or a trained model to start from.")
     ] = "mobilenet_v2",
+    freeze_at: Annotated[
+        str | None,
+        typer.Option(help="Level up to which a trained backbone is not trained further, as C2."),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Width of mobilenet_v2.")] = 1.0,
     channels: Annotated[int, typer.Option(help="Channels of pyramid and heads.")] = 128,
     depth: Annotated[int, typer.Option(help="Hidden convolutions of each head.")] = 4,
@@ -165,7 +169,9 @@ def make_detector(arguments, data, resize):
         raise ValueError(f"unknown detector {arguments['detector']!r}; there is retinanet.")
     return RetinaNet(
         len(data.class_names),
-        backbone=make_backbone(arguments["backbone"], arguments["alpha"]),
+        backbone=make_backbone(
+            arguments["backbone"], arguments["alpha"], arguments.get("freeze_at")
+        ),
         channels=arguments["channels"],
         head_depth=arguments["depth"],
         norm=None if arguments["norm"] == "none" else arguments["norm"],

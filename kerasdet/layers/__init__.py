@@ -16,8 +16,9 @@ from kerasdet.layers.losses import (
 )
 from kerasdet.layers.nms import NonMaxSuppression
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
+from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
-from kerasdet.layers.roi import PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+from kerasdet.layers.roi import MultilevelRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 
 __all__ = [
     "AlphaBalancedCrossEntropy",
@@ -29,6 +30,7 @@ __all__ = [
     "DeformableConv2D",
     "DeformablePSRoIPool",
     "DeformableRoIPool",
+    "DenseHead",
     "FeaturePyramid",
     "Fit",
     "FocalLoss",
@@ -37,6 +39,7 @@ __all__ = [
     "KeepSize",
     "L2Normalization",
     "Maxout",
+    "MultilevelRoIAlign",
     "NonMaxSuppression",
     "OnlineHardExamples",
     "PSRoIAlign",

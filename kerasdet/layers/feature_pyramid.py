@@ -17,7 +17,8 @@ class FeaturePyramid(keras.layers.Layer):
     Args:
         channels: channels of every P map.
         levels: backbone levels to use, finest first, e.g. ("C3", "C4", "C5").
-        p6_from: "C5" (RetinaNet's paper, torchvision's v2), "P5" (torchvision's v1), or None for no P6, P7.
+        p6_from: "C5" (RetinaNet's paper, torchvision's v2) or "P5" (torchvision's v1) for P6 and P7; "pool"
+            for one level more, every second cell of the coarsest (FPN, section 4.1); None for none.
         norm: None, or "batch" for batch normalisation after every lateral and output convolution.
 
     Call arguments:
@@ -31,8 +32,8 @@ class FeaturePyramid(keras.layers.Layer):
 
     def __init__(self, channels=256, levels=("C3", "C4", "C5"), p6_from="C5", norm=None, **kwargs):
         super().__init__(**kwargs)
-        if p6_from not in ("C5", "P5", None):
-            raise ValueError(f'p6_from must be "C5", "P5" or None, not {p6_from!r}.')
+        if p6_from not in ("C5", "P5", "pool", None):
+            raise ValueError(f'p6_from must be "C5", "P5", "pool" or None, not {p6_from!r}.')
         if norm not in (None, "batch"):
             raise ValueError(f'norm must be None or "batch", not {norm!r}.')
         self.channels = channels
@@ -48,7 +49,7 @@ class FeaturePyramid(keras.layers.Layer):
             self.lateral_convs[level].build(features_shape[level])
             self.output_convs[level] = self._conv(3, f"output_{level}")
             self.output_convs[level].build((None, None, None, self.channels))
-        if self.p6_from:
+        if self.p6_from in ("C5", "P5"):
             shape = (
                 features_shape["C5"] if self.p6_from == "C5" else (None, None, None, self.channels)
             )
@@ -69,7 +70,10 @@ class FeaturePyramid(keras.layers.Layer):
             coarser = merged
             pyramid["P" + level[1:]] = _apply(self.output_convs[level], merged, training)
         pyramid = dict(reversed(pyramid.items()))
-        if self.p6_from:
+        coarsest = list(pyramid)[-1]
+        if self.p6_from == "pool":
+            pyramid[_next(coarsest)] = pyramid[coarsest][:, ::2, ::2]
+        elif self.p6_from:
             p6 = self.p6(features["C5"] if self.p6_from == "C5" else pyramid["P5"])
             pyramid["P6"] = p6
             pyramid["P7"] = self.p7(ops.relu(p6))
@@ -78,7 +82,10 @@ class FeaturePyramid(keras.layers.Layer):
     def compute_output_spec(self, features, training=False):
         """Shapes of the P maps: sizes as the backbone's, then halved and rounded up."""
         sizes = {"P" + level[1:]: features[level].shape[1:3] for level in self.levels}
-        if self.p6_from:
+        coarsest = "P" + self.levels[-1][1:]
+        if self.p6_from == "pool":
+            sizes[_next(coarsest)] = [None if s is None else (s + 1) // 2 for s in sizes[coarsest]]
+        elif self.p6_from:
             sizes["P6"] = [None if s is None else (s + 1) // 2 for s in sizes["P5"]]
             sizes["P7"] = [None if s is None else (s + 1) // 2 for s in sizes["P6"]]
         batch = features[self.levels[0]].shape[0]
@@ -113,6 +120,10 @@ class FeaturePyramid(keras.layers.Layer):
             dtype=self.dtype_policy,
             name=name,
         )
+
+
+def _next(level):
+    return f"P{int(level[1:]) + 1}"
 
 
 def _apply(conv, x, training):

@@ -127,6 +127,56 @@ class RoIAlign(RegionPooling):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
+class MultilevelRoIAlign(keras.layers.Layer):
+    """RoIAlign from the level of a pyramid that fits each region (FPN, arXiv 1612.03144, section 4.2).
+
+    Args:
+        output_size: bins, an integer or (h, w).
+        sampling_ratio: points per bin in each direction.
+        aligned: whether cell (0, 0) lies at half a cell from the picture's corner.
+        reduction: "mean" or "max" of a bin's points.
+
+    Example:
+        >>> layer = MultilevelRoIAlign(output_size=7)
+        >>> regions = layer({"P2": p2, "P3": p3, "P4": p4, "P5": p5}, boxes)  # (B, R, 7, 7, C)
+    """
+
+    def __init__(self, output_size, sampling_ratio=2, aligned=False, reduction="mean", **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        pair("output_size", output_size)
+        roi.check_sampling(sampling_ratio, reduction)
+        self.output_size = output_size
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+        self.reduction = reduction
+
+    def build(self, pyramid_shape, boxes_shape):
+        """Nothing to create."""
+        self.built = True
+
+    def call(self, pyramid, boxes):
+        """Pool: {"P2": (B, H, W, C), ...}, (B, R, 4) xyxy in image pixels -> (B, R, h, w, C)."""
+        pyramid = {level: ops.cast(map_, self.compute_dtype) for level, map_ in pyramid.items()}
+        options = (self.output_size, self.sampling_ratio, self.aligned, self.reduction)
+        return roi.multilevel_roi_align(pyramid, boxes, *options)
+
+    def compute_output_shape(self, pyramid_shape, boxes_shape):
+        """Return (B, R, h, w, C)."""
+        channels = next(iter(pyramid_shape.values()))[-1]
+        return (*boxes_shape[:2], *pair("output_size", self.output_size), channels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "output_size": self.output_size,
+            "sampling_ratio": self.sampling_ratio,
+            "aligned": self.aligned,
+            "reduction": self.reduction,
+        }
+
+
+@keras.saving.register_keras_serializable("kerasdet")
 class PSRoIPool(PositionSensitivePooling):
     """Means of each bin's own channels (R-FCN, arXiv 1605.06409, section 2).
 

@@ -1,6 +1,7 @@
 """Floor 3: one file per paper, on the contract of `detector`."""
 
 from kerasdet.models.detector import Detector
+from kerasdet.models.faster_rcnn import FasterRCNN, RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaHead, RetinaNet
 
-__all__ = ["Detector", "RetinaHead", "RetinaNet"]
+__all__ = ["Detector", "FasterRCNN", "RegionProposalNetwork", "RetinaHead", "RetinaNet"]

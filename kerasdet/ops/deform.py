@@ -58,7 +58,7 @@ def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dila
     )
     columns = ops.transpose(columns, (0, 2, 3, 1, 4))
     if mask is not None:
-        # Eq: deform_v2 1 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
+        # Eq: deform_v2 §3.2 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
         weights = ops.reshape(mask, (batch, out_height * out_width, groups, taps, 1))
         columns = columns * ops.cast(ops.transpose(weights, (0, 1, 3, 2, 4)), "float32")
     columns = ops.reshape(ops.cast(columns, inputs.dtype), (-1, taps, channels))
@@ -130,7 +130,7 @@ def _moved_means(maps, planes, starts, sizes, offsets, output_size, gamma):
     points = roi.flat_bins(ops.cast(first, "float32") + moves)
     points = _within(points, -roi.FARTHEST, roi.FARTHEST)
     cells = roi.flat_bins(cells)
-    # Eq: deform 5 | y(i, j) = sum over bin(i, j) of x(p0 + p + dp_ij) / n_ij
+    # Eq: deform §2.2 | y(i, j) = sum over bin(i, j) of x(p0 + p + dp_ij) / n_ij
     sums = window_sum(maps, roi.flat_bins(planes), points, cells)
     return ops.cast(sums / roi.counts(cells), maps.dtype)
 

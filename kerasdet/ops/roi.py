@@ -129,7 +129,7 @@ def region_levels(boxes, lowest, highest):
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
     size = ops.sqrt(sides[..., 0]) * ops.sqrt(sides[..., 1])
     level = ops.zeros_like(size, dtype="int32") + lowest
-    # Eq: fpn 1 | k = floor(k0 + log2(sqrt(w h) / 224))
+    # Eq: fpn §4.2 | k = floor(k0 + log2(sqrt(w h) / 224))
     for number in range(lowest + 1, highest + 1):
         # A millionth of a level is forgiven, as torchvision does: 224 pixels, rounded, are 224.
         least = CANONICAL_SIZE * 2.0 ** (number - CANONICAL_LEVEL - 1e-6)
@@ -140,7 +140,7 @@ def region_levels(boxes, lowest, highest):
 def ps_roi_pool(features, boxes, output_size, spatial_scale):
     """Pool each bin of a region by the mean of its own channels' cells.
 
-    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2 and equation 1. Corners are
+    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2. Corners are
     rounded to cells, the second not included; a bin outside the map gives 0. (torchvision's function
     never reads the map's last row and column.)
 
@@ -162,7 +162,7 @@ def ps_roi_pool(features, boxes, output_size, spatial_scale):
     starts, sizes = windows_of(starts, sizes, output_size, ops.shape(features)[1:3])
     planes = flat_bins(own_planes(image_of(boxes), output_size))
     sums = window_sum(maps, planes, flat_bins(starts), flat_bins(sizes))
-    # Eq: rfcn 1 | r_c(i, j) = sum over bin(i, j) of z_ijc(x + x0, y + y0) / n
+    # Eq: rfcn §2 | r_c(i, j) = sum over bin(i, j) of z_ijc(x + x0, y + y0) / n
     pooled = sums / ops.maximum(counts(flat_bins(sizes)), 1.0)
     return unflatten(ops.cast(pooled, features.dtype), boxes, output_size)
 
@@ -341,7 +341,8 @@ def flat_bins(values):
 
 def counts(sizes):
     """Number of cells of each window: (T, 2) int32 -> (T, 1) float32."""
-    return ops.cast(sizes[:, :1] * sizes[:, 1:], "float32")
+    sizes = ops.cast(sizes, "float32")  # a product of integers may leave their range
+    return sizes[:, :1] * sizes[:, 1:]
 
 
 def unflatten(pooled, boxes, output_size):

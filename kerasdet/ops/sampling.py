@@ -1,4 +1,4 @@
-"""Sampling: which examples take part in the loss."""
+"""Sampling: which examples take part in the loss, and the random numbers that decide it."""
 
 from keras import ops
 
@@ -39,6 +39,57 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
         is_positive = ops.take_along_axis(positives, ops.maximum(hardest, 0), axis=1)
         chosen = _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive)
     return _mark(hardest, chosen, ops.shape(losses)[1])
+
+
+def sample_quota(positive, negative, keys, size, positive_fraction):
+    """Sample positives up to a fraction, and fill up with negatives (Fast R-CNN, section 2.3).
+
+    Args:
+        positive: (B, A) bool.
+        negative: (B, A) bool.
+        keys: (B, A) in [0, 1), a random order; the highest are taken.
+        size: S, examples per image.
+        positive_fraction: of `size`, how many may be positive.
+
+    Returns:
+        Indices (B, S) int32, positives first, and whether each is an example (B, S) bool: there may
+        be fewer than S.
+    """
+    most = max(1, int(size * positive_fraction))
+    best, indices = ops.top_k(ops.where(positive, keys, -1.0), most)
+    chosen = _mark(ops.cast(indices, "int32"), best >= 0.0, ops.shape(keys)[1])
+    rank = ops.where(chosen, 2.0 + keys, ops.where(negative, keys, -1.0))
+    rank, indices = ops.top_k(rank, size)
+    return ops.cast(indices, "int32"), rank >= 0.0
+
+
+def random_keys(seed, step, images, count):
+    """Random numbers that are a function of their place: the same on every backend and device.
+
+    Args:
+        seed: integer.
+        step: integer or scalar tensor, the training step.
+        images: (B,) integers that differ between the images of a step.
+        count: A.
+
+    Returns:
+        (B, A) float32 in [0, 1).
+    """
+    state = _mixed(ops.cast(step, "uint32"), ops.cast(seed, "uint32"))
+    state = _mixed(ops.cast(images, "uint32"), state)[:, None]
+    state = _mixed(ops.cast(ops.arange(count, dtype="int32"), "uint32"), state)
+    # The upper 24 bits: as many as a float32 holds.
+    high = ops.right_shift(state, ops.cast(8, "uint32"))
+    return ops.cast(ops.cast(high, "int32"), "float32") * 2.0**-24
+
+
+def _mixed(value, state):
+    """Hash two uint32 to one, every bit depending on all (the constants are lowbias32's)."""
+    state = ops.bitwise_xor(value * ops.cast(0x9E3779B9, "uint32"), state)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        state = ops.bitwise_xor(state, ops.right_shift(state, ops.cast(shift, "uint32")))
+        state = state * ops.cast(factor, "uint32")
+    return ops.bitwise_xor(state, ops.right_shift(state, ops.cast(16, "uint32")))
 
 
 def _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive):

@@ -48,7 +48,7 @@ def window_grid(y_bins, x_bins):
         ops.stack([y[:, :, None] + 0 * x[:, None, :], 0 * y[:, :, None] + x[:, None, :]], -1)
         for y, x in zip(y_bins, x_bins)
     )
-    return starts, sizes * ops.cast(ops.min(sizes, axis=-1, keepdims=True) > 0, "int32")
+    return starts, sizes * ops.cast(ops.all(sizes > 0, axis=-1, keepdims=True), "int32")
 
 
 def window_max(maps, planes, starts, sizes):
@@ -62,7 +62,7 @@ def window_max(maps, planes, starts, sizes):
 
     Returns:
         (T, C) in the type of the maps, 0 for an empty window. The gradient goes to the first
-        maximum, row by row: the switch (Fast R-CNN, arXiv 1504.08083, equation 4).
+        maximum, row by row: the switch (Fast R-CNN, arXiv 1504.08083, section 2.3).
     """
     if native.available():
         values = native.window_max(ops.cast(maps, "float32"), planes, starts, sizes)
@@ -70,10 +70,10 @@ def window_max(maps, planes, starts, sizes):
     channels = maps.shape[-1]
     cells = ops.reshape(maps, (-1, channels))
     rows = _switches(ops.stop_gradient(cells), ops.shape(maps)[1:3], planes, starts, sizes)
-    # Eq: fast_rcnn 4 | y_rj = x_i*(r,j), i*(r,j) = argmax of the sub-window: dL/dx_i sums dL/dy_rj
+    # Eq: fast_rcnn §2.3 | y_rj = x_i*(r,j), i*(r,j) = argmax of the sub-window: dL/dx_i sums dL/dy_rj
     places = rows * channels + ops.arange(channels, dtype="int32")
     values = ops.take(ops.reshape(cells, (-1,)), places)
-    return ops.where(ops.min(sizes, axis=-1, keepdims=True) > 0, values, 0)
+    return ops.where(ops.all(sizes > 0, axis=-1, keepdims=True), values, 0)
 
 
 def window_sum(maps, planes, starts, sizes):
@@ -175,5 +175,5 @@ def _clip_points(starts, sizes, extent):
     limits = ops.stack([ops.cast(size, "float32") for size in extent])
     sizes = ops.cast(sizes, "float32")
     inside = ops.minimum(sizes, ops.ceil(limits - fixed)) - skipped
-    inside = ops.where(ops.min(inside, axis=-1, keepdims=True) > 0, inside, 0.0)
+    inside = ops.where(ops.all(inside > 0, axis=-1, keepdims=True), inside, 0.0)
     return starts + skipped, ops.cast(inside, "int32")

@@ -69,7 +69,7 @@ def _pool(maps, planes, starts, steps, output_size, sampling_ratio, reduction):
                 values = _crop(padded, planes[part], starts[part], steps[part], shape)
                 pieces.append(pool(values))
 
-        def gradient(upstream):
+        def spread(upstream):
             lattice = (tf.shape(maps), planes, starts, steps)
             if reduction == "mean":
                 return _spread_lattice(upstream, *lattice, sampling_ratio)
@@ -78,6 +78,9 @@ def _pool(maps, planes, starts, steps, output_size, sampling_ratio, reduction):
                 tape.watch(values)
                 highest = pool(values)
             return _spread_lattice(tape.gradient(highest, values, upstream), *lattice, 1)
+
+        def gradient(upstream):
+            return _unless_empty(planes, lambda: spread(upstream), maps)
 
         return tf.ensure_shape(tf.concat(pieces, 0), (count, *output_size, channels)), gradient
 
@@ -104,8 +107,12 @@ def read_points(maps, planes, points):
         values = _crop(padded, planes, points, tf.zeros_like(points), (1, 1))[:, 0, 0]
 
         def gradient(upstream):
-            cells, weights, _ = zip(*corners(tf.unstack(tf.shape(maps)[1:3]), planes, points))
-            by_map = _spread(upstream, tf.stack(cells, -1), tf.stack(weights, -1), tf.shape(maps))
+            def spread():
+                extent = tf.unstack(tf.shape(maps)[1:3])
+                cells, weights, _ = (tf.stack(v, -1) for v in zip(*corners(extent, planes, points)))
+                return _spread(upstream, cells, weights, tf.shape(maps))
+
+            by_map = _unless_empty(planes, spread, maps)
             cell = tf.floor(points)
             inside = cell + tf.clip_by_value(points - cell, MARGIN, 1.0 - MARGIN)
             by_box = tf.raw_ops.CropAndResizeGradBoxes(
@@ -200,3 +207,10 @@ def _spread(upstream, rows, weights, shape):
     )
     total = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream, transpose_a=True)
     return tf.reshape(total, shape)
+
+
+def _unless_empty(planes, spread, maps):
+    """The maps' gradient, `spread()`; without points zeros, as its kernels would end the process."""
+    import tensorflow as tf
+
+    return tf.cond(tf.size(planes) > 0, spread, lambda: tf.zeros_like(maps))

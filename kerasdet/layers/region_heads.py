@@ -1,0 +1,82 @@
+"""What a second stage computes from pooled regions before it predicts."""
+
+import keras
+from keras import ops
+
+from kerasdet.layers.conv import Conv, ConvNorm
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class DenseHead(keras.layers.Layer):
+    """Convolutions, if any, and dense layers with ReLU on each region (Fast R-CNN's fc6 and fc7).
+
+    Args:
+        units: outputs of each dense layer.
+        convs: channels of each 3x3 convolution before them (Detectron2's and torchvision's v2 head).
+        norm: None, or "batch" for batch normalisation after each convolution.
+
+    Call arguments:
+        regions: (B, R, h, w, C).
+
+    Returns:
+        (B, R, units[-1]) in the compute type.
+    """
+
+    def __init__(self, units=(1024, 1024), convs=(), norm=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+        self.convs = tuple(convs)
+        self.norm = norm
+        self.conv_layers = [self._conv(f"conv{i}", width) for i, width in enumerate(self.convs)]
+        # fc6 and fc7: the names that VGG-16's classifier gave them.
+        self.dense_layers = [
+            keras.layers.Dense(
+                width,
+                activation="relu",
+                kernel_initializer="he_uniform",
+                dtype=self.dtype_policy,
+                name=f"fc{6 + i}",
+            )
+            for i, width in enumerate(self.units)
+        ]
+
+    def build(self, regions_shape):
+        """Create every weight."""
+        *_, height, width, channels = regions_shape
+        for layer in self.conv_layers:
+            layer.build((None, height, width, channels))
+            channels = layer.filters
+        inputs = height * width * channels
+        for layer in self.dense_layers:
+            layer.build((None, inputs))
+            inputs = layer.units
+        self.built = True
+
+    def call(self, regions, training=False):
+        """See the class docstring."""
+        batch, count = ops.shape(regions)[:2]
+        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
+        for layer in self.conv_layers:
+            x = layer(x, training=training) if self.norm else layer(x)
+        x = ops.reshape(x, (batch * count, self.dense_layers[0].kernel.shape[0]))
+        for layer in self.dense_layers:
+            x = layer(x)
+        return ops.reshape(x, (batch, count, self.units[-1]))
+
+    def compute_output_shape(self, regions_shape):
+        """Return (B, R, units[-1])."""
+        return (*regions_shape[:2], self.units[-1])
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "convs": self.convs,
+            "norm": self.norm,
+        }
+
+    def _conv(self, name, width):
+        if self.norm:
+            return ConvNorm(width, 3, activation="relu", dtype=self.dtype_policy, name=name)
+        return Conv(width, 3, activation="relu", dtype=self.dtype_policy, name=name)

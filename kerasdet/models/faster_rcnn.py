@@ -1,0 +1,523 @@
+"""Faster R-CNN: a network proposes regions, a second one classifies them, both on the same features.
+
+    Ren, He, Girshick, Sun. Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks.
+    NIPS 2015. arXiv 1506.01497v3. With feature pyramids: Lin et al., Feature Pyramid Networks for Object
+    Detection, CVPR 2017, arXiv 1612.03144v2.
+
+Reading order: `FasterRCNN.call` (section 3: features, proposals, regions), `RegionProposalNetwork` (section
+3.1), `propose` (section 3.3), `FasterRCNN.loss_terms` (section 3.1.2 and, for the second stage, Fast R-CNN,
+arXiv 1504.08083, section 2.3), `FasterRCNN.decode`. The pyramid is `kerasdet.layers.FeaturePyramid`.
+
+Departures from the papers:
+    - RoIAlign replaces RoIPool by default (Mask R-CNN, arXiv 1703.06870, section 3); `pooling` takes either.
+    - The objects themselves join the proposals that the second stage learns from (the authors' code).
+    - Anchors that cross the picture's border take part (FPN's code; section 3.1.2 of the paper leaves
+      them out in training).
+
+Axes: B batch, A anchors, P proposals, S sampled regions, G ground truth, K classes, D detections.
+"""
+
+import keras
+from keras import ops
+
+from kerasdet import distribute
+from kerasdet.backbones import ResNet50
+from kerasdet.layers.anchors import AnchorGenerator
+from kerasdet.layers.conv import Conv
+from kerasdet.layers.feature_pyramid import FeaturePyramid
+from kerasdet.layers.region_heads import DenseHead
+from kerasdet.layers.roi import MultilevelRoIAlign
+from kerasdet.models.detector import Detector, format_detections
+from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
+from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.gather import gather_rows
+from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
+from kerasdet.ops.matching import BACKGROUND, match_iou
+from kerasdet.ops.nms import batched_nms
+from kerasdet.ops.sampling import random_keys, sample_quota
+
+ANCHOR_FOREGROUND_IOU = 0.7  # section 3.1.2
+ANCHOR_BACKGROUND_IOU = 0.3
+ANCHORS_PER_IMAGE = 256
+ANCHOR_POSITIVES = 0.5
+PROPOSAL_IOU = 0.7  # section 3.3
+PROPOSAL_BETA = 1 / 9  # of smooth L1, as in the authors' code
+REGION_FOREGROUND_IOU = 0.5  # Fast R-CNN, section 2.3
+REGION_POSITIVES = 0.25
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the deltas' usual spread (the authors' code)
+SMALLEST_PROPOSAL = 1e-3  # pixels
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class RegionProposalNetwork(keras.layers.Layer):
+    """At each anchor: is there an object, and where exactly (section 3.1). Shared by all levels.
+
+    Args:
+        anchors: an `AnchorGenerator`, one level per map.
+        channels: channels of the hidden map (paper: 512 for VGG-16).
+        depth: hidden 3x3 convolutions.
+        candidates: anchors per level that are suppressed among, (in training, at test).
+        proposals: proposals per image, (in training, at test); the paper has 2000 and 300.
+        score_threshold: least probability of an object, for proposals at test.
+
+    Call arguments:
+        maps: {level: (B, H, W, C)}.
+
+    Returns:
+        ({level: logits (B, A_l)}, {level: deltas (B, A_l, 4)}), float32.
+    """
+
+    def __init__(
+        self,
+        anchors,
+        channels=256,
+        depth=1,
+        candidates=(2000, 1000),
+        proposals=(2000, 1000),
+        score_threshold=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.anchors = anchors
+        self.channels = channels
+        self.depth = depth
+        self.candidates = tuple(candidates)
+        self.proposals = tuple(proposals)
+        self.score_threshold = score_threshold
+        count = anchors.num_anchors
+        if not isinstance(count, int):
+            raise ValueError(
+                f"the levels' anchors differ in number: {count}; they share a network."
+            )
+        normal, policy = keras.initializers.RandomNormal(stddev=0.01), self.dtype_policy
+        self.convs = [
+            Conv(
+                channels,
+                3,
+                activation="relu",
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                dtype=policy,
+                name=f"conv{i}",
+            )
+            for i in range(depth)
+        ]
+        self.logits = Conv(count, 1, kernel_initializer=normal, dtype="float32", name="logits")
+        normal = keras.initializers.RandomNormal(stddev=0.01)
+        self.deltas = Conv(4 * count, 1, kernel_initializer=normal, dtype="float32", name="deltas")
+
+    def build(self, maps_shape):
+        """Create the convolutions' weights, once for all levels."""
+        shape = next(iter(maps_shape.values()))
+        for conv in self.convs:
+            conv.build(shape)
+            shape = (None, None, None, self.channels)
+        self.logits.build(shape)
+        self.deltas.build(shape)
+        self.built = True
+
+    def call(self, maps):
+        """See the class docstring."""
+        logits, deltas = {}, {}
+        for level, x in maps.items():
+            for conv in self.convs:
+                x = conv(x)
+            batch = ops.shape(x)[0]
+            logits[level] = ops.reshape(self.logits(x), (batch, -1))
+            deltas[level] = ops.reshape(self.deltas(x), (batch, -1, 4))
+        return logits, deltas
+
+    def compute_output_spec(self, maps):
+        """One row per anchor of each level."""
+        logits, deltas = {}, {}
+        for level, features in maps.items():
+            batch, height, width, _ = features.shape
+            rows = None if None in (height, width) else height * width * self.anchors.num_anchors
+            logits[level] = keras.KerasTensor((batch, rows), "float32")
+            deltas[level] = keras.KerasTensor((batch, rows, 4), "float32")
+        return logits, deltas
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "anchors": keras.saving.serialize_keras_object(self.anchors),
+            "channels": self.channels,
+            "depth": self.depth,
+            "candidates": self.candidates,
+            "proposals": self.proposals,
+            "score_threshold": self.score_threshold,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the layer and its anchors."""
+        anchors = keras.saving.deserialize_keras_object(config.pop("anchors"))
+        return cls(anchors, **config)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class FasterRCNN(Detector):
+    """A two-stage detector: regions are proposed, then classified and refined (arXiv 1506.01497).
+
+    Args:
+        num_classes: K, foreground classes 0..K-1.
+        backbone: a `kerasdet.backbones` model; default `ResNet50()`.
+        neck: a `FeaturePyramid`, or False for none: the backbone's last level is then the only map.
+            Default: P2 to P6 (FPN, section 4).
+        rpn: a `RegionProposalNetwork` whose anchors fit the maps. Default: sizes 32 to 512 on P2 to P6,
+            three ratios (FPN, section 4.1); without neck 128, 256, 512 on one map (section 3.3).
+        pooling: a layer from maps (a map, without neck) and boxes to regions; default
+            `MultilevelRoIAlign(7)`.
+        head: a layer from regions (B, R, h, w, C) to features (B, R, F); default `DenseHead()`.
+        regions_per_image: S, regions that the second stage learns from (the paper's 128 at two images
+            a step; FPN: 512).
+        seed: of the sampling of anchors and regions.
+        **detector: `class_names`, `category_ids`, `resize`, `score_threshold`, `iou_threshold`,
+            `max_detections`, `name`: see `Detector`.
+
+    Call arguments:
+        inputs: as `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then take the place of the
+            network's own (Fast R-CNN).
+
+    Example:
+        >>> model = FasterRCNN(3, backbone=kerasdet.backbones.ResNet50())
+        >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+        >>> model.fit(data.batches(2, resize=model.resize))
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    LOSS_TERMS = ("objectness_loss", "proposal_loss", "classification_loss", "box_loss")
+    TRANSFERRED = ("backbone", "neck", "rpn")
+
+    def __init__(
+        self,
+        num_classes,
+        backbone=None,
+        neck=None,
+        rpn=None,
+        pooling=None,
+        head=None,
+        regions_per_image=512,
+        seed=0,
+        **detector,
+    ):
+        super().__init__(num_classes, backbone or ResNet50(), **detector)
+        policy = self.dtype_policy
+        if neck is None:
+            neck = FeaturePyramid(
+                levels=self.backbone.levels, p6_from="pool", dtype=policy, name="neck"
+            )
+        self.neck = neck
+        self.rpn = rpn or RegionProposalNetwork(default_anchors(self), dtype=policy, name="rpn")
+        self.pooling = pooling or MultilevelRoIAlign(7, dtype=policy, name="pooling")
+        self.head = head or DenseHead(dtype=policy, name="head")
+        self.regions_per_image = regions_per_image
+        self.seed = seed
+        normal = keras.initializers.RandomNormal
+        self.class_output = keras.layers.Dense(
+            1 + self.num_classes,
+            kernel_initializer=normal(stddev=0.01),
+            dtype="float32",
+            name="class_output",
+        )
+        self.box_output = keras.layers.Dense(
+            4 * self.num_classes,
+            kernel_initializer=normal(stddev=0.001),
+            dtype="float32",
+            name="box_output",
+        )
+        self.build()
+
+    def build(self, input_shape=None):
+        """Create every weight."""
+        shapes = {level: (None, None, None, c) for level, c in self.backbone.channels.items()}
+        if self.neck:
+            _build(self.neck, shapes)
+            levels = [f"P{level[1:]}" for level in self.neck.levels]
+            shapes = {level: (None, None, None, self.neck.channels) for level in levels}
+        _build(self.rpn, shapes)
+        boxes = (None, None, 4)
+        pooled = self.pooling.compute_output_shape(self._regional(shapes), boxes)
+        _build(self.head, pooled)
+        features = self.head.compute_output_shape(pooled)
+        self.class_output.build(features)
+        self.box_output.build(features)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """Raw outputs.
+
+        Returns:
+            {"maps": {level: (B, H, W, C)}, "objectness": {level: (B, A_l)}, "proposal_deltas": {level:
+            (B, A_l, 4)}, "anchors": {level: (A_l, 4)}, "proposals": (B, P, 4), "is_proposal": (B, P)
+            bool, "image_sizes": (B, 2)}; and, unless in training, for each proposal "class_logits"
+            (B, P, 1 + K), background first, and "box_deltas" (B, P, K, 4).
+        """
+        images, image_sizes = self.normalize(inputs)
+        maps = self.backbone(images, training=training)
+        if self.neck:
+            maps = self.neck(maps, training=training)
+        else:
+            last = self.backbone.levels[-1]
+            maps = {last: maps[last]}
+        objectness, deltas = self.rpn(maps)
+        anchors = dict(zip(maps, self.rpn.anchors(maps, images)))
+        if isinstance(inputs, dict) and "proposals" in inputs:
+            proposals = clip_boxes(inputs["proposals"], image_sizes)
+            is_proposal = ops.all(proposals[..., 2:] > proposals[..., :2], axis=-1)
+        else:
+            proposals, is_proposal = propose(
+                objectness, deltas, anchors, image_sizes, self.rpn, training
+            )
+        outputs = {
+            "maps": maps,
+            "objectness": objectness,
+            "proposal_deltas": deltas,
+            "anchors": anchors,
+            "proposals": proposals,
+            "is_proposal": is_proposal,
+            "image_sizes": image_sizes,
+        }
+        return outputs if training else {**outputs, **self.classify(maps, proposals)}
+
+    def classify(self, maps, boxes, training=False):
+        """The second stage on any boxes.
+
+        Args:
+            maps: the "maps" of `call`.
+            boxes: (B, R, 4) xyxy.
+            training: bool.
+
+        Returns:
+            {"class_logits": (B, R, 1 + K), "box_deltas": (B, R, K, 4)}, float32.
+        """
+        regions = self.pooling(self._regional(maps), boxes)
+        features = self.head(regions, training=training)
+        batch, count = ops.shape(boxes)[:2]
+        return {
+            "class_logits": self.class_output(features),
+            "box_deltas": ops.reshape(
+                self.box_output(features), (batch, count, self.num_classes, 4)
+            ),
+        }
+
+    def loss_terms(self, outputs, targets, training=False):
+        """The multi-task losses of both stages, each over the sampled anchors or regions."""
+        batch = ops.shape(targets["labels"])[0]
+        image = distribute.replica_id() * batch + ops.arange(batch, dtype="int32")
+        step = self.optimizer.iterations if getattr(self, "optimizer", None) else 0
+        anchors = ops.concatenate(list(outputs["anchors"].values()), axis=0)
+        keys = random_keys(self.seed, step, image, ops.shape(anchors)[0])
+        terms = proposal_losses(outputs, targets, anchors, keys)
+
+        boxes = ops.stop_gradient(ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1))
+        is_box = ops.concatenate([outputs["is_proposal"], valid_mask(targets["labels"])], axis=1)
+        keys = random_keys(self.seed + 1, step, image, ops.shape(boxes)[1])
+        regions, objects, counted = sample_regions(
+            targets, boxes, is_box, keys, self.regions_per_image
+        )
+        predicted = self.classify(outputs["maps"], regions, training)
+        return {**terms, **region_losses(predicted, targets, regions, objects, counted)}
+
+    def decode(self, outputs):
+        """Every class of every proposal, refined, and thinned per class by non-maximum suppression."""
+        scores = ops.softmax(outputs["class_logits"], axis=-1)[..., 1:]
+        boxes = decode_deltas(
+            outputs["box_deltas"], outputs["proposals"][:, :, None], DELTA_WEIGHTS
+        )
+        batch, count, classes = ops.shape(scores)
+        boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])
+        scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
+        scores = ops.reshape(scores, (batch, -1))
+        labels = ops.arange(count * classes, dtype="int32") % classes
+        labels = ops.zeros_like(scores, dtype="int32") + labels
+        kept = batched_nms(
+            boxes, scores, labels, self.iou_threshold, self.max_detections, self.score_threshold
+        )
+        return format_detections(boxes, labels, scores, *kept)
+
+    def get_config(self):
+        """Every constructor argument, parts serialised."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "neck": serialize(self.neck),
+            "rpn": serialize(self.rpn),
+            "pooling": serialize(self.pooling),
+            "head": serialize(self.head),
+            "regions_per_image": self.regions_per_image,
+            "seed": self.seed,
+        }
+
+    def _regional(self, maps):
+        """The maps that regions are pooled from: without the pyramid's added level, or the only one."""
+        if not self.neck:
+            return maps[self.backbone.levels[-1]]
+        return {f"P{level[1:]}": maps[f"P{level[1:]}"] for level in self.neck.levels}
+
+
+def _build(part, shape):
+    """Create a part's weights, unless it comes with them, as one that is loaded does."""
+    if not part.built:
+        part.build(shape)
+
+
+def default_anchors(model):
+    """The papers' anchors for a model's maps: 15 shapes over P2 to P6, or 9 on one map."""
+    ratios = (0.5, 1.0, 2.0)
+    if model.neck:
+        # Eq: fpn §4.1 | areas 32^2, 64^2, 128^2, 256^2, 512^2 on P2, P3, P4, P5, P6
+        count = len(model.neck.levels) + (model.neck.p6_from == "pool")
+        return AnchorGenerator([[32 * 2**i] for i in range(count)], ratios)
+    # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
+    return AnchorGenerator([[128, 256, 512]], ratios)
+
+
+def propose(objectness, deltas, anchors, image_sizes, rpn, training):
+    """Turn the first stage's outputs into regions (section 3.3).
+
+    The best candidates of each level are decoded, clipped and suppressed level by level; the best of
+    all levels are kept.
+
+    Args:
+        objectness: {level: (B, A_l)} logits.
+        deltas: {level: (B, A_l, 4)}.
+        anchors: {level: (A_l, 4)}.
+        image_sizes: (B, 2).
+        rpn: the `RegionProposalNetwork`, for its settings.
+        training: which of them.
+
+    Returns:
+        Boxes (B, P, 4), zeros where there are fewer than P, and whether each is one (B, P) bool;
+        without gradient.
+    """
+    candidates, count = (values[0 if training else 1] for values in (rpn.candidates, rpn.proposals))
+    boxes, scores, levels = [], [], []
+    for number, (level, logits) in enumerate(objectness.items()):
+        limit = ops.shape(logits)[1]
+        known = isinstance(limit, int)
+        best, rows = ops.top_k(
+            logits, min(candidates, limit) if known else ops.minimum(candidates, limit)
+        )
+        picked = gather_rows(deltas[level], rows)
+        boxes.append(decode_deltas(picked, ops.take(anchors[level], rows, axis=0)))
+        scores.append(ops.sigmoid(best))
+        levels.append(ops.full_like(rows, number))
+    boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
+    boxes = clip_boxes(boxes, image_sizes)
+    large = ops.all(boxes[..., 2:] - boxes[..., :2] >= SMALLEST_PROPOSAL, axis=-1)
+    scores = ops.where(large, scores, -1.0)
+    least = rpn.score_threshold if rpn.score_threshold else -0.5
+    kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)
+    is_proposal = kept >= 0
+    proposals = ops.where(is_proposal[..., None], gather_rows(boxes, kept), 0.0)
+    return ops.stop_gradient(proposals), is_proposal
+
+
+def proposal_losses(outputs, targets, anchors, keys):
+    """Objectness and deltas of 256 sampled anchors per image (section 3.1.2).
+
+    Args:
+        outputs: what `FasterRCNN.call` returned.
+        targets: prepared targets.
+        anchors: (A, 4), of all levels.
+        keys: (B, A), the random order of the sampling.
+
+    Returns:
+        {"objectness_loss": (sum, count), "proposal_loss": (sum, count)}.
+    """
+    logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)
+    deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)
+    boxes, ignore = targets["boxes"], targets["ignore"]
+    learnt = valid_mask(targets["labels"]) & ~ignore
+    # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
+    iou = ops.where(learnt[..., None], box_iou(boxes, anchors), -1.0)
+    matches = match_iou(iou, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)
+    negative = (matches == BACKGROUND) & ~_in_ignored(anchors, boxes, ignore)
+    sampled, counted = sample_quota(
+        matches >= 0, negative, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
+    )
+    objects = gather_rows(matches, sampled)
+    positive = counted & (objects >= 0)
+
+    # Eq: faster_rcnn 1 | L = 1/N sum L_cls(p_i, p_i*) + lambda/N sum p_i* L_reg(t_i, t_i*)
+    targets_, sampled_logits = ops.cast(positive, "float32"), gather_rows(logits, sampled)
+    losses = alpha_balanced_cross_entropy(targets_, sampled_logits, alpha=None)
+    own = ops.take(anchors, sampled, axis=0)
+    boxes = ops.where(positive[..., None], gather_rows(boxes, objects), own)
+    box_losses = smooth_l1(encode_deltas(boxes, own), gather_rows(deltas, sampled), PROPOSAL_BETA)
+    count = ops.sum(ops.cast(counted, "float32"))
+    return {
+        "objectness_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
+        "proposal_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
+    }
+
+
+def sample_regions(targets, boxes, is_box, keys, count):
+    """Sample the regions that a second stage learns from (Fast R-CNN, section 2.3).
+
+    Args:
+        targets: prepared targets.
+        boxes: (B, N, 4), proposals and objects.
+        is_box: (B, N) bool.
+        keys: (B, N), the random order of the sampling.
+        count: S, regions per image.
+
+    Returns:
+        regions: (B, S, 4).
+        objects: (B, S) int32, the object that each is to find, -1 for background.
+        counted: (B, S) bool, False where there are fewer than S.
+    """
+    learnt = valid_mask(targets["labels"]) & ~targets["ignore"]
+    iou = ops.where(learnt[..., None], box_iou(targets["boxes"], boxes), -1.0)
+    # Eq: fast_rcnn §2.3 | 25 % of the regions have IoU >= 0.5 with an object, the others less
+    high = REGION_FOREGROUND_IOU
+    matches = ops.where(is_box, match_iou(iou, high, high, allow_low_quality=False), BACKGROUND)
+    ignored = _in_ignored(boxes, targets["boxes"], targets["ignore"])
+    negative = is_box & (matches < 0) & ~ignored
+    size = ops.shape(boxes)[1]
+    count = min(count, size) if isinstance(size, int) else count
+    sampled, counted = sample_quota(matches >= 0, negative, keys, count, REGION_POSITIVES)
+    objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)
+    return gather_rows(boxes, sampled), objects, counted
+
+
+def region_losses(predicted, targets, regions, objects, counted):
+    """Softmax and smooth L1 of the sampled regions, the latter for the true class only.
+
+    Args:
+        predicted: what `FasterRCNN.classify` returned for the regions.
+        targets: prepared targets.
+        regions: (B, S, 4), what `sample_regions` returned, as are the next two.
+        objects: (B, S).
+        counted: (B, S).
+
+    Returns:
+        {"classification_loss": (sum, count), "box_loss": (sum, count)}.
+    """
+    positive = counted & (objects >= 0)
+    labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
+    # Eq: fast_rcnn 1 | L(p, u, t^u, v) = L_cls(p, u) + lambda [u >= 1] L_loc(t^u, v)
+    logits = ops.cast(predicted["class_logits"], "float32")
+    losses = ops.logsumexp(logits, axis=-1) - ops.sum(
+        ops.one_hot(labels + 1, logits.shape[-1]) * logits, axis=-1
+    )
+    boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), regions)
+    boxes = ops.where(counted[..., None], boxes, 1.0)
+    regions = ops.where(counted[..., None], regions, 1.0)
+    own = ops.one_hot(labels, logits.shape[-1] - 1)[..., None]
+    deltas = ops.sum(predicted["box_deltas"] * own, axis=2)
+    box_losses = smooth_l1(encode_deltas(boxes, regions, DELTA_WEIGHTS), deltas)
+    count = ops.sum(ops.cast(counted, "float32"))
+    return {
+        "classification_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
+        "box_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
+    }
+
+
+def _in_ignored(boxes, objects, ignore):
+    """Whether boxes (N, 4) or (B, N, 4) lie inside an ignored object: (B, N) bool."""
+    inside = ops.moveaxis(intersection_over_area(boxes, objects), -1, 1)
+    return ops.any(ignore[..., None] & (inside >= REGION_FOREGROUND_IOU), axis=1)

@@ -1,0 +1,255 @@
+"""Conversion of torchvision's state dicts: every name, strictly, in both generations."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdet.backbones import ImageClassifier, MobileNetV2, ResNet
+from kerasdet.layers import GIoULoss, ShortestEdge, SmoothL1
+from kerasdet.models import RetinaNet
+from kerasdet.zoo.conversion import CONFIGS, coco_classes, load_torchvision, torchvision_names
+from tests.tiny import TinyBackbone
+
+GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
+
+
+def trunk(**settings):
+    return ResNet((1, 1, 1, 1), bottleneck=False, **settings)
+
+
+def detector(norm=None, depth=2):
+    return RetinaNet(2, backbone=trunk(), channels=32, head_depth=depth, norm=norm, p6_from="P5")
+
+
+def classifier(backbone):
+    model = ImageClassifier(backbone, num_classes=3)
+    model.build()
+    return model
+
+
+def norm(name, channels):
+    shapes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (channels,))
+    return {
+        f"{name}.{kind}": shape for kind, shape in {**shapes, "num_batches_tracked": ()}.items()
+    }
+
+
+def trunk_shapes(prefix=""):
+    """torchvision's names of `trunk()`, written out."""
+    shapes = {"conv1.weight": (64, 3, 7, 7), **norm("bn1", 64)}
+    before = 64
+    for stage, width in enumerate((64, 128, 256, 512), 1):
+        block = f"layer{stage}.0"
+        shapes[f"{block}.conv1.weight"] = (width, before, 3, 3)
+        shapes[f"{block}.conv2.weight"] = (width, width, 3, 3)
+        shapes |= norm(f"{block}.bn1", width) | norm(f"{block}.bn2", width)
+        if stage > 1:
+            shapes[f"{block}.downsample.0.weight"] = (width, before, 1, 1)
+            shapes |= norm(f"{block}.downsample.1", width)
+        before = width
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def detector_shapes(group=False):
+    shapes = trunk_shapes("backbone.body.")
+
+    def conv(name, out, channels, size=3, bias=True):
+        shapes[f"{name}.weight"] = (out, channels, size, size)
+        if bias:
+            shapes[f"{name}.bias"] = (out,)
+
+    for i, channels in enumerate((128, 256, 512)):
+        conv(f"backbone.fpn.inner_blocks.{i}.0", 32, channels, size=1)
+        conv(f"backbone.fpn.layer_blocks.{i}.0", 32, 32)
+    for level in ("p6", "p7"):
+        conv(f"backbone.fpn.extra_blocks.{level}", 32, 32)
+    for head, output, width in (("classification", "cls_logits", 2), ("regression", "bbox_reg", 4)):
+        for i in range(2):
+            conv(f"head.{head}_head.conv.{i}.0", 32, 32, bias=not group)
+            if group:
+                shapes[f"head.{head}_head.conv.{i}.1.weight"] = (32,)
+                shapes[f"head.{head}_head.conv.{i}.1.bias"] = (32,)
+        conv(f"head.{head}_head.{output}", 9 * width, 32)
+    return shapes
+
+
+def tensors(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+value = ops.convert_to_numpy
+
+
+def test_every_weight_of_a_trunk_in_its_layout():
+    model = classifier(trunk())
+    state = tensors({**trunk_shapes(), "fc.weight": (3, 512), "fc.bias": (3,)})
+    assert load_torchvision(model, state, "a.pth") is model
+    layer = model.backbone.get_layer("layer2_0_downsample")
+    kernel = state["layer2.0.downsample.0.weight"]  # OIHW
+    assert value(layer.kernel)[0, 0, 5, 7] == kernel[7, 5, 0, 0]
+    stem = value(model.backbone.get_layer("conv1").kernel)
+    assert stem[6, 1, 2, 33] == state["conv1.weight"][33, 2, 6, 1]
+    for ours, theirs in {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }.items():
+        expected = state[f"layer2.0.downsample.1.{theirs}"]
+        np.testing.assert_array_equal(value(getattr(layer.norm, ours)), expected)
+    np.testing.assert_array_equal(value(model.fc.kernel), state["fc.weight"].T)
+    # Every weight has one name, and every name one weight.
+    names = torchvision_names(model)
+    assert len({id(variable) for variable in names.values()}) == len(names) == len(model.weights)
+
+
+@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn_v2_coco", "mobilenet_v2_imagenet"])
+def test_published_models_have_torchvisions_names(name):
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        shapes = json.loads(str(file["meta"]))["shapes"]
+    names = torchvision_names(CONFIGS[name]())
+    assert names.keys() == {key for key in shapes if not key.endswith("num_batches_tracked")}
+
+
+def test_depthwise_kernels():
+    model = classifier(MobileNetV2(alpha=0.35))
+    names = torchvision_names(model)
+    state = tensors({name: _theirs(variable) for name, variable in names.items()})
+    load_torchvision(model, state, "a.pth")
+    kernel = value(model.backbone.get_layer("block3_depthwise").kernel)
+    assert kernel[2, 1, 0, 5] == state["features.3.conv.1.0.weight"][5, 0, 2, 1]
+    kernel = value(model.backbone.get_layer("block1_depthwise").kernel)
+    assert kernel[2, 1, 0, 5] == state["features.1.conv.0.0.weight"][5, 0, 2, 1]
+
+
+def _theirs(variable):
+    shape = tuple(variable.shape)
+    return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def test_a_trunk_takes_its_weights_from_the_classifiers_file():
+    model = trunk()
+    state = tensors({**trunk_shapes(), "fc.weight": (1000, 512), "fc.bias": (1000,)})
+    assert load_torchvision(model, state, "a.pth") is model
+    kernel = value(model.get_layer("layer4_0_conv2").kernel)
+    np.testing.assert_array_equal(kernel, state["layer4.0.conv2.weight"].transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_detector(group):
+    model = detector("group" if group else None)
+    state = tensors(detector_shapes(group))
+    load_torchvision(model, state, "a.pth")
+    kernel = value(model.pyramid.lateral_convs["C4"].kernel)
+    np.testing.assert_array_equal(
+        kernel, state["backbone.fpn.inner_blocks.1.0.weight"].transpose(2, 3, 1, 0)
+    )
+    np.testing.assert_array_equal(
+        value(model.head.box_convs[1].kernel),
+        state["head.regression_head.conv.1.0.weight"].transpose(2, 3, 1, 0),
+    )
+    if group:
+        expected = state["head.classification_head.conv.1.1.bias"]
+        np.testing.assert_array_equal(value(model.head.norms["class1"].beta), expected)
+    else:
+        expected = state["head.classification_head.conv.1.0.bias"]
+        np.testing.assert_array_equal(value(model.head.class_convs[1].bias), expected)
+
+
+def test_files_of_the_first_generation():
+    new = tensors(detector_shapes())
+    old = {}
+    for name, array in new.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        for part in ("inner_blocks", "layer_blocks"):
+            for i in range(3):
+                name = name.replace(f"fpn.{part}.{i}.0.", f"fpn.{part}.{i}.")
+        # A ReLU stood between the convolutions: 0, 2.
+        name = name.replace("_head.conv.0.0.", "_head.conv.0.").replace(
+            "_head.conv.1.0.", "_head.conv.2."
+        )
+        old[name] = array
+    assert "head.regression_head.conv.2.bias" in old
+    assert "backbone.fpn.layer_blocks.2.weight" in old
+    one, other = detector(), detector()
+    load_torchvision(one, new, "new.pth")
+    load_torchvision(other, old, "old.pth")
+    for a, b in zip(one.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    both = old | {"head.regression_head.conv.1.0.bias": np.zeros(32)}
+    with pytest.raises(ValueError, match=r"head\.regression_head\.conv\.1\.0\.bias is there twice"):
+        load_torchvision(other, both, "both.pth")
+
+
+def test_what_does_not_fit_is_named_and_nothing_is_changed():
+    model = classifier(trunk())
+    before = model.get_weights()
+    state = tensors({**trunk_shapes(), "fc.weight": (4, 512), "fc.bias": (3,)})
+    del state["bn1.running_var"]
+    state["layer5.weight"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"bad\.pth does not fit this ImageClassifier") as error:
+        load_torchvision(model, state, "bad.pth")
+    for part in (
+        "bn1.running_var is missing",
+        "layer5.weight is left over",
+        "fc.weight has the shape (4, 512) instead of (3, 512)",
+        "(3 faults",
+    ):
+        assert part in str(error.value)
+    for now, then in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_of_many_faults_ten_are_named():
+    with pytest.raises(ValueError, match=r"; \.\.\. \(\d\d faults") as error:
+        load_torchvision(classifier(trunk()), {"a.b": np.zeros(1)}, "bad.pth")
+    assert str(error.value).count("is missing") == 9  # and a.b, the first, is left over
+
+
+def test_models_that_torchvision_does_not_have():
+    with pytest.raises(ValueError, match="'stage1' of this RetinaNet on TinyBackbone"):
+        torchvision_names(RetinaNet(2, backbone=TinyBackbone(), channels=32, head_depth=1))
+    with pytest.raises(ValueError, match="'pyramid/lateral_C3/norm' of this RetinaNet on ResNet"):
+        torchvision_names(detector("batch"))
+
+
+def test_classes():
+    names, ids = coco_classes()
+    assert ids == list(range(91))
+    assert len(set(names)) == 91
+    assert (names[1], names[13], names[44], names[90]) == (
+        "person",
+        "stop sign",
+        "bottle",
+        "toothbrush",
+    )
+    unused = [0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
+    assert [i for i, name in enumerate(names) if name.startswith("unused")] == unused
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon", "norm", "p6_from", "box_loss"),
+    [
+        ("retinanet_resnet50_fpn_coco", 0.0, None, "P5", SmoothL1(beta=0.0)),
+        ("retinanet_resnet50_fpn_v2_coco", 1e-5, "group", "C5", GIoULoss()),
+    ],
+)
+def test_retinanets_are_configured_as_published(name, epsilon, norm, p6_from, box_loss):
+    model = CONFIGS[name]()
+    assert model.backbone.norm_epsilon == model.backbone.get_layer("conv1").norm.epsilon == epsilon
+    assert (model.norm, model.p6_from) == (norm, p6_from)
+    assert type(model.box_loss) is type(box_loss)
+    assert model.box_loss.get_config() == box_loss.get_config()
+    assert model.resize == ShortestEdge(800, 1333)
+    assert (model.score_threshold, model.iou_threshold, model.max_detections) == (0.05, 0.5, 300)
+    assert model.anchors.sizes[0] == (32, 40, 50)
+    assert model.anchors.sizes[4] == (512, 645, 812)
+    assert model.anchors.strides is None
+    assert model.class_names[1] == "person"
+    assert RetinaNet.from_config(model.get_config()).backbone.norm_epsilon == epsilon
+    assert CONFIGS[name](max_detections=7).max_detections == 7

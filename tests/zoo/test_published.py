@@ -1,0 +1,216 @@
+"""From a published file to a model: downloaded, verified, converted once, and kept."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import kerasdet
+from kerasdet.backbones import ImageClassifier, MobileNetV2
+from kerasdet.cli import main
+from kerasdet.layers.resizing import Fit
+from kerasdet.models import RetinaNet
+from kerasdet.zoo import presets
+from kerasdet.zoo.conversion import AXES, torchvision_names
+from kerasdet.zoo.download import DownloadError
+from kerasdet.zoo.manifest import manifest_paths, read_manifest, validate
+from tests.zoo.checkpoint_files import zip_of
+from tests.zoo.server import Answer, Server
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+def detector():
+    backbone = MobileNetV2(alpha=0.1, levels=("C3", "C4", "C5"))
+    return RetinaNet(3, backbone, channels=8, head_depth=1, p6_from="C5", resize=Fit(64, 64))
+
+
+def classifier():
+    model = ImageClassifier(MobileNetV2(alpha=0.1), num_classes=4)
+    model.build()
+    return model
+
+
+def call(*arguments):
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def checkpoint(model, seed=0, **more):
+    """The model's weights, lively ones, as torchvision would publish them."""
+    rng, arrays = np.random.default_rng(seed), {}
+    for name, variable in torchvision_names(model).items():
+        spread = rng.uniform(0.5, 1.5) if "variance" in variable.path else 0
+        value = rng.normal(0, 0.1, variable.shape) + np.ones(variable.shape) * spread
+        variable.assign(abs(value) if "variance" in variable.path else value)
+        arrays[name] = variable.numpy().transpose(np.argsort(AXES[value.ndim]))
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    return zip_of(arrays | more)
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A server, and its files and ours in folders of the test."""
+    monkeypatch.setenv("KERASDET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("KERASDET_MIRROR", raising=False)
+    monkeypatch.setattr(presets, "FOLDER", tmp_path / "zoo")
+    (tmp_path / "zoo").mkdir()
+    with Server() as running:
+        yield running
+
+
+def publish(server, model, name, **changes):
+    """Serve a model's weights, and tell of them in a manifest."""
+    content = checkpoint(model)
+    server.files[f"/{name}.pth"] = content
+    config = json.loads(json.dumps(model.get_config()))
+    manifest = {
+        "schema": 2,
+        "name": name,
+        "task": "detection" if isinstance(model, RetinaNet) else "classification",
+        "paper": {"title": "A Paper", "arxiv": "1708.02002"},
+        "class": type(model).__name__,
+        "config": config,
+        "parameters": model.count_params(),
+        "classes": list(getattr(model, "class_names", map(str, range(4)))),
+        "input": {"channels": 3, "order": "RGB", "range": [0, 255], "preparation": "none"},
+        "weights": {
+            "url": server.url(f"/{name}.pth"),
+            "sha256": hashlib.sha256(content).hexdigest()[:8],
+            "bytes": len(content),
+            "mebibytes": 0.1,
+            "format": "torch",
+            "licence": "not stated",
+            **changes,
+        },
+        "conversion": "torchvision",
+        "published": {"data": "A Set", "metrics": {"box_map": 36.4}, "source": "a page"},
+        "metrics": None,
+    }
+    path = presets.FOLDER / f"{name}.json"
+    validate(manifest, path)
+    path.write_text(json.dumps(manifest))
+
+
+def equal(model, other):
+    pairs = zip(model.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_published_detector_is_downloaded_and_converted_once(server, tmp_path):
+    model = detector()
+    publish(server, model, "small_coco")
+    loaded = RetinaNet.from_preset("small_coco", score_threshold=0.2)
+    assert equal(loaded, model)
+    assert loaded.score_threshold == 0.2
+    outputs, expected = (m.predict_on_batch(PICTURE[None] * 1.0) for m in (loaded, model))
+    np.testing.assert_allclose(outputs["boxes"][0, :5], expected["boxes"][0, :5], atol=1e-3)
+    assert len(server.requests) == 1
+
+    # From now on neither the network nor the file as it was published is needed.
+    server.files.clear()
+    (tmp_path / "cache" / "small_coco.pth").unlink()
+    assert equal(kerasdet.load("small_coco"), model)
+    assert len(server.requests) == 1
+
+
+def test_a_classifier_and_its_backbone(server):
+    model = classifier()
+    publish(server, model, "trunk_imagenet")
+    loaded = kerasdet.load("trunk_imagenet")
+    logits, expected = (m(PICTURE[None].astype("float32")) for m in (loaded, model))
+    np.testing.assert_array_equal(logits, expected)
+    detector = RetinaNet(2, loaded.backbone, channels=8, head_depth=1, p6_from="C5")
+    assert equal(detector.backbone, model.backbone)
+
+
+def test_other_classes_on_published_weights(server):
+    model = detector()
+    publish(server, model, "small_coco")
+    loaded = RetinaNet.from_preset("small_coco", num_classes=7, freeze_at="C3")
+    assert equal(loaded.backbone, model.backbone)
+    assert equal(loaded.pyramid, model.pyramid)
+    assert loaded.num_classes == 7
+    assert loaded.category_ids == tuple(range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(status=404), "404"),
+        (Answer(content=b"something else"), "SHA-256|bytes"),
+    ],
+)
+def test_what_is_not_the_published_file_is_never_parsed(server, monkeypatch, answer, message):
+    from kerasdet.zoo import checkpoints
+
+    monkeypatch.setattr(checkpoints, "read_checkpoint", None)
+    publish(server, detector(), "small_coco")
+    server.answers["/small_coco.pth"] = [answer] * 9
+    with pytest.raises(DownloadError, match=message):
+        kerasdet.load("small_coco")
+    assert not list((presets.FOLDER.parent / "cache").glob("*.h5"))
+
+
+def test_a_file_of_another_model_leaves_nothing(server, tmp_path):
+    publish(server, detector(), "small_coco")
+    other = checkpoint(classifier())
+    server.files["/small_coco.pth"] = other
+    manifest = json.loads((presets.FOLDER / "small_coco.json").read_text())
+    manifest["weights"] |= {"sha256": hashlib.sha256(other).hexdigest(), "bytes": len(other)}
+    (presets.FOLDER / "small_coco.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        ValueError, match=r"small_coco\.pth does not fit this RetinaNet: .* missing"
+    ):
+        kerasdet.load("small_coco")
+    assert not list((tmp_path / "cache").glob("*.h5"))
+
+
+def test_convert_writes_a_model_that_loads(server, tmp_path, capsys):
+    model = detector()
+    publish(server, model, "small_coco")
+    file, out = tmp_path / "from_a_friend.pth", tmp_path / "model.keras"
+    file.write_bytes(server.files["/small_coco.pth"])
+    assert call("convert", file, "--preset", "small_coco", "--out", out) == 0
+    assert "small_coco" in capsys.readouterr().out
+    assert equal(kerasdet.load(out), model)
+    assert not server.requests
+
+
+def test_convert_refuses_what_does_not_fit_by_name(server, tmp_path, capsys):
+    publish(server, detector(), "small_coco")
+    arrays = tmp_path / "other.pth"
+    arrays.write_bytes(checkpoint(detector(), stranger=np.ones((2, 2), "float32")))
+    out = tmp_path / "model.keras"
+    for file, place, message in (
+        (arrays, out, "stranger is left over"),
+        (tmp_path / "none.pth", out, "There is no checkpoint"),
+        (arrays, tmp_path / "model.h5", "must end in .keras"),
+    ):
+        assert call("convert", file, "--preset", "small_coco", "--out", place) == 1
+        assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_list_and_info_tell_of_published_weights(server, capsys):
+    publish(server, detector(), "small_coco")
+    for arguments in (["list"], ["info", "small_coco"]):
+        assert call(*arguments) == 0
+        shown = capsys.readouterr().out
+        assert "small_coco" in shown
+        assert "not stated" in shown
+        assert "36.4" in shown
+
+
+def test_every_published_config_builds_what_its_manifest_counts():
+    # The largest take seconds each; one of each family is built here.
+    paths = manifest_paths(presets.FOLDER)
+    for name in ("retinanet_resnet50_fpn_v2_coco", "resnet18_imagenet", "mobilenet_v2_imagenet_v2"):
+        manifest = read_manifest(paths[name])
+        model = presets.empty_model(manifest, manifest["config"])
+        assert model.count_params() == manifest["parameters"]
+        assert model.name == name
