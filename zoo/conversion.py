@@ -67,13 +67,58 @@ RETINA_HEAD = (
     (r"head/box_output", r"head.regression_head.bbox_reg"),
 )
 
+FASTER_RCNN = (
+    *(
+        (rf"neck/{ours}_C{2 + i}", rf"backbone.fpn.{theirs}_blocks.{i}.0")
+        for i in range(4)
+        for ours, theirs in (("lateral", "inner"), ("output", "layer"))
+    ),
+    *(
+        (rf"neck/{ours}_C{2 + i}/norm", rf"backbone.fpn.{theirs}_blocks.{i}.1")
+        for i in range(4)
+        for ours, theirs in (("lateral", "inner"), ("output", "layer"))
+    ),
+    (r"rpn/conv(\d)", r"rpn.head.conv.\1.0"),
+    (r"rpn/logits", r"rpn.head.cls_logits"),
+    (r"rpn/deltas", r"rpn.head.bbox_pred"),
+    (r"class_output", r"roi_heads.box_predictor.cls_score"),
+    (r"box_output", r"roi_heads.box_predictor.bbox_pred"),
+)
+DENSE_HEAD = ((r"head/(fc\d)", r"roi_heads.box_head.\1"),)
+CONV_HEAD = (
+    (r"head/conv(\d)", r"roi_heads.box_head.\1.0"),
+    (r"head/conv(\d)/norm", r"roi_heads.box_head.\1.1"),
+    (r"head/fc6", r"roi_heads.box_head.5"),
+)
+
 # By class: the trunks' names, and for detectors what stands before them and the names of the rest.
 TRUNKS = {"ResNet": RESNET, "MobileNetV2": MOBILENET_V2}
-DETECTORS = {"RetinaNet": ("backbone.body.", PYRAMID_FROM_C3 + RETINA_HEAD)}
+DETECTORS = {
+    "RetinaNet": ("backbone.body.", PYRAMID_FROM_C3 + RETINA_HEAD),
+    "FasterRCNN": ("backbone.body.", FASTER_RCNN),
+}
+
+
+def _without_background(array):
+    """Boxes of the background class, which PyTorch's models have and never use, are left out."""
+    return array[4:]
+
+
+def _channels_last(array):
+    """Columns of a dense layer on 7x7 regions, flattened as C, H, W there and as H, W, C here."""
+    if array.ndim != 2 or array.shape[1] % 49:
+        return array
+    columns = array.reshape(len(array), -1, 49)
+    return columns.transpose(0, 2, 1).reshape(array.shape)
+
+
+# By layer: what is done to PyTorch's arrays before their axes are put in our order.
+REARRANGED = {r"head/fc6/kernel": _channels_last, r"box_output/\w+": _without_background}
 
 # Older files number their layers otherwise: a head's activations counted too.
 OLD_NAMES = (
     (r"(.*\.fpn\.(?:inner|layer)_blocks\.\d+)\.(\w+)", lambda m: f"{m[1]}.0.{m[2]}"),
+    (r"(rpn\.head\.conv)\.(\w+)", lambda m: f"{m[1]}.0.0.{m[2]}"),
     (r"(head\.\w+_head\.conv)\.(\d+)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
 )
 
@@ -119,6 +164,10 @@ def load_torchvision(model, tensors, source):
         return model
     variables = torchvision_names(model)
     arrays, faults = _renamed(tensors)
+    for key, variable in variables.items():
+        for pattern, rearrange in REARRANGED.items():
+            if key in arrays and re.search(f"/{pattern}$", variable.path):
+                arrays[key] = rearrange(arrays[key])
     for key in sorted(variables.keys() | arrays.keys()):
         if key not in arrays:
             faults.append(f"{key} is missing")
@@ -150,6 +199,8 @@ def torchvision_names(model):
         ValueError: the tables do not know the model's class, its backbone's, or a layer of it.
     """
     prefix, rules = DETECTORS.get(type(model).__name__, ("", ()))
+    if hasattr(model, "rpn"):
+        rules = rules + (CONV_HEAD if getattr(model.head, "convs", ()) else DENSE_HEAD)
     trunk = TRUNKS.get(type(model.backbone).__name__, ())
     rules = [(ours, prefix + theirs) for ours, theirs in trunk] + list(rules)
     names = {}
@@ -230,6 +281,41 @@ def _retinanet_v2(**settings):
     return _retinanet(settings, norm_epsilon=1e-5, norm="group", box_loss=GIoULoss())
 
 
+def _faster_rcnn(settings, norm_epsilon, **parts):
+    """Faster R-CNN on ResNet-50-FPN with torchvision's anchors and limits."""
+    from kerasdet.backbones import ResNet50
+    from kerasdet.layers import AnchorGenerator, ShortestEdge
+    from kerasdet.models import FasterRCNN, RegionProposalNetwork
+
+    names, ids = coco_classes()
+    anchors = AnchorGenerator([[side] for side in RETINANET_SIZES], [0.5, 1.0, 2.0], rounded=True)
+    published = {
+        "backbone": ResNet50(norm_epsilon=norm_epsilon),
+        "rpn": RegionProposalNetwork(anchors, depth=parts.pop("rpn_depth", 1), name="rpn"),
+        "class_names": names[1:],
+        "category_ids": ids[1:],
+        "resize": ShortestEdge(800, 1333),
+    }
+    return FasterRCNN(len(names) - 1, **{**published, **parts, **settings})
+
+
+def _faster_rcnn_v1(**settings):
+    return _faster_rcnn(settings, norm_epsilon=0.0)
+
+
+def _faster_rcnn_v2(**settings):
+    from kerasdet.layers import DenseHead, FeaturePyramid
+
+    levels = ("C2", "C3", "C4", "C5")
+    return _faster_rcnn(
+        settings,
+        norm_epsilon=1e-5,
+        neck=FeaturePyramid(levels=levels, p6_from="pool", norm="batch", name="neck"),
+        rpn_depth=2,
+        head=DenseHead((1024,), convs=(256,) * 4, norm="batch", name="head"),
+    )
+
+
 def _classifier(trunk, **settings):
     from kerasdet import backbones
 
@@ -243,6 +329,8 @@ def _classifier(trunk, **settings):
 CONFIGS = {
     "retinanet_resnet50_fpn_coco": _retinanet_v1,
     "retinanet_resnet50_fpn_v2_coco": _retinanet_v2,
+    "fasterrcnn_resnet50_fpn_coco": _faster_rcnn_v1,
+    "fasterrcnn_resnet50_fpn_v2_coco": _faster_rcnn_v2,
     "resnet18_imagenet": functools.partial(_classifier, "ResNet18"),
     "resnet34_imagenet": functools.partial(_classifier, "ResNet34"),
     "resnet50_imagenet": functools.partial(_classifier, "ResNet50"),

@@ -3,6 +3,7 @@
 from kerasdet.backbones.backbone import Backbone
 from kerasdet.backbones.classifier import ImageClassifier
 from kerasdet.backbones.mobilenet_v2 import MobileNetV2
+from kerasdet.backbones.mobilenet_v3 import MobileNetV3Large
 from kerasdet.backbones.resnet import (
     ResNet,
     ResNet18,
@@ -14,11 +15,14 @@ from kerasdet.backbones.resnet import (
     ResNeXt101,
     residual_stage,
 )
+from kerasdet.backbones.vgg import VGG16, VGGHead
 
 __all__ = [
+    "VGG16",
     "Backbone",
     "ImageClassifier",
     "MobileNetV2",
+    "MobileNetV3Large",
     "ResNeXt50",
     "ResNeXt101",
     "ResNet",
@@ -27,5 +31,6 @@ __all__ = [
     "ResNet50",
     "ResNet101",
     "ResNet152",
+    "VGGHead",
     "residual_stage",
 ]

@@ -104,7 +104,7 @@ class ConvNorm(keras.layers.Layer):
         groups: groups of channels; equal to the input channels and `filters` it is a depthwise
             convolution.
         dilation: spacing of the kernel's taps.
-        activation: None, "relu" or "relu6".
+        activation: None, "relu", "relu6" or "hard_swish".
         norm_epsilon: added to the variance.
         norm_momentum: share of the old moving statistics kept at each step.
     """
@@ -204,7 +204,7 @@ class Conv(keras.layers.Layer):
         kernel_size: height and width of the kernel, odd.
         stride: step in both directions.
         use_bias: whether there is a bias.
-        activation: None or "relu".
+        activation: None, "relu" or "hard_sigmoid".
         kernel_initializer, bias_initializer: as in Keras.
     """
 

@@ -1,0 +1,166 @@
+"""VGG-16 and its fully connected layers, laid out so that torchvision's weights fit.
+
+Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv
+1409.1556, table 1, configuration D; no batch normalisation.
+
+The levels are named by their stride, as everywhere: "C2" is conv3_3 (256 channels), "C3" conv4_3
+(512), "C4" conv5_3 (512; stride 16, the map that SPP-net, Fast and Faster R-CNN pool regions from),
+"C5" conv5_3 after the last pooling (512), all after their ReLU. "C1" (conv2_2) can be named in
+`freeze_at` only: Fast R-CNN trains from conv3_1 on (arXiv 1504.08083, section 4.5).
+
+Layer names: `features_0` to `features_28` are torchvision's convolutions `features.0` to
+`features.28`; in `VGGHead`, `fc6` is `classifier.0` and `fc7` is `classifier.3`; the classifier's `fc`
+is `classifier.6`. PyTorch flattens regions C, H, W and we H, W, C: a (4096, 25088) weight of theirs
+becomes fc6's kernel by reshaping to (4096, 512, 7, 7), transposing to (7, 7, 512, 4096) and reshaping
+to (25088, 4096).
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from kerasdet.backbones.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LEVELS,
+    Backbone,
+    highest_stage,
+)
+from kerasdet.layers.conv import Conv
+from kerasdet.ops.pooling import spatial_pyramid_pool
+
+# Source: vgg table 1, column D: channels and 3x3 convolutions between the poolings.
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+REGION_SIZE = 7  # cells a side of what fc6 reads
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class VGG16(Backbone):
+    """Thirteen 3x3 convolutions and five 2x2 poolings.
+
+    Unlike other backbones', level "Cn" is floor(H / 2**n) high: a pooling leaves out an odd last row
+    and column. Cell (i, j) still begins at pixel (2**n i, 2**n j), so that anchors and region pooling
+    must take `strides`, and not divide the image's size by the map's.
+
+    Args:
+        levels: the levels to return; stages above the highest are not built.
+        mean: per input channel, in units of 0..255, what is subtracted from images.
+        std: per input channel, in units of 0..255, what images are then divided by.
+        ceil_pools: whether the poolings keep an odd last row and column, as Caffe's do: the levels are
+            then ceil(H / 2**n) high. SSD300 needs it (conv4_3 has 38 cells a side, not 37).
+
+    Source: vgg §2.1 and table 1.
+    """
+
+    def __init__(
+        self,
+        levels=LEVELS,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        ceil_pools=False,
+        *,
+        dtype=None,
+        **kwargs,
+    ):
+        highest = highest_stage(levels)
+        padding = "same" if ceil_pools else "valid"  # "same" adds one row below, one column right
+        inputs = x = keras.Input((None, None, len(mean)), name="images")
+        outputs = {}
+        number = 0  # torchvision's index: convolutions, ReLUs and poolings count one each
+        for stage in range(highest + 1):
+            if stage:
+                x = keras.layers.MaxPooling2D(
+                    2, 2, padding=padding, name=f"pool{stage}", dtype=dtype
+                )(x)
+                number += 1
+            channels, convolutions = BLOCKS[stage] if stage < len(BLOCKS) else (0, 0)
+            for _ in range(convolutions):
+                x = Conv(channels, 3, activation="relu", name=f"features_{number}", dtype=dtype)(x)
+                number += 2
+            outputs[f"C{stage}"] = x
+        super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
+        self.ceil_pools = ceil_pools
+
+    def classifier_layers(self):
+        """Return fc6 and fc7 on the average over 7 x 7 bins: itself, for pictures of 224 x 224."""
+        return [_PictureHead(dtype=self.dtype_policy, name="head")]
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "ceil_pools": self.ceil_pools}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class VGGHead(keras.layers.Layer):
+    """fc6 and fc7: two dense layers with ReLU and dropout on each region.
+
+    Args:
+        units: outputs of each.
+        dropout: share of each one's outputs dropped in training.
+
+    Call arguments:
+        regions: (B, R, h, w, C); VGG's own weights take 7 x 7 cells of 512 channels.
+
+    Returns:
+        (B, R, units) in the compute type.
+
+    Source: vgg §2.1 and §3.1; Fast R-CNN (arXiv 1504.08083), section 2.
+    """
+
+    def __init__(self, units=4096, dropout=0.5, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dropout = dropout
+        self.fc6, self.fc7 = (
+            keras.layers.Dense(
+                units,
+                activation="relu",
+                kernel_initializer="he_normal",
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            for name in ("fc6", "fc7")
+        )
+        self.drop6 = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop6")
+        self.drop7 = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop7")
+
+    def build(self, regions_shape):
+        """Create the weights of both."""
+        self.fc6.build((None, math.prod(regions_shape[2:])))
+        self.fc7.build((None, self.units))
+
+    def call(self, regions, training=False):
+        """See the class docstring."""
+        batch, count = ops.shape(regions)[:2]
+        x = ops.reshape(regions, (batch * count, math.prod(regions.shape[2:])))
+        x = self.drop6(self.fc6(x), training=training)
+        x = self.drop7(self.fc7(x), training=training)
+        return ops.reshape(x, (batch, count, self.units))
+
+    def compute_output_shape(self, regions_shape):
+        """Return (B, R, units)."""
+        return (*regions_shape[:2], self.units)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "units": self.units, "dropout": self.dropout}
+
+
+class _PictureHead(VGGHead):
+    """`VGGHead` with the whole picture as its region: (B, H, W, C) -> (B, 1, 1, units)."""
+
+    @property
+    def filters(self):
+        return self.units
+
+    def build(self, features_shape):
+        super().build((None, 1, REGION_SIZE, REGION_SIZE, features_shape[-1]))
+
+    def call(self, features, training=False):
+        cells = spatial_pyramid_pool(features, [REGION_SIZE], pooling="average")
+        regions = ops.reshape(cells, (-1, 1, REGION_SIZE, REGION_SIZE, features.shape[-1]))
+        return super().call(regions, training=training)[:, None]
+
+    def compute_output_shape(self, features_shape):
+        return (features_shape[0], 1, 1, self.units)
