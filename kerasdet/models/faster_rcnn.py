@@ -151,8 +151,8 @@ class RegionProposalNetwork(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         """Rebuild the layer and its anchors."""
-        anchors = keras.saving.deserialize_keras_object(config.pop("anchors"))
-        return cls(anchors, **config)
+        anchors = keras.saving.deserialize_keras_object(config["anchors"])
+        return cls(**{**config, "anchors": anchors})
 
 
 @keras.saving.register_keras_serializable("kerasdet")

@@ -44,24 +44,21 @@ def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dila
     grid = _sampling_grid((out_height, out_width), kernel.shape[:2], strides, padding, dilation)
     shape = (batch, out_height * out_width, groups, taps, 2)
     points = ops.reshape(ops.cast(offsets, "float32"), shape) + grid[:, None]
-    points = ops.reshape(ops.transpose(points, (0, 2, 1, 3, 4)), (-1, 2))
     maps = ops.reshape(inputs, (batch, height * width, groups, channels // groups))
     maps = ops.transpose(maps, (0, 2, 1, 3))
     maps = ops.reshape(maps, (batch * groups, height, width, channels // groups))
-    planes = ops.arange(batch * groups, dtype="int32")[:, None]
-    planes = ops.reshape(planes + ops.zeros((1, out_height * out_width * taps), "int32"), (-1,))
+    planes = ops.reshape(ops.arange(batch * groups, dtype="int32"), (batch, 1, groups, 1))
+    planes = planes + ops.zeros((1, out_height * out_width, 1, taps), "int32")
     farthest = ops.cast(ops.maximum(height, width), "float32") + 1.0
-    columns = read_points(maps, planes, _within(points, -2.0, farthest))
+    points = _within(ops.reshape(points, (-1, 2)), -2.0, farthest)
+    columns = read_points(maps, ops.reshape(planes, (-1,)), points)
 
-    columns = ops.reshape(
-        columns, (batch, groups, out_height * out_width, taps, channels // groups)
-    )
-    columns = ops.transpose(columns, (0, 2, 3, 1, 4))
+    columns = ops.reshape(columns, (-1, groups, taps, channels // groups))
     if mask is not None:
-        # Eq: deform_v2 §3.2 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
-        weights = ops.reshape(mask, (batch, out_height * out_width, groups, taps, 1))
-        columns = columns * ops.cast(ops.transpose(weights, (0, 1, 3, 2, 4)), "float32")
-    columns = ops.reshape(ops.cast(columns, inputs.dtype), (-1, taps, channels))
+        # Eq: deform_v2 1 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
+        columns = columns * ops.cast(ops.reshape(mask, (-1, groups, taps, 1)), "float32")
+    columns = ops.cast(ops.transpose(columns, (0, 2, 1, 3)), inputs.dtype)
+    columns = ops.reshape(columns, (-1, taps, channels))
     outputs = _matrix_product(columns, ops.cast(kernel, inputs.dtype))
     return ops.reshape(outputs, (batch, out_height, out_width, kernel.shape[-1]))
 

@@ -92,9 +92,10 @@ def _pool_map(features, n, pooling):
     """One level of the whole map: (B, H, W, C) -> (B, n n, C)."""
     reduce = ops.max if pooling == "max" else ops.mean
     height, width = ops.shape(features)[1:3]
-    rows = [features[:, i * height // n : -(-(i + 1) * height // n)] for i in range(n)]
+    # Rounded up by adding n - 1: ONNX divides negative numbers towards zero.
+    rows = [features[:, i * height // n : ((i + 1) * height + n - 1) // n] for i in range(n)]
     pooled = [
-        reduce(row[:, :, j * width // n : -(-(j + 1) * width // n)], axis=(1, 2))
+        reduce(row[:, :, j * width // n : ((j + 1) * width + n - 1) // n], axis=(1, 2))
         for row in rows
         for j in range(n)
     ]

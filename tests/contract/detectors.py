@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kerasdet.models import RetinaNet
+from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
+from kerasdet.models import FasterRCNN, RegionProposalNetwork, RetinaNet
 from tests.tiny import TinyBackbone
 
 SIZE = 64
@@ -21,7 +22,26 @@ def retinanet(**settings):
     )
 
 
-DETECTORS = {"retinanet": retinanet}
+def faster_rcnn(**settings):
+    return FasterRCNN(
+        3,
+        backbone=TinyBackbone(),
+        neck=FeaturePyramid(16, levels=("C2", "C3", "C4", "C5"), p6_from="pool", name="neck"),
+        rpn=RegionProposalNetwork(
+            AnchorGenerator([[8], [16], [32], [64], [128]], [0.5, 1.0, 2.0]),
+            channels=16,
+            candidates=(100, 50),
+            proposals=(100, 30),
+            name="rpn",
+        ),
+        head=DenseHead((32,), name="head"),
+        regions_per_image=32,
+        class_names=CLASS_NAMES,
+        **settings,
+    )
+
+
+DETECTORS = {"faster_rcnn": faster_rcnn, "retinanet": retinanet}
 
 
 def batch(count=2, seed=0):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from kerasdet.layers import BatchNorm
-from kerasdet.models.detector import FORMAT_VERSION
+from kerasdet.models.detector import FORMAT_VERSION, prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch
 
 
@@ -31,10 +31,11 @@ def compiled(model, rate=2e-3):
 
 def test_fit_lowers_every_term(model):
     inputs, targets = batch(4)
-    history = compiled(model).fit(inputs, targets, batch_size=4, epochs=25, verbose=0).history
+    history = compiled(model).fit(inputs, targets, batch_size=4, epochs=100, verbose=0).history
     assert set(history) == {"loss", *model.LOSS_TERMS}
     for name, values in history.items():
-        assert values[-1] < 0.7 * values[0], name
+        # A second stage's box loss begins at nothing: its first positives are the objects themselves.
+        assert values[-1] < 0.7 * max(values), name
     np.testing.assert_allclose(
         history["loss"], sum(np.array(history[name]) for name in model.LOSS_TERMS), rtol=1e-5
     )
@@ -181,14 +182,17 @@ def test_the_order_of_objects_does_not_matter(model):
 
 def test_ignored_regions_are_neither_object_nor_background(model):
     inputs, targets = batch(1)
-    compiled(model)
     targets["ignore"] = np.zeros((1, 4), bool)
-    before = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+
+    def total():
+        terms = model.loss_terms(model(inputs), prepare(targets))
+        return sum(float(value) for value, _ in terms.values())
+
+    before = total()
     # The whole picture is a crowd: only the anchors of the one object still count.
     targets["boxes"][0, 3], targets["labels"][0, 3] = (0, 0, SIZE, SIZE), 1
     targets["ignore"][0, 3] = True
-    after = model.evaluate(inputs, targets, verbose=0, return_dict=True)
-    assert after["loss"] < before["loss"]
+    assert total() < before
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -202,8 +206,9 @@ def test_mixed_precision(make, policy):
         assert np.isfinite(history["loss"]).all()
         assert history["loss"][-1] < history["loss"][0]
         outputs = model(inputs)
+        outputs.pop("maps", None)  # features for a second stage, not predictions
         for value in keras.tree.flatten(outputs):
-            assert keras.backend.standardize_dtype(value.dtype) == "float32"
+            assert keras.backend.standardize_dtype(value.dtype) in ("float32", "bool")
         assert model.predict(inputs, verbose=0)["boxes"].dtype == np.float32
         policies = [layer.dtype_policy.name for layer in model._flatten_layers() if layer.weights]
         keras.config.set_dtype_policy("float32")
