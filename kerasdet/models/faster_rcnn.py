@@ -30,7 +30,7 @@ from kerasdet.layers.roi import MultilevelRoIAlign
 from kerasdet.models.detector import Detector, format_detections
 from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
-from kerasdet.ops.gather import gather_rows
+from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
 from kerasdet.ops.matching import BACKGROUND, match_iou
 from kerasdet.ops.nms import batched_nms
@@ -396,11 +396,7 @@ def propose(objectness, deltas, anchors, image_sizes, rpn, training):
     candidates, count = (values[0 if training else 1] for values in (rpn.candidates, rpn.proposals))
     boxes, scores, levels = [], [], []
     for number, (level, logits) in enumerate(objectness.items()):
-        limit = ops.shape(logits)[1]
-        known = isinstance(limit, int)
-        best, rows = ops.top_k(
-            logits, min(candidates, limit) if known else ops.minimum(candidates, limit)
-        )
+        best, rows = top_rows(logits, candidates)
         picked = gather_rows(deltas[level], rows)
         boxes.append(decode_deltas(picked, ops.take(anchors[level], rows, axis=0)))
         scores.append(ops.sigmoid(best))
@@ -477,8 +473,6 @@ def sample_regions(targets, boxes, is_box, keys, count):
     matches = ops.where(is_box, match_iou(iou, high, high, allow_low_quality=False), BACKGROUND)
     ignored = _in_ignored(boxes, targets["boxes"], targets["ignore"])
     negative = is_box & (matches < 0) & ~ignored
-    size = ops.shape(boxes)[1]
-    count = min(count, size) if isinstance(size, int) else count
     sampled, counted = sample_quota(matches >= 0, negative, keys, count, REGION_POSITIVES)
     objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)
     return gather_rows(boxes, sampled), objects, counted

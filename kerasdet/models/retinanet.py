@@ -32,7 +32,7 @@ from kerasdet.layers.losses import FocalLoss, OnlineHardExamples, SmoothL1
 from kerasdet.models.detector import Detector, format_detections
 from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
-from kerasdet.ops.gather import gather_rows
+from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.matching import BETWEEN, match_iou
 from kerasdet.ops.nms import batched_nms
 
@@ -361,17 +361,13 @@ def best_candidates(logits, deltas, anchors, limit=CANDIDATES_PER_LEVEL):
     Returns:
         boxes (B, N, 4), labels (B, N) int32, scores (B, N), with N = min(limit, A K).
     """
-    batch, num_anchors, num_classes = ops.shape(logits)
-    _, rows = ops.top_k(ops.max(logits, axis=-1), _at_most(limit, num_anchors))
+    batch, _, num_classes = ops.shape(logits)
+    _, rows = top_rows(ops.max(logits, axis=-1), limit)
     logits = ops.reshape(gather_rows(logits, rows), (batch, -1))
-    logits, pairs = ops.top_k(logits, _at_most(limit, ops.shape(logits)[1]))
+    logits, pairs = top_rows(logits, limit)
     picked = gather_rows(rows, pairs // num_classes)
     boxes = decode_deltas(gather_rows(deltas, picked), ops.take(anchors, picked, axis=0))
     return boxes, pairs % num_classes, ops.sigmoid(logits)
-
-
-def _at_most(limit, size):
-    return min(limit, size) if isinstance(size, int) else ops.minimum(limit, size)
 
 
 def _per_anchor(x, width):

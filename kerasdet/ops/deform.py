@@ -55,7 +55,7 @@ def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dila
 
     columns = ops.reshape(columns, (-1, groups, taps, channels // groups))
     if mask is not None:
-        # Eq: deform_v2 1 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
+        # Eq: deform_v2 §3.2 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
         columns = columns * ops.cast(ops.reshape(mask, (-1, groups, taps, 1)), "float32")
     columns = ops.cast(ops.transpose(columns, (0, 2, 1, 3)), inputs.dtype)
     columns = ops.reshape(columns, (-1, taps, channels))

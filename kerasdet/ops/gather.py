@@ -1,4 +1,4 @@
-"""Rows picked per image: the one gather that decoding and sampling need."""
+"""Rows picked per image: the gather and the choice of the best that decoding and sampling need."""
 
 from keras import ops
 
@@ -18,3 +18,19 @@ def gather_rows(values, indices):
     offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
     flat = ops.reshape(values, (batch * rows, *ops.shape(values)[2:]))
     return ops.take(flat, ops.maximum(ops.cast(indices, "int32"), 0) + offsets, axis=0)
+
+
+def top_rows(scores, count):
+    """Pick the highest scores of each image, all of them where there are fewer than asked for.
+
+    Args:
+        scores: (B, N).
+        count: how many.
+
+    Returns:
+        Scores (B, M), falling, and their indices (B, M) int32, with M = min(count, N).
+    """
+    size = ops.shape(scores)[1]
+    count = min(count, size) if isinstance(size, int) else ops.minimum(count, size)
+    best, indices = ops.top_k(scores, count)
+    return best, ops.cast(indices, "int32")

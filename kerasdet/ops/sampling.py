@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from kerasdet.ops.gather import top_rows
 from kerasdet.ops.nms import nms
 
 # With quotas, so many times `batch_size` survivors of the suppression are looked at: going through
@@ -52,15 +53,15 @@ def sample_quota(positive, negative, keys, size, positive_fraction):
         positive_fraction: of `size`, how many may be positive.
 
     Returns:
-        Indices (B, S) int32, positives first, and whether each is an example (B, S) bool: there may
-        be fewer than S.
+        Indices (B, min(S, A)) int32, positives first, and whether each is an example, bool of the
+        same shape: there may be fewer.
     """
     most = max(1, int(size * positive_fraction))
-    best, indices = ops.top_k(ops.where(positive, keys, -1.0), most)
-    chosen = _mark(ops.cast(indices, "int32"), best >= 0.0, ops.shape(keys)[1])
+    best, indices = top_rows(ops.where(positive, keys, -1.0), most)
+    chosen = _mark(indices, best >= 0.0, ops.shape(keys)[1])
     rank = ops.where(chosen, 2.0 + keys, ops.where(negative, keys, -1.0))
-    rank, indices = ops.top_k(rank, size)
-    return ops.cast(indices, "int32"), rank >= 0.0
+    rank, indices = top_rows(rank, size)
+    return indices, rank >= 0.0
 
 
 def random_keys(seed, step, images, count):

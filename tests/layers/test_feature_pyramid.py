@@ -79,3 +79,18 @@ def test_config_and_values_survive():
     copy.set_weights(layer.get_weights())
     for level, value in copy(features()).items():
         np.testing.assert_array_equal(value, expected[level])
+
+
+def test_pooled_level_takes_every_second_cell():
+    layer = FeaturePyramid(4, p6_from="pool")
+    pyramid = layer(features(97, 130))
+    assert list(pyramid) == ["P3", "P4", "P5", "P6"]
+    np.testing.assert_array_equal(pyramid["P6"], pyramid["P5"][:, ::2, ::2])
+    shapes = layer.compute_output_spec(
+        {level: keras.KerasTensor(f.shape) for level, f in features(97, 130).items()}
+    )
+    assert {level: tuple(p.shape) for level, p in pyramid.items()} == {
+        level: tuple(spec.shape) for level, spec in shapes.items()
+    }
+    with pytest.raises(ValueError, match="p6_from must be"):
+        FeaturePyramid(4, p6_from="P4")

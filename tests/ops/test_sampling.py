@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdet.ops.sampling import ohem
+from kerasdet.ops.sampling import ohem, random_keys, sample_quota
 
 # Eight places far apart; box 1 nearly covers box 0, and box 7 box 6.
 STARTS = np.array([0, 1, 100, 200, 300, 400, 500, 501], "float32")
@@ -59,3 +59,30 @@ def test_batch_under_xla(ratio):
     ]
     compiled = tf.function(lambda *x: ohem(*x, 8, 0.5, ratio), jit_compile=True)
     np.testing.assert_array_equal(compiled(losses, boxes, positives), np.stack(single))
+
+
+def test_quota_takes_the_highest_keys_and_fills_up_with_negatives():
+    positive = np.array([[True, True, True, False, False, False]])
+    negative = np.array([[False, False, False, True, False, True]])
+    keys = np.array([[0.1, 0.9, 0.5, 0.3, 0.99, 0.7]], "float32")
+    # Two of four may be positive: rows 1 and 2; row 4 is neither.
+    indices, valid = sample_quota(positive, negative, keys, 4, 0.5)
+    np.testing.assert_array_equal(indices[0], [1, 2, 5, 3])
+    assert np.asarray(valid).all()
+    # Fewer examples than places: without positives, the two negatives.
+    indices, valid = sample_quota(positive & False, negative, keys, 4, 0.5)
+    np.testing.assert_array_equal(np.asarray(indices)[np.asarray(valid)], [5, 3])
+
+
+def test_random_keys_are_uniform_and_differ_by_seed_step_and_image():
+    keys = np.asarray(random_keys(3, 7, np.arange(4), 20000))
+    assert keys.dtype == np.float32
+    assert (keys >= 0).all()
+    assert (keys < 1).all()
+    np.testing.assert_allclose(np.histogram(keys, 10, (0, 1))[0] / keys.size, 0.1, atol=0.005)
+    others = [random_keys(4, 7, np.arange(4), 20000), random_keys(3, 8, np.arange(4), 20000)]
+    for other in [np.asarray(value) for value in others] + [keys[::-1]]:
+        assert abs(np.corrcoef(keys[0], other[0])[0, 1]) < 0.03
+    np.testing.assert_array_equal(keys, random_keys(3, 7, np.arange(4), 20000))
+    # The same on every backend.
+    np.testing.assert_allclose(keys[0, :3], [0.24903554, 0.62133533, 0.20770723], rtol=1e-6)
