@@ -148,8 +148,15 @@ def usual_size(data, longest=640):
     return tuple(max(64, 32 * round(side * scale / 32)) for side in (height, width))
 
 
-def make_anchors(kind, data, resize):
-    """The anchors of a fresh detector; None for its paper's own."""
+def make_anchors(kind, data, resize, layout=None):
+    """The anchors of a fresh detector; None for its paper's own.
+
+    Args:
+        kind: "fitted" or "paper".
+        data: data set whose objects they are fitted to.
+        resize: what its pictures pass through.
+        layout: as in `AnchorGenerator.fitted`.
+    """
     import numpy as np
 
     from kerasdet.layers.anchors import AnchorGenerator
@@ -164,7 +171,7 @@ def make_anchors(kind, data, resize):
         height, width = resize.target_size(record.height, record.width)
         scale = np.array([width / record.width, height / record.height] * 2)
         boxes.append(record.boxes[~record.ignore] * scale)
-    return AnchorGenerator.fitted(np.concatenate(boxes))
+    return AnchorGenerator.fitted(np.concatenate(boxes), layout)
 
 
 def make_box_loss(name):

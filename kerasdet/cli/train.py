@@ -36,7 +36,7 @@ def train(
             "every tenth picture."
         ),
     ] = None,
-    detector: Annotated[str, typer.Option(help="retinanet.")] = "retinanet",
+    detector: Annotated[str, typer.Option(help="retinanet or faster_rcnn.")] = "retinanet",
     backbone: Annotated[
         str, typer.Option(help=f"{', '.join(BACKBONES)}, or a trained model to start from.")
     ] = "mobilenet_v2",
@@ -163,24 +163,55 @@ def make_recipe(arguments):
 
 def make_detector(arguments, data, resize):
     """A fresh detector for the classes of a data set."""
+    if arguments["detector"] not in DETECTORS:
+        raise ValueError(
+            f"unknown detector {arguments['detector']!r}; there are {', '.join(DETECTORS)}."
+        )
+    backbone = make_backbone(arguments["backbone"], arguments["alpha"], arguments.get("freeze_at"))
+    classes = {
+        "class_names": data.class_names,
+        "category_ids": data.category_ids,
+        "resize": resize,
+    }
+    norm = None if arguments["norm"] == "none" else arguments["norm"]
+    return DETECTORS[arguments["detector"]](arguments, data, backbone, norm, classes)
+
+
+def _retinanet(arguments, data, backbone, norm, classes):
     from kerasdet.models import RetinaNet
 
-    if arguments["detector"] != "retinanet":
-        raise ValueError(f"unknown detector {arguments['detector']!r}; there is retinanet.")
     return RetinaNet(
         len(data.class_names),
-        backbone=make_backbone(
-            arguments["backbone"], arguments["alpha"], arguments.get("freeze_at")
-        ),
+        backbone=backbone,
         channels=arguments["channels"],
         head_depth=arguments["depth"],
-        norm=None if arguments["norm"] == "none" else arguments["norm"],
-        anchors=make_anchors(arguments["anchors"], data, resize),
+        norm=norm,
+        anchors=make_anchors(arguments["anchors"], data, classes["resize"]),
         box_loss=make_box_loss(arguments["box_loss"]),
-        class_names=data.class_names,
-        category_ids=data.category_ids,
-        resize=resize,
+        **classes,
     )
+
+
+def _faster_rcnn(arguments, data, backbone, norm, classes):
+    from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
+    from kerasdet.models import FasterRCNN, RegionProposalNetwork
+
+    if norm == "group" or arguments["box_loss"] != "smooth_l1":
+        raise ValueError("faster_rcnn takes --norm batch or none, and --box-loss smooth_l1.")
+    channels = arguments["channels"]
+    layout = AnchorGenerator.fpn
+    anchors = make_anchors(arguments["anchors"], data, classes["resize"], layout) or layout()
+    return FasterRCNN(
+        len(data.class_names),
+        backbone=backbone,
+        neck=FeaturePyramid(channels, backbone.levels, p6_from="pool", norm=norm, name="neck"),
+        rpn=RegionProposalNetwork(anchors, channels, name="rpn"),
+        head=DenseHead((4 * channels, 4 * channels), name="head"),
+        **classes,
+    )
+
+
+DETECTORS = {"retinanet": _retinanet, "faster_rcnn": _faster_rcnn}
 
 
 def strategy_scope(devices):

@@ -69,8 +69,20 @@ class AnchorGenerator(keras.layers.Layer):
         return cls(sizes, aspect_ratios, strides=[8, 16, 32, 64, 128])
 
     @classmethod
-    def fitted(cls, boxes):
-        """RetinaNet's anchors, moved to the sizes and shapes of a data set's objects.
+    def fpn(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), levels=5):
+        """The anchors of a proposal network on P2 to P6 (arXiv 1612.03144, section 4.1): 32^2 to 512^2.
+
+        Args:
+            base: size in pixels on P2; doubles with each level.
+            aspect_ratios: height / width.
+            levels: number of levels.
+        """
+        # Eq: fpn §4.1 | areas 32^2, 64^2, 128^2, 256^2, 512^2 on P2, P3, P4, P5, P6
+        return cls([[base * 2**level] for level in range(levels)], aspect_ratios)
+
+    @classmethod
+    def fitted(cls, boxes, layout=None):
+        """A paper's anchors, moved to the sizes and shapes of a data set's objects.
 
         The smallest size is the 5th percentile of the objects' (at least 4 pixels), the three
         aspect ratios are the 5th, 50th and 95th percentile. An anchor that fits its objects has less to
@@ -78,6 +90,7 @@ class AnchorGenerator(keras.layers.Layer):
 
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas the detector will see.
+            layout: function of the smallest size and the ratios; default `AnchorGenerator.retinanet`.
 
         Raises:
             ValueError: no box has an area.
@@ -90,7 +103,7 @@ class AnchorGenerator(keras.layers.Layer):
         widths, heights = widths[usable], heights[usable]
         base = max(4.0, round(np.percentile(np.sqrt(widths * heights), 5), 1))
         ratios = np.percentile(heights / widths, [5, 50, 95])
-        return cls.retinanet(base, [round(ratio, 2) for ratio in ratios])
+        return (layout or cls.retinanet)(base, [round(ratio, 2) for ratio in ratios])
 
     @property
     def num_anchors(self):

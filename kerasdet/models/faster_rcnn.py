@@ -366,13 +366,11 @@ def _build(part, shape):
 
 def default_anchors(model):
     """The papers' anchors for a model's maps: 15 shapes over P2 to P6, or 9 on one map."""
-    ratios = (0.5, 1.0, 2.0)
     if model.neck:
-        # Eq: fpn §4.1 | areas 32^2, 64^2, 128^2, 256^2, 512^2 on P2, P3, P4, P5, P6
         count = len(model.neck.levels) + (model.neck.p6_from == "pool")
-        return AnchorGenerator([[32 * 2**i] for i in range(count)], ratios)
+        return AnchorGenerator.fpn(levels=count)
     # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
-    return AnchorGenerator([[128, 256, 512]], ratios)
+    return AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0))
 
 
 def propose(objectness, deltas, anchors, image_sizes, rpn, training):

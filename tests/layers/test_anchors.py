@@ -66,6 +66,13 @@ def test_fitted():
         AnchorGenerator.fitted([[3, 3, 3, 9]])
 
 
+def test_a_proposal_networks_anchors():
+    assert AnchorGenerator.fpn().sizes == ((32,), (64,), (128,), (256,), (512,))
+    fitted = AnchorGenerator.fitted([[0, 0, 10, 20]] * 3, AnchorGenerator.fpn)
+    assert fitted.sizes[1] == pytest.approx((2 * 14.1,))  # the root of 200, rounded
+    assert fitted.aspect_ratios[0] == (2.0, 2.0, 2.0)
+
+
 def test_levels_may_differ():
     generator = AnchorGenerator([[8], [16, 32]], [[1], [1, 2]])
     assert generator.num_anchors == [1, 4]
