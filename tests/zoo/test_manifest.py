@@ -54,7 +54,11 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     trunks = ["resnet18", "resnet34", "mobilenet_v2", "resnext50_32x4d", "resnext101_32x8d"]
     trunks = [f"{trunk}_imagenet" for trunk in [*trunks, "resnet50", "resnet101", "resnet152"]]
     second = [f"{trunk}_v2" for trunk in trunks if "resnet18" not in trunk and "34" not in trunk]
-    detectors = ["retinanet_resnet50_fpn_coco", "retinanet_resnet50_fpn_v2_coco"]
+    detectors = [
+        f"{family}_resnet50_fpn{version}_coco"
+        for family in ("retinanet", "fasterrcnn")
+        for version in ("", "_v2")
+    ]
     assert sorted(PUBLISHED) == sorted([*trunks, *second, *detectors])
 
 
