@@ -67,6 +67,36 @@ RETINA_HEAD = (
     (r"head/box_output", r"head.regression_head.bbox_reg"),
 )
 
+MOBILENET_V3 = (
+    (r"stem", r"features.0.0"),
+    (r"stem/norm", r"features.0.1"),
+    # The first block has no expansion, so that its layers count from one less.
+    (r"block1_depthwise", r"features.1.block.0.0"),
+    (r"block1_depthwise/norm", r"features.1.block.0.1"),
+    (r"block1_project", r"features.1.block.1.0"),
+    (r"block1_project/norm", r"features.1.block.1.1"),
+    (r"block(\d+)_expand", r"features.\1.block.0.0"),
+    (r"block(\d+)_expand/norm", r"features.\1.block.0.1"),
+    (r"block(\d+)_depthwise", r"features.\1.block.1.0"),
+    (r"block(\d+)_depthwise/norm", r"features.\1.block.1.1"),
+    (r"block(\d+)_squeeze", r"features.\1.block.2.fc1"),
+    (r"block(\d+)_excite", r"features.\1.block.2.fc2"),
+    # These blocks have no squeeze and excitation.
+    (r"block([237-9]|10)_project", r"features.\1.block.2.0"),
+    (r"block([237-9]|10)_project/norm", r"features.\1.block.2.1"),
+    (r"block(\d+)_project", r"features.\1.block.3.0"),
+    (r"block(\d+)_project/norm", r"features.\1.block.3.1"),
+    (r"last_conv", r"features.16.0"),
+    (r"last_conv/norm", r"features.16.1"),
+    (r"last_dense", r"classifier.0"),
+    (r"fc", r"classifier.3"),
+)
+VGG16 = (
+    (r"features_(\d+)", r"features.\1"),
+    (r"head/fc6", r"classifier.0"),
+    (r"head/fc7", r"classifier.3"),
+    (r"fc", r"classifier.6"),
+)
 FASTER_RCNN = (
     *(
         (rf"neck/{ours}_C{2 + i}", rf"backbone.fpn.{theirs}_blocks.{i}.0")
@@ -90,18 +120,41 @@ CONV_HEAD = (
     (r"head/conv(\d)/norm", r"roi_heads.box_head.\1.1"),
     (r"head/fc6", r"roi_heads.box_head.5"),
 )
+MASK_BRANCH = (
+    (r"mask_head/conv(\d)", r"roi_heads.mask_head.\1.0"),
+    (r"mask_head/conv(\d)/norm", r"roi_heads.mask_head.\1.1"),
+    (r"mask_head/deconv", r"roi_heads.mask_predictor.conv5_mask"),
+    (r"mask_output", r"roi_heads.mask_predictor.mask_fcn_logits"),
+)
+KEYPOINT_BRANCH = (
+    # Every second layer there is an activation.
+    *((rf"keypoint_head/conv{i}", rf"roi_heads.keypoint_head.{2 * i}") for i in range(8)),
+    (r"keypoint_output", r"roi_heads.keypoint_predictor.kps_score_lowres"),
+)
 
 # By class: the trunks' names, and for detectors what stands before them and the names of the rest.
-TRUNKS = {"ResNet": RESNET, "MobileNetV2": MOBILENET_V2}
+TRUNKS = {
+    "ResNet": RESNET,
+    "MobileNetV2": MOBILENET_V2,
+    "MobileNetV3Large": MOBILENET_V3,
+    "VGG16": VGG16,
+}
 DETECTORS = {
     "RetinaNet": ("backbone.body.", PYRAMID_FROM_C3 + RETINA_HEAD),
     "FasterRCNN": ("backbone.body.", FASTER_RCNN),
+    "MaskRCNN": ("backbone.body.", FASTER_RCNN + MASK_BRANCH),
+    "KeypointRCNN": ("backbone.body.", FASTER_RCNN + KEYPOINT_BRANCH),
 }
 
 
 def _without_background(array):
     """Boxes of the background class, which PyTorch's models have and never use, are left out."""
     return array[4:]
+
+
+def _without_background_mask(array):
+    """The same of masks, one row a class."""
+    return array[1:]
 
 
 def _channels_last(array):
@@ -112,13 +165,18 @@ def _channels_last(array):
     return columns.transpose(0, 2, 1).reshape(array.shape)
 
 
-# By layer: what is done to PyTorch's arrays before their axes are put in our order.
-REARRANGED = {r"head/fc6/kernel": _channels_last, r"box_output/\w+": _without_background}
+# By weight: what is done to PyTorch's arrays before their axes are put in our order.
+REARRANGED = {
+    r"head/fc6/kernel": _channels_last,
+    r"box_output/\w+": _without_background,
+    r"mask_output/\w+": _without_background_mask,
+}
 
 # Older files number their layers otherwise: a head's activations counted too.
 OLD_NAMES = (
     (r"(.*\.fpn\.(?:inner|layer)_blocks\.\d+)\.(\w+)", lambda m: f"{m[1]}.0.{m[2]}"),
     (r"(rpn\.head\.conv)\.(\w+)", lambda m: f"{m[1]}.0.0.{m[2]}"),
+    (r"(.*\.mask_head)\.mask_fcn(\d)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}"),
     (r"(head\.\w+_head\.conv)\.(\d+)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
 )
 
@@ -134,7 +192,6 @@ COCO_COLUMNS = (
     "oven, toaster, sink, refrigerator, -, book, clock, vase, scissors, teddy bear, hair drier, "
     "toothbrush"
 )
-
 
 RETINANET_SIZES = (32, 64, 128, 256, 512)
 
@@ -166,7 +223,7 @@ def load_torchvision(model, tensors, source):
     arrays, faults = _renamed(tensors)
     for key, variable in variables.items():
         for pattern, rearrange in REARRANGED.items():
-            if key in arrays and re.search(f"/{pattern}$", variable.path):
+            if key in arrays and re.fullmatch(pattern, _path(model, variable)):
                 arrays[key] = rearrange(arrays[key])
     for key in sorted(variables.keys() | arrays.keys()):
         if key not in arrays:
@@ -205,7 +262,7 @@ def torchvision_names(model):
     rules = [(ours, prefix + theirs) for ours, theirs in trunk] + list(rules)
     names = {}
     for variable in model.weights:
-        layer, weight = variable.path.removeprefix(f"{model.path}/").rsplit("/", 1)
+        layer, weight = _path(model, variable).rsplit("/", 1)
         matches = ((re.fullmatch(ours, layer), theirs) for ours, theirs in rules)
         module = next((match.expand(theirs) for match, theirs in matches if match), None)
         if module is None:
@@ -216,6 +273,10 @@ def torchvision_names(model):
             )
         names[f"{module}.{WEIGHTS[weight]}"] = variable
     return names
+
+
+def _path(model, variable):
+    return variable.path.removeprefix(f"{model.path}/")
 
 
 def _renamed(tensors):
@@ -281,22 +342,23 @@ def _retinanet_v2(**settings):
     return _retinanet(settings, norm_epsilon=1e-5, norm="group", box_loss=GIoULoss())
 
 
-def _faster_rcnn(settings, norm_epsilon, **parts):
-    """Faster R-CNN on ResNet-50-FPN with torchvision's anchors and limits."""
+def _faster_rcnn(settings, norm_epsilon, kind="FasterRCNN", **parts):
+    """Faster R-CNN, or a descendant, on ResNet-50-FPN with torchvision's anchors and limits."""
+    from kerasdet import models
     from kerasdet.backbones import ResNet50
     from kerasdet.layers import AnchorGenerator, ShortestEdge
-    from kerasdet.models import FasterRCNN, RegionProposalNetwork
 
     names, ids = coco_classes()
     anchors = AnchorGenerator([[side] for side in RETINANET_SIZES], [0.5, 1.0, 2.0], rounded=True)
     published = {
         "backbone": ResNet50(norm_epsilon=norm_epsilon),
-        "rpn": RegionProposalNetwork(anchors, depth=parts.pop("rpn_depth", 1), name="rpn"),
+        "rpn": models.RegionProposalNetwork(anchors, depth=parts.pop("rpn_depth", 1), name="rpn"),
         "class_names": names[1:],
         "category_ids": ids[1:],
         "resize": ShortestEdge(800, 1333),
     }
-    return FasterRCNN(len(names) - 1, **{**published, **parts, **settings})
+    arguments = {**published, **parts, **settings}
+    return getattr(models, kind)(len(arguments["class_names"]), **arguments)
 
 
 def _faster_rcnn_v1(**settings):
@@ -304,16 +366,35 @@ def _faster_rcnn_v1(**settings):
 
 
 def _faster_rcnn_v2(**settings):
+    return _faster_rcnn(settings, **_v2_parts())
+
+
+def _v2_parts():
     from kerasdet.layers import DenseHead, FeaturePyramid
 
     levels = ("C2", "C3", "C4", "C5")
-    return _faster_rcnn(
-        settings,
-        norm_epsilon=1e-5,
-        neck=FeaturePyramid(levels=levels, p6_from="pool", norm="batch", name="neck"),
-        rpn_depth=2,
-        head=DenseHead((1024,), convs=(256,) * 4, norm="batch", name="head"),
-    )
+    return {
+        "norm_epsilon": 1e-5,
+        "neck": FeaturePyramid(levels=levels, p6_from="pool", norm="batch", name="neck"),
+        "rpn_depth": 2,
+        "head": DenseHead((1024,), convs=(256,) * 4, norm="batch", name="head"),
+    }
+
+
+def _mask_rcnn_v1(**settings):
+    return _faster_rcnn(settings, norm_epsilon=0.0, kind="MaskRCNN")
+
+
+def _mask_rcnn_v2(**settings):
+    from kerasdet.layers import MaskHead
+
+    head = MaskHead(norm="batch", name="mask_head")
+    return _faster_rcnn(settings, kind="MaskRCNN", mask_head=head, **_v2_parts())
+
+
+def _keypoint_rcnn(**settings):
+    person = {"class_names": ["person"], "category_ids": [1]}
+    return _faster_rcnn(settings, norm_epsilon=0.0, kind="KeypointRCNN", **person)
 
 
 def _classifier(trunk, **settings):
@@ -331,6 +412,9 @@ CONFIGS = {
     "retinanet_resnet50_fpn_v2_coco": _retinanet_v2,
     "fasterrcnn_resnet50_fpn_coco": _faster_rcnn_v1,
     "fasterrcnn_resnet50_fpn_v2_coco": _faster_rcnn_v2,
+    "maskrcnn_resnet50_fpn_coco": _mask_rcnn_v1,
+    "maskrcnn_resnet50_fpn_v2_coco": _mask_rcnn_v2,
+    "keypointrcnn_resnet50_fpn_coco": _keypoint_rcnn,
     "resnet18_imagenet": functools.partial(_classifier, "ResNet18"),
     "resnet34_imagenet": functools.partial(_classifier, "ResNet34"),
     "resnet50_imagenet": functools.partial(_classifier, "ResNet50"),
@@ -339,4 +423,8 @@ CONFIGS = {
     "resnext50_32x4d_imagenet": functools.partial(_classifier, "ResNeXt50"),
     "resnext101_32x8d_imagenet": functools.partial(_classifier, "ResNeXt101"),
     "mobilenet_v2_imagenet": functools.partial(_classifier, "MobileNetV2", dropout=0.2),
+    "mobilenet_v3_large_imagenet": functools.partial(
+        _classifier, "MobileNetV3Large", dropout=0.2
+    ),
+    "vgg16_imagenet": functools.partial(_classifier, "VGG16"),
 }

@@ -125,8 +125,7 @@ def squeeze_excitation(x, name, dtype=None):
     """
     channels = x.shape[-1]
     squeezed = round_channels(channels // 4)
-    # In float32: a sum over a large map may leave float16's range.
-    pool = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{name}_mean")
+    pool = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype=dtype, name=f"{name}_mean")
     reduce = Conv(squeezed, 1, activation="relu", dtype=dtype, name=f"{name}_squeeze")
     expand = Conv(channels, 1, activation="hard_sigmoid", dtype=dtype, name=f"{name}_excite")
     # Eq: senet §3.2 | s = sigma(W_2 delta(W_1 z)), x~_c = s_c x_c
@@ -177,8 +176,7 @@ class _PooledDense(keras.layers.Dense):
         return self.units
 
     def call(self, features, training=False):
-        means = ops.mean(ops.cast(features, "float32"), axis=(1, 2), keepdims=True)
-        return super().call(ops.cast(means, self.compute_dtype))
+        return super().call(ops.mean(features, axis=(1, 2), keepdims=True))
 
     def compute_output_shape(self, features_shape):
         return (features_shape[0], 1, 1, self.units)

@@ -62,6 +62,18 @@ def test_hand_worked_numbers():
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-6)
 
 
+def test_hard_swish():
+    layer = ConvNorm(1, 1, activation="hard_swish", norm_epsilon=0.0)
+    layer.build((None, None, None, 1))
+    set_weights(layer, [[[[1.0]]]], [1.0], [0.0], [0.0], [1.0])
+    x = np.array([-4.0, -3.0, -1.5, 0.0, 1.5, 3.0, 4.0], "float32")
+    outputs = ops.convert_to_numpy(layer(x[None, None, :, None]))[0, 0, :, 0]
+    # x (x + 3) / 6 between -3 and 3: -1.5 * 1.5 / 6 and 1.5 * 4.5 / 6.
+    np.testing.assert_allclose(outputs, [0, 0, -0.375, 0, 1.125, 3, 4], atol=1e-6)
+    copy = ConvNorm.from_config(layer.get_config())
+    assert copy.activation is layer.activation
+
+
 def test_training_normalises_by_the_batch_and_follows_its_unbiased_variance():
     layer = ConvNorm(1, 1, norm_epsilon=1.0, norm_momentum=0.75)
     layer.build((None, None, None, 1))
@@ -129,6 +141,25 @@ def test_frozen_statistics_stay_in_training(freeze):
         np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
     names = [w.name for w in layer.trainable_weights]
     assert names == ([] if freeze == "layer" else ["kernel"])
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_dead_channels_without_epsilon_stay_finite(policy):
+    # As files of torchvision have them, trained without epsilon: TensorFlow takes 5.6e-45 for zero.
+    # The last kernel is no dead one's: folded, it leaves float16's range.
+    layer = ConvNorm(3, 1, norm_epsilon=0.0, dtype=policy)
+    layer.build((None, None, None, 1))
+    tiny = 5.6e-45
+    set_weights(
+        layer, [[[[2.0, 1e-42, 0.5]]]], [1, 1, 1], [1, 3, 5], [0, tiny, tiny], [4, tiny, tiny]
+    )
+    x = np.array([[[[0.0], [2.0]]]], "float32")
+    outputs = ops.convert_to_numpy(ops.cast(layer(x), "float32"))[0, 0]
+    np.testing.assert_allclose(outputs[0], [1, 3, 5])
+    np.testing.assert_allclose(outputs[1, :2], [3, 3])  # 2 * 2 / sqrt(4) + 1
+    # A batch without variance is not divided by zero.
+    trained = ops.convert_to_numpy(ops.cast(layer(x * 0, training=True), "float32"))[0, 0]
+    np.testing.assert_allclose(trained, [[1, 3, 5], [1, 3, 5]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
