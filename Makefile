@@ -40,6 +40,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/retinanet.py
 	$(BIN)/python benchmarks/retinanet.py --train
+	$(BIN)/python benchmarks/ops.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -5,6 +5,8 @@ may live in its own environment. It answers JSON lines: a request on stdin, an a
 needs the standard library only; what names a framework imports it inside the function.
 """
 
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -98,13 +100,14 @@ def start(commands):
     return workers, facts
 
 
-def alternate(workers, repetitions, pause=0.3):
+def alternate(workers, repetitions, pause=0.3, **arguments):
     """Ask each worker in turn to "run" once, round after round, in alternating order.
 
     Args:
         workers: list of `Worker`.
         repetitions: rounds.
         pause: seconds between two runs, in which the last one's threads come to rest.
+        **arguments: of the request.
 
     Returns:
         {name: list of answers}.
@@ -113,7 +116,7 @@ def alternate(workers, repetitions, pause=0.3):
     for number in range(repetitions):
         for worker in workers if number % 2 == 0 else workers[::-1]:
             time.sleep(pause)
-            answers[worker.name].append(worker.ask("run"))
+            answers[worker.name].append(worker.ask("run", **arguments))
         print(f"round {number + 1} of {repetitions}", file=sys.stderr, flush=True)
     return answers
 
@@ -128,6 +131,19 @@ def seconds(function):
 def median(values):
     """The median."""
     return statistics.median(values)
+
+
+def forget_peak():
+    """Give free memory back to the system; the peak starts anew from what is resident (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory():
+    """Bytes: the highest resident memory of this process since `forget_peak` (Linux)."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def machine():

@@ -28,18 +28,23 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
         (N, h, w, C) in the type of the maps.
     """
     levels = maps if isinstance(maps, list) else [maps]
-    options = (output_size, sampling_ratio, reduction)
-    if native.available():
-        floats = [ops.cast(level, "float32") for level in levels]
-        pooled = native.pool_lattice(floats, planes, starts, steps, *options)
+    table, *places = _table(levels)
+    own = [ops.take(values, planes) for values in places]
+    if not native.available():
+        pooled = _pool_by_gathers(table, own, starts, steps, output_size, sampling_ratio, reduction)
+        return ops.cast(pooled, levels[0].dtype)
+    table = ops.cast(table, "float32")
+    if reduction == "mean" or sampling_ratio == 1:
+        pooled = native.pool_lattice(table, own, starts, steps, output_size, sampling_ratio)
     else:
-        pooled = _pool_by_gathers(levels, planes, starts, steps, *options)
+        points = tuple(sampling_ratio * size for size in output_size)
+        pooled = native.pool_lattice(table, own, starts, steps, points, 1)
+        pooled = ops.max_pool(pooled, sampling_ratio, data_format="channels_last")
     return ops.cast(pooled, levels[0].dtype)
 
 
-def _pool_by_gathers(levels, planes, starts, steps, output_size, sampling_ratio, reduction):
-    table, first_rows, heights, widths = _table(levels)
-    first_rows, heights, widths = (ops.take(v, planes) for v in (first_rows, heights, widths))
+def _pool_by_gathers(table, maps, starts, steps, output_size, sampling_ratio, reduction):
+    first_rows, *extents = maps
     reduced = None
     for sample_y in range(sampling_ratio):
         for sample_x in range(sampling_ratio):
@@ -49,7 +54,7 @@ def _pool_by_gathers(levels, planes, starts, steps, output_size, sampling_ratio,
                 + sampling_ratio * steps[:, axis, None] * ops.arange(size, dtype="float32")
                 for axis, size in enumerate(output_size)
             )
-            values = _read_clamped(table, first_rows, (heights, widths), y, x)
+            values = _read_clamped(table, first_rows, extents, y, x)
             if reduced is None:
                 reduced = values
             else:

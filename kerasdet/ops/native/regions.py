@@ -1,90 +1,54 @@
-"""Bilinear reading by TensorFlow's crop-and-resize kernel, which walks a lattice channel by channel.
+"""Bilinear reading by TensorFlow's kernels: a sparse matrix's product, and crop-and-resize.
 
-The kernel reads zero beyond the map's outermost centres. With one cell of padding it reads what
-RoIAlign asks (the border's value up to one cell outside: padding repeats the border) or what
-deformable convolution asks (fading to zero over one cell: padding is zero).
+A bin of RoIAlign is a weighted sum of cells, 16 of them with four points: one row of a sparse matrix
+whose product with the table of cells is the result, and with it transposed the gradient. Single points
+are read by crop-and-resize, which also knows the slope.
 """
 
 from kerasdet.ops.neighbours import clamped_neighbours, corners
-
-# A lattice of this size and more is read in pieces, so that its points never lie in memory at once.
-WHOLE = 2**25  # bytes
-PIECES = 8
 
 # Where the slope is taken: this far at least from a cell's edges, where the kernel finds none.
 MARGIN = 1e-4
 
 
-def pool_lattice(levels, planes, starts, steps, output_size, sampling_ratio, reduction):
-    """Read a lattice of points in maps and reduce every `sampling_ratio` squared of them to one.
+def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
+    """Read a lattice of points in maps and take the mean of every `sampling_ratio` squared of them.
 
     Args:
-        levels: list of maps (M, H, W, C) float32 of different sizes.
-        planes: (N,) int32, the map that each lattice lies in, counted through all levels.
+        table: (P, C) float32, the cells of all maps.
+        maps: first row of the table, height and width of each lattice's map, three (N,) int32.
         starts: (N, 2) float32, y and x of the lattice's first point, in cells.
         steps: (N, 2) float32, distance of the points.
         output_size: (h, w).
         sampling_ratio: s, points per bin in each direction.
-        reduction: "mean" or "max".
 
     Returns:
         (N, h, w, C) float32.
     """
     import tensorflow as tf
 
-    options = (output_size, sampling_ratio, reduction)
-    if len(levels) == 1:
-        return _pool(levels[0], planes, starts, steps, *options)
-    members, pooled, first = [], [], 0
-    for maps in levels:
-        end = first + tf.shape(maps)[0]
-        here = tf.where(tf.logical_and(planes >= first, planes < end))[:, 0]
-        own = [tf.gather(values, here) for values in (planes, starts, steps)]
-        pooled.append(_pool(maps, own[0] - first, *own[1:], *options))
-        members.append(tf.cast(here, "int32"))
-        first = end
-    order = tf.math.invert_permutation(tf.concat(members, axis=0))
-    outputs = tf.gather(tf.concat(pooled, axis=0), order)
-    return tf.ensure_shape(outputs, (planes.shape[0], *outputs.shape[1:]))
+    shape = (starts.shape[0], *output_size, table.shape[-1])
+    rows, weights = _bins_as_cells(maps, starts, steps, output_size, sampling_ratio)
+    count, around = tf.shape(rows)[0], rows.shape[1]
 
-
-def _pool(maps, planes, starts, steps, output_size, sampling_ratio, reduction):
-    import tensorflow as tf
-
-    shape = tuple(sampling_ratio * size for size in output_size)
-    reduce = {"mean": tf.nn.avg_pool2d, "max": tf.nn.max_pool2d}[reduction]
-    count, channels = planes.shape[0], maps.shape[-1]
-    fits = count is not None and 4 * count * shape[0] * shape[1] * channels <= WHOLE
-
-    def pool(values):
-        return values if sampling_ratio == 1 else reduce(values, *2 * [sampling_ratio], "VALID")
+    def product(table):
+        bins = tf.repeat(tf.range(count), around)
+        places = tf.stack([bins, tf.reshape(rows, [-1])], axis=-1)
+        extent = [count, tf.shape(table)[0]]
+        matrix = _sparse(places, tf.reshape(weights, [-1]), extent)
+        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=table)
 
     @tf.custom_gradient
-    def pooled(maps):
-        padded, pieces = _pad_border(maps), []
-        size = tf.size(planes) if fits else (tf.size(planes) + PIECES - 1) // PIECES
-        for i in range(1 if fits else PIECES):
-            part = slice(i * size, (i + 1) * size)
-            with tf.control_dependencies(pieces[-1:]):  # one after the other
-                values = _crop(padded, planes[part], starts[part], steps[part], shape)
-                pieces.append(pool(values))
-
-        def spread(upstream):
-            lattice = (tf.shape(maps), planes, starts, steps)
-            if reduction == "mean":
-                return _spread_lattice(upstream, *lattice, sampling_ratio)
-            with tf.GradientTape() as tape:
-                values = _crop(padded, planes, starts, steps, shape)
-                tape.watch(values)
-                highest = pool(values)
-            return _spread_lattice(tape.gradient(highest, values, upstream), *lattice, 1)
-
+    def pool(table):
         def gradient(upstream):
-            return _unless_empty(planes, lambda: spread(upstream), maps)
+            spread = lambda: _spread(upstream, rows, weights, tf.shape(table)[0])  # noqa: E731
+            return _unless_empty(count, spread, tf.zeros_like(table))
 
-        return tf.ensure_shape(tf.concat(pieces, 0), (count, *output_size, channels)), gradient
+        blank = tf.zeros((0, table.shape[-1]))
+        return _unless_empty(count, lambda: product(table), blank), gradient
 
-    return pooled(maps)
+    size = (tf.shape(starts)[0], *shape[1:])
+    return tf.ensure_shape(tf.reshape(pool(table), size), shape)
 
 
 def read_points(maps, planes, points):
@@ -104,21 +68,23 @@ def read_points(maps, planes, points):
     @tf.custom_gradient
     def read(maps, points):
         padded = tf.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        values = _crop(padded, planes, points, tf.zeros_like(points), (1, 1))[:, 0, 0]
+        boxes = _as_boxes(padded, points)
+        values = tf.image.crop_and_resize(padded, boxes, planes, (1, 1))[:, 0, 0]
 
         def gradient(upstream):
             def spread():
                 extent = tf.unstack(tf.shape(maps)[1:3])
                 cells, weights, _ = (tf.stack(v, -1) for v in zip(*corners(extent, planes, points)))
-                return _spread(upstream, cells, weights, tf.shape(maps))
+                total = _spread(upstream, cells, weights, tf.reduce_prod(tf.shape(maps)[:3]))
+                return tf.reshape(total, tf.shape(maps))
 
-            by_map = _unless_empty(planes, spread, maps)
+            by_map = _unless_empty(tf.size(planes), spread, tf.zeros_like(maps))
             cell = tf.floor(points)
             inside = cell + tf.clip_by_value(points - cell, MARGIN, 1.0 - MARGIN)
             by_box = tf.raw_ops.CropAndResizeGradBoxes(
                 grads=upstream[:, None, None],
                 image=padded,
-                boxes=_normalise(padded, inside, inside),
+                boxes=_as_boxes(padded, inside),
                 box_ind=planes,
             )
             # A point is both corners of its box; the box is in units of the padded map.
@@ -130,20 +96,11 @@ def read_points(maps, planes, points):
     return read(maps, points)
 
 
-def _crop(padded, planes, starts, steps, shape):
-    """Lattices read from maps with one cell of padding: (N, *shape, C)."""
+def _as_boxes(padded, points):
+    """Points (N, 2) in cells of the map -> boxes (N, 4) in units of the padded map's extent."""
     import tensorflow as tf
 
-    ends = starts + steps * tf.constant([shape[0] - 1, shape[1] - 1], "float32")
-    return tf.image.crop_and_resize(padded, _normalise(padded, starts, ends), planes, shape)
-
-
-def _normalise(padded, starts, ends):
-    """Corners (N, 2) in cells of the map -> boxes (N, 4) in units of the padded map's extent."""
-    import tensorflow as tf
-
-    extent = _extent(padded)
-    return tf.concat([(starts + 1.0) / extent, (ends + 1.0) / extent], axis=-1)
+    return tf.tile((points + 1.0) / _extent(padded), [1, 2])
 
 
 def _extent(padded):
@@ -152,65 +109,57 @@ def _extent(padded):
     return tf.cast(tf.shape(padded)[1:3] - 1, "float32")
 
 
-def _pad_border(maps):
-    """Repeat the border once: tf.pad(..., "SYMMETRIC"), three times faster by a gather."""
+def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
+    """Cells around each bin's points, and their weights in its mean: two (N h w, 4 s s)."""
     import tensorflow as tf
 
-    batch, height, width = tf.unstack(tf.shape(maps)[:3])
-    rows = tf.clip_by_value(tf.range(-1, height + 1), 0, height - 1)
-    columns = tf.clip_by_value(tf.range(-1, width + 1), 0, width - 1)
-    places = (tf.range(batch)[:, None, None] * height + rows[:, None]) * width + columns
-    return tf.gather(tf.reshape(maps, (-1, maps.shape[-1])), places)
-
-
-def _spread_lattice(upstream, shape, planes, starts, steps, sampling_ratio):
-    """Give each bin's upstream (N, h, w, C) to the cells around its points: the maps' gradient."""
-    import tensorflow as tf
-
+    first_rows, *extents = maps
     cells, weights = [], []
-    for axis in range(2):
-        bins = upstream.shape[1 + axis]
+    for axis, bins in enumerate(output_size):
         index = tf.range(bins * sampling_ratio, dtype="float32")
         coordinates = starts[:, axis, None] + steps[:, axis, None] * index
-        before, after, by_cell = clamped_neighbours(coordinates, shape[1 + axis])
-        size = (tf.size(planes), bins, 2 * sampling_ratio)
+        before, after, by_cell = clamped_neighbours(coordinates, extents[axis][:, None])
+        size = (tf.size(first_rows), bins, 2 * sampling_ratio)
         cells.append(tf.reshape(tf.stack([before, after], -1), size))
-        weights.append(tf.reshape(tf.stack(by_cell, -1), size))
+        weights.append(tf.reshape(tf.stack(by_cell, -1) / sampling_ratio, size))
     # (N, h, w, cells in y, cells in x) by broadcasting (N, h, 1, y, 1) and (N, 1, w, 1, x).
-    rows = planes[:, None, None] * shape[1] + cells[0]
-    rows = rows[:, :, None, :, None] * shape[2] + cells[1][:, None, :, None, :]
+    rows = first_rows[:, None, None] + cells[0] * extents[1][:, None, None]
+    rows = rows[:, :, None, :, None] + cells[1][:, None, :, None, :]
     product = weights[0][:, :, None, :, None] * weights[1][:, None, :, None, :]
     around = (-1, (2 * sampling_ratio) ** 2)
-    return _spread(
-        tf.reshape(upstream, (-1, upstream.shape[-1])) / sampling_ratio**2,
-        tf.reshape(rows, around),
-        tf.reshape(product, around),
-        shape,
-    )
+    return tf.reshape(rows, around), tf.reshape(product, around)
 
 
-def _spread(upstream, rows, weights, shape):
-    """Add each upstream (P, C), weighted, to K cells (P, K) of maps of a shape: (M, H, W, C).
+def _spread(upstream, rows, weights, count):
+    """Add each upstream (P, C), weighted, to K rows (P, K) of a table: (count, C).
 
-    A product with a sparse matrix. CropAndResizeGradImage, the kernel for it, adds from several
-    threads at once without a lock: now and then a part is lost.
+    (CropAndResizeGradImage, the kernel for it, adds from several threads at once without a lock: now
+    and then a part is lost.)
     """
     import tensorflow as tf
 
-    count, around = tf.unstack(tf.shape(rows, "int64"))
-    points = tf.repeat(tf.range(count), around)
-    cells = tf.cast(tf.reshape(rows, [-1]), "int64")
-    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=tf.stack([points, cells], axis=-1),
-        values=tf.reshape(weights, [-1]),
-        dense_shape=tf.stack([count, tf.cast(tf.reduce_prod(shape[:3]), "int64")]),
-    )
-    total = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream, transpose_a=True)
-    return tf.reshape(total, shape)
+    points, around = tf.unstack(tf.shape(rows))
+    cells = tf.reshape(rows, [-1])
+    # Cells as the matrix's rows: with points as rows the product would be made once per thread.
+    order = tf.argsort(cells, stable=True)
+    places = tf.stack([tf.gather(cells, order), order // around], axis=-1)
+    matrix = _sparse(places, tf.gather(tf.reshape(weights, [-1]), order), [count, points])
+    return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream)
 
 
-def _unless_empty(planes, spread, maps):
-    """The maps' gradient, `spread()`; without points zeros, as its kernels would end the process."""
+def _sparse(places, values, extent):
+    """A sparse matrix from places (n, 2) int32, ascending by row, and values (n,)."""
     import tensorflow as tf
 
-    return tf.cond(tf.size(planes) > 0, spread, lambda: tf.zeros_like(maps))
+    return tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=tf.cast(places, "int64"),
+        values=values,
+        dense_shape=tf.cast(tf.stack(extent), "int64"),
+    )
+
+
+def _unless_empty(count, function, otherwise):
+    """`function()`, unless there is nothing: the sparse kernels would end the process."""
+    import tensorflow as tf
+
+    return tf.cond(count > 0, function, lambda: otherwise)
