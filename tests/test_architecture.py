@@ -53,6 +53,8 @@ LAZY = {
 FAMILY = {
     "detector": set(),
     "faster_rcnn": {"detector"},
+    "keypoint_rcnn": {"detector", "faster_rcnn", "mask_rcnn"},
+    "mask_rcnn": {"detector", "faster_rcnn"},
     "retinanet": {"detector"},
 }
 

@@ -423,8 +423,6 @@ CONFIGS = {
     "resnext50_32x4d_imagenet": functools.partial(_classifier, "ResNeXt50"),
     "resnext101_32x8d_imagenet": functools.partial(_classifier, "ResNeXt101"),
     "mobilenet_v2_imagenet": functools.partial(_classifier, "MobileNetV2", dropout=0.2),
-    "mobilenet_v3_large_imagenet": functools.partial(
-        _classifier, "MobileNetV3Large", dropout=0.2
-    ),
+    "mobilenet_v3_large_imagenet": functools.partial(_classifier, "MobileNetV3Large", dropout=0.2),
     "vgg16_imagenet": functools.partial(_classifier, "VGG16"),
 }

@@ -14,6 +14,7 @@ from kerasdet.layers.losses import (
     OnlineHardExamples,
     SmoothL1,
 )
+from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
@@ -38,6 +39,7 @@ __all__ = [
     "IoULoss",
     "KeepSize",
     "L2Normalization",
+    "MaskHead",
     "Maxout",
     "MultilevelRoIAlign",
     "NonMaxSuppression",

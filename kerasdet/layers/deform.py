@@ -1,14 +1,15 @@
 """Deformable convolution and region pooling, each with the branch that predicts its offsets.
 
 Deformable ConvNets (arXiv 1703.06211v3) and version 2 (arXiv 1811.11168v2). The branches start at zero,
-so that training starts from the plain operation. Offsets and boxes stay float32 under every policy.
+so that training starts from the plain operation; in region pooling, from that of regions on the map, as
+what a bin has beyond it counts as zeros. Offsets and boxes stay float32 under every policy.
 """
 
 import keras
 from keras import ops
 
 from kerasdet.layers.roi import PositionSensitivePooling, RegionPooling
-from kerasdet.ops.checks import check_positive, pair
+from kerasdet.ops.checks import check_count, check_positive, pair
 from kerasdet.ops.deform import GAMMA, deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.roi import ps_roi_pool
 
@@ -50,6 +51,9 @@ class DeformableConv2D(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_count("filters", filters)
+        check_count("groups", groups)
+        check_count("deformable_groups", deformable_groups)
         self._size = pair("kernel_size", kernel_size)
         self._step = pair("strides", strides)
         self._spacing = pair("dilation", dilation)
@@ -78,7 +82,7 @@ class DeformableConv2D(keras.layers.Layer):
             ("deformable_groups", (channels,)),
         ):
             groups = getattr(self, name)
-            if groups < 1 or any(count % groups for count in divided):
+            if any(count % groups for count in divided):
                 raise ValueError(
                     f"{name} is {groups}; it must divide the {channels} input channels"
                     f"{f' and filters, {self.filters}' if len(divided) > 1 else ''}."

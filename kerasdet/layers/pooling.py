@@ -2,8 +2,8 @@
 
 import keras
 
-from kerasdet.ops.checks import check_choice, pair
-from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
+from kerasdet.ops.checks import check_choice, check_count, check_positive
+from kerasdet.ops.pooling import check_levels, l2_normalize, maxout, spatial_pyramid_pool
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -23,9 +23,9 @@ class SpatialPyramidPooling(keras.layers.Layer):
 
     def __init__(self, levels=(1, 2, 3, 6), pooling="max", spatial_scale=1.0, **kwargs):
         super().__init__(**{**kwargs, "autocast": False})
-        for level in levels:
-            pair("levels", level)
+        check_levels(levels)
         check_choice("pooling", pooling, ("max", "average"))
+        check_positive("spatial_scale", spatial_scale)
         self.levels = levels
         self.pooling = pooling
         self.spatial_scale = spatial_scale
@@ -70,7 +70,7 @@ class Maxout(keras.layers.Layer):
 
     def __init__(self, num_units, axis=-1, **kwargs):
         super().__init__(**kwargs)
-        pair("num_units", num_units)
+        check_count("num_units", num_units)
         self.num_units = num_units
         self.axis = axis
 
@@ -107,6 +107,7 @@ class L2Normalization(keras.layers.Layer):
 
     def __init__(self, scale=20.0, epsilon=1e-12, **kwargs):
         super().__init__(**kwargs)
+        check_positive("epsilon", epsilon)
         self.initial_scale = scale
         self.epsilon = epsilon
 

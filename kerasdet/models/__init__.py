@@ -2,6 +2,16 @@
 
 from kerasdet.models.detector import Detector
 from kerasdet.models.faster_rcnn import FasterRCNN, RegionProposalNetwork
+from kerasdet.models.keypoint_rcnn import KeypointRCNN
+from kerasdet.models.mask_rcnn import MaskRCNN
 from kerasdet.models.retinanet import RetinaHead, RetinaNet
 
-__all__ = ["Detector", "FasterRCNN", "RegionProposalNetwork", "RetinaHead", "RetinaNet"]
+__all__ = [
+    "Detector",
+    "FasterRCNN",
+    "KeypointRCNN",
+    "MaskRCNN",
+    "RegionProposalNetwork",
+    "RetinaHead",
+    "RetinaNet",
+]

@@ -413,6 +413,8 @@ def to_picture(detections, image_size, original_size):
     scale = np.array([width / image_size[1], height / image_size[0]] * 2, np.float32)
     limit = np.array([width, height] * 2, np.float32)
     result["boxes"] = np.clip(result["boxes"] * scale, 0, limit)
+    if "keypoints" in result:  # (D, P, 3); masks are relative to their boxes
+        result["keypoints"] = result["keypoints"] * np.array([*scale[:2], 1], np.float32)
     return result
 
 

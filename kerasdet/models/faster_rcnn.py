@@ -45,7 +45,8 @@ PROPOSAL_BETA = 1 / 9  # of smooth L1, as in the authors' code
 REGION_FOREGROUND_IOU = 0.5  # Fast R-CNN, section 2.3
 REGION_POSITIVES = 0.25
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the deltas' usual spread (the authors' code)
-SMALLEST_PROPOSAL = 1e-3  # pixels
+SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the picture is dropped
+SMALLEST_DETECTION = 1e-2
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -228,19 +229,17 @@ class FasterRCNN(Detector):
             dtype="float32",
             name="box_output",
         )
-        self.build()
+        if type(self) is FasterRCNN:  # a descendant builds when its own parts are there
+            self.build()
 
     def build(self, input_shape=None):
         """Create every weight."""
-        shapes = {level: (None, None, None, c) for level, c in self.backbone.channels.items()}
         if self.neck:
-            _build(self.neck, shapes)
-            levels = [f"P{level[1:]}" for level in self.neck.levels]
-            shapes = {level: (None, None, None, self.neck.channels) for level in levels}
-        _build(self.rpn, shapes)
-        boxes = (None, None, 4)
-        pooled = self.pooling.compute_output_shape(self._regional(shapes), boxes)
-        _build(self.head, pooled)
+            channels = self.backbone.channels.items()
+            build_once(self.neck, {level: (None, None, None, width) for level, width in channels})
+        build_once(self.rpn, self._map_shapes())
+        pooled = self._pooled_shape(self.pooling)
+        build_once(self.head, pooled)
         features = self.head.compute_output_shape(pooled)
         self.class_output.build(features)
         self.box_output.build(features)
@@ -315,11 +314,23 @@ class FasterRCNN(Detector):
         boxes = ops.stop_gradient(ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1))
         is_box = ops.concatenate([outputs["is_proposal"], valid_mask(targets["labels"])], axis=1)
         keys = random_keys(self.seed + 1, step, image, ops.shape(boxes)[1])
-        regions, objects, counted = sample_regions(
-            targets, boxes, is_box, keys, self.regions_per_image
-        )
-        predicted = self.classify(outputs["maps"], regions, training)
-        return {**terms, **region_losses(predicted, targets, regions, objects, counted)}
+        sampled = sample_regions(targets, boxes, is_box, keys, self.regions_per_image)
+        return {**terms, **self.region_terms(outputs["maps"], targets, sampled, training)}
+
+    def region_terms(self, maps, targets, sampled, training=False):
+        """The second stage's terms; a descendant adds its own.
+
+        Args:
+            maps: the "maps" of `call`.
+            targets: prepared targets.
+            sampled: what `sample_regions` returned: regions, objects, counted.
+            training: bool.
+
+        Returns:
+            {name: (sum, count)}.
+        """
+        predicted = self.classify(maps, sampled[0], training)
+        return region_losses(predicted, targets, *sampled)
 
     def decode(self, outputs):
         """Every class of every proposal, refined, and thinned per class by non-maximum suppression."""
@@ -331,6 +342,7 @@ class FasterRCNN(Detector):
         boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])
         scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
         scores = ops.reshape(scores, (batch, -1))
+        scores = ops.where(_sides_reach(boxes, SMALLEST_DETECTION), scores, 0.0)
         labels = ops.arange(count * classes, dtype="int32") % classes
         labels = ops.zeros_like(scores, dtype="int32") + labels
         kept = batched_nms(
@@ -357,8 +369,19 @@ class FasterRCNN(Detector):
             return maps[self.backbone.levels[-1]]
         return {f"P{level[1:]}": maps[f"P{level[1:]}"] for level in self.neck.levels}
 
+    def _map_shapes(self):
+        if not self.neck:
+            last = self.backbone.levels[-1]
+            return {last: (None, None, None, self.backbone.channels[last])}
+        levels = [f"P{level[1:]}" for level in self.neck.levels]
+        return {level: (None, None, None, self.neck.channels) for level in levels}
 
-def _build(part, shape):
+    def _pooled_shape(self, pooling):
+        """Shape (None, None, h, w, C) of the regions that a pooling layer makes of the maps."""
+        return pooling.compute_output_shape(self._regional(self._map_shapes()), (None, None, 4))
+
+
+def build_once(part, shape):
     """Create a part's weights, unless it comes with them, as one that is loaded does."""
     if not part.built:
         part.build(shape)
@@ -401,8 +424,7 @@ def propose(objectness, deltas, anchors, image_sizes, rpn, training):
         levels.append(ops.full_like(rows, number))
     boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
     boxes = clip_boxes(boxes, image_sizes)
-    large = ops.all(boxes[..., 2:] - boxes[..., :2] >= SMALLEST_PROPOSAL, axis=-1)
-    scores = ops.where(large, scores, -1.0)
+    scores = ops.where(_sides_reach(boxes, SMALLEST_PROPOSAL), scores, -1.0)
     least = rpn.score_threshold if rpn.score_threshold else -0.5
     kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)
     is_proposal = kept >= 0
@@ -476,6 +498,21 @@ def sample_regions(targets, boxes, is_box, keys, count):
     return gather_rows(boxes, sampled), objects, counted
 
 
+def positive_regions(sampled, count):
+    """The sampled regions that have an object: they stand first, and are a quarter at most.
+
+    Args:
+        sampled: what `sample_regions` returned: regions (B, S, 4), objects and counted (B, S).
+        count: S as it was asked for; where there were fewer regions, S is smaller.
+
+    Returns:
+        regions (B, Q, 4), objects (B, Q), and whether each has an object (B, Q) bool; Q = S / 4.
+    """
+    most = max(1, int(count * REGION_POSITIVES))
+    regions, objects, counted = (values[:, :most] for values in sampled)
+    return regions, objects, counted & (objects >= 0)
+
+
 def region_losses(predicted, targets, regions, objects, counted):
     """Softmax and smooth L1 of the sampled regions, the latter for the true class only.
 
@@ -507,6 +544,11 @@ def region_losses(predicted, targets, regions, objects, counted):
         "classification_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
         "box_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
     }
+
+
+def _sides_reach(boxes, least):
+    """Whether both sides of boxes (..., 4) have at least this many pixels: (...) bool."""
+    return ops.all(boxes[..., 2:] - boxes[..., :2] >= least, axis=-1)
 
 
 def _in_ignored(boxes, objects, ignore):

@@ -14,6 +14,7 @@ Departures from the paper:
 
 Results, measured: AP 0.617 on BCCD's val split and 0.712 on digit scenes, from scratch with MobileNetV2 on
 a CPU; commands and curves in `zoo/retinanet_mobilenetv2_*.md`. The paper's COCO figures are not reproduced.
+With torchvision's weights, v1 and v2, it finds torchvision's boxes (`tests/parity`).
 
 Axes: B batch, A anchors, G ground truth, K classes, D detections, L levels.
 """

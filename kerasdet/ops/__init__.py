@@ -30,6 +30,7 @@ from kerasdet.ops.losses import (
     sigmoid_focal_loss,
     smooth_l1,
 )
+from kerasdet.ops.masks import cut_masks, mask_peaks, paste_masks
 from kerasdet.ops.matching import BACKGROUND, BETWEEN, match_iou
 from kerasdet.ops.nms import batched_nms, nms, soft_nms
 from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
@@ -56,6 +57,7 @@ __all__ = [
     "cell_anchors",
     "ciou_loss",
     "clip_boxes",
+    "cut_masks",
     "cxcywh_to_xyxy",
     "decode_deltas",
     "deform_conv2d",
@@ -68,6 +70,7 @@ __all__ = [
     "intersection_over_area",
     "iou_loss",
     "l2_normalize",
+    "mask_peaks",
     "match_iou",
     "maxout",
     "multilevel_roi_align",
@@ -77,6 +80,7 @@ __all__ = [
     "paired_diou",
     "paired_giou",
     "paired_iou",
+    "paste_masks",
     "ps_roi_align",
     "ps_roi_pool",
     "region_levels",

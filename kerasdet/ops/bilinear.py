@@ -108,7 +108,7 @@ def _read_clamped(table, first_rows, size, y, x):
     )
     width = size[1][:, None, None]
     values = 0.0
-    # Eq: mask_rcnn §3 (RoIAlign) | bilinear interpolation of the four nearest cells
+    # Eq: mask_rcnn §3 | bilinear interpolation of the four nearest cells
     for row, by_y in ((row0, weight_y[0]), (row1, weight_y[1])):
         for column, by_x in ((column0, weight_x[0]), (column1, weight_x[1])):
             place = first_rows[:, None, None] + row[:, :, None] * width + column[:, None, :]

@@ -49,6 +49,20 @@ def check_positive(name, value):
         raise ValueError(f"{name} is {value!r}; give a positive number.")
 
 
+def check_count(name, value):
+    """Refuse what is not a positive integer.
+
+    Args:
+        name: the argument's name.
+        value: what was given.
+
+    Raises:
+        ValueError: names the argument and the value.
+    """
+    if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}; give a positive integer.")
+
+
 def pair(name, value, least=1):
     """Read an integer, or two, as (vertical, horizontal).
 

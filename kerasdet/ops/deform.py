@@ -196,5 +196,6 @@ def _check_conv(inputs, offsets, kernel, mask, strides, padding, dilation):
             f"has {tuple(sizes)}."
         )
     if mask is not None:
-        check_axes("mask", mask, f"B {sizes[0]} {sizes[1]} {groups * taps}".replace("None", "H'"))
+        rows, columns = (axis if n is None else n for axis, n in zip(("H'", "W'"), sizes))
+        check_axes("mask", mask, f"B {rows} {columns} {groups * taps}")
     return groups

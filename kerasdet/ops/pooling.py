@@ -3,7 +3,7 @@
 from keras import ops
 
 from kerasdet.ops import roi
-from kerasdet.ops.checks import check_axes, check_choice, pair
+from kerasdet.ops.checks import check_axes, check_choice, check_count, check_positive
 from kerasdet.ops.windows import window_max, window_sum
 
 
@@ -28,11 +28,7 @@ def spatial_pyramid_pool(features, levels, pooling="max", boxes=None, spatial_sc
     """
     check_axes("features", features, "B H W C")
     check_choice("pooling", pooling, ("max", "average"))
-    levels = [pair("levels", level)[0] for level in levels]
-    if not levels:
-        raise ValueError(
-            "levels is empty; give the bins per side of each level, such as (1, 2, 3, 6)."
-        )
+    check_levels(levels)
     if boxes is None:
         return ops.concatenate([_pool_map(features, n, pooling) for n in levels], axis=1)
     roi.check_regions(boxes, 1, spatial_scale)
@@ -60,7 +56,7 @@ def maxout(inputs, num_units, axis=-1):
     rank = len(inputs.shape)
     axis = axis % rank
     channels = inputs.shape[axis]
-    (num_units, _) = pair("num_units", num_units)
+    check_count("num_units", num_units)
     if channels is None or channels % num_units:
         raise ValueError(f"num_units is {num_units}; it must divide the {channels} channels.")
     shape = ops.shape(inputs)
@@ -81,11 +77,32 @@ def l2_normalize(inputs, scale, epsilon=1e-12):
 
     Returns:
         (..., C) in the type of the inputs.
+
+    Raises:
+        ValueError: an epsilon that is not positive.
     """
+    check_positive("epsilon", epsilon)
     x = ops.cast(inputs, "float32")
     squares = ops.sum(x * x, axis=-1, keepdims=True)
     # Eq: parsenet §3.2 | y_i = gamma_i x_i / ||x||_2
     return ops.cast(x * ops.rsqrt(ops.maximum(squares, epsilon)) * scale, inputs.dtype)
+
+
+def check_levels(levels):
+    """Refuse levels of a spatial pyramid that cannot be right.
+
+    Args:
+        levels: bins per side of each level.
+
+    Raises:
+        ValueError: no levels, or one that is not a positive integer.
+    """
+    if len(levels) == 0:
+        raise ValueError(
+            "levels is empty; give the bins per side of each level, such as (1, 2, 3, 6)."
+        )
+    for level in levels:
+        check_count("levels", level)
 
 
 def _pool_map(features, n, pooling):
@@ -120,7 +137,7 @@ def _pool_windows(features, boxes, n, spatial_scale, pooling):
 
 def _projected(regions):
     """Windows (N, 4) in cells -> first cell and number of cells, y and x: two (N, 2) int32."""
-    # Eq: spp app.A | left, top: x' = floor(x / S) + 1; right, bottom: x' = ceil(x / S) - 1
+    # Eq: spp §A | left, top: x' = floor(x / S) + 1; right, bottom: x' = ceil(x / S) - 1
     first = ops.cast(ops.floor(regions[:, :2]), "int32") + 1
     last = ops.cast(ops.ceil(regions[:, 2:]), "int32") - 1
     return ops.flip(first, axis=1), ops.flip(ops.maximum(last - first + 1, 1), axis=1)

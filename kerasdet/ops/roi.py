@@ -3,13 +3,14 @@
 `features` are (B, H, W, C), `boxes` (B, R, 4) xyxy in image pixels, `spatial_scale` is in cells per
 pixel (1/16 for a map of stride 16), results are (B, R, h, w, C) in the type of the features. Boxes have
 no gradient. A box that is not finite gives zeros; an inverted one, or one without area, is pooled as the
-smallest region at its first corner.
+smallest region at its first corner. Where points are `aligned`, a box without area is a point and an
+inverted one is read backwards, as in torchvision.
 """
 
 from keras import ops
 
 from kerasdet.ops.bilinear import pool_lattice
-from kerasdet.ops.checks import check_axes, check_choice, check_positive, pair
+from kerasdet.ops.checks import check_axes, check_choice, check_count, check_positive, pair
 from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
 
 CANONICAL_SIZE = 224  # side of a region of level CANONICAL_LEVEL: ImageNet's pictures (FPN, §4.2)
@@ -235,7 +236,7 @@ def check_sampling(sampling_ratio, reduction):
     Raises:
         ValueError: names the argument, its value and the fix.
     """
-    pair("sampling_ratio", sampling_ratio)
+    check_count("sampling_ratio", sampling_ratio)
     check_choice("reduction", reduction, ("mean", "max"))
 
 

@@ -3,10 +3,28 @@
 import keras
 import numpy as np
 import pytest
+from keras.src.testing import TestCase
 
 from kerasdet.layers.anchors import AnchorGenerator
 
 GRIDS = [(8, 6), (4, 3), (2, 2), (1, 1), (1, 1)]
+
+
+class AnchorGeneratorTest(TestCase):
+    def test_layer(self):
+        self.run_layer_test(
+            AnchorGenerator,
+            init_kwargs={"sizes": [[8, 9.5], [16, 20]], "aspect_ratios": [0.5, 1, 2]},
+            input_shape=[(2, 8, 6, 3), (2, 4, 3, 3)],
+            call_kwargs={"images": np.zeros((2, 64, 48, 3), np.float32)},
+            expected_output_shape=[(8 * 6 * 6, 4), (4 * 3 * 6, 4)],
+            expected_output_dtype=["float32", "float32"],
+            expected_num_trainable_weights=0,
+            expected_num_non_trainable_weights=0,
+            # Nothing to train; and Keras' check of mixed precision leaves the images out.
+            run_training_check=False,
+            run_mixed_precision_check=False,
+        )
 
 
 def lay(generator, grids, canvas):

@@ -29,11 +29,12 @@ def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
 
     shape = (starts.shape[0], *output_size, table.shape[-1])
     rows, weights = _bins_as_cells(maps, starts, steps, output_size, sampling_ratio)
-    count, around = tf.shape(rows)[0], rows.shape[1]
+    count = tf.shape(rows)[0]
 
     def product(table):
-        bins = tf.repeat(tf.range(count), around)
-        places = tf.stack([bins, tf.reshape(rows, [-1])], axis=-1)
+        bins = tf.range(tf.cast(count, "int64"))[:, None]
+        cells = tf.cast(rows, "int64")
+        places = tf.reshape(tf.stack([bins + tf.zeros_like(cells), cells], axis=-1), (-1, 2))
         extent = [count, tf.shape(table)[0]]
         matrix = _sparse(places, tf.reshape(weights, [-1]), extent)
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=table)

@@ -1,0 +1,234 @@
+"""Keypoint R-CNN against its paper: one-hot targets, the softmax over cells, decoding, and training."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasdet.layers import MaskHead, MultilevelRoIAlign
+from kerasdet.models import KeypointRCNN
+from kerasdet.models.detector import to_picture
+from kerasdet.models.keypoint_rcnn import keypoint_cells, keypoint_losses
+from tests.contract.detectors import batch
+from tests.models.test_mask_rcnn import of_unknown_size, small_parts
+
+
+def keypoint_rcnn(**settings):
+    return KeypointRCNN(
+        3,
+        4,
+        keypoint_pooling=MultilevelRoIAlign(6, name="keypoint_pooling"),
+        keypoint_head=MaskHead((16,), None, name="keypoint_head"),
+        **small_parts(),
+        **settings,
+    )
+
+
+def with_keypoints(count, seed=0):
+    """The contract's pictures of rectangles, whose corners are the keypoints."""
+    inputs, targets = batch(count, seed)
+    points = np.full((*targets["labels"].shape, 4, 3), -1, np.float32)
+    for i, g in np.argwhere(targets["labels"] >= 0):
+        x1, y1, x2, y2 = targets["boxes"][i, g]
+        left, top, right, bottom = x1 + 0.5, y1 + 0.5, x2 - 0.5, y2 - 0.5
+        points[i, g] = [[left, top, 2], [right, top, 2], [left, bottom, 2], [right, bottom, 1]]
+    return inputs, {**targets, "keypoints": points}
+
+
+def test_the_branch_is_section_5s():
+    model = KeypointRCNN(**small_parts())
+    first, *others = model.keypoint_head.conv_layers
+    assert len(others) == 7
+    assert model.keypoint_head.deconv is None
+    assert first.kernel.shape == (3, 3, 16, 512)
+    assert all(conv.kernel.shape == (3, 3, 512, 512) for conv in others)
+    assert model.keypoint_output.kernel.shape == (4, 4, 17, 512)
+    maps = {level: np.zeros((1, 2, 2, 16), np.float32) for level in ("P2", "P3", "P4", "P5")}
+    logits = model.point(maps, np.array([[[0, 0, 8, 8]]], np.float32))
+    assert logits.shape == (1, 1, 56, 56, 17)
+
+
+def test_cells_by_hand():
+    # A region of 28 x 56 pixels on 56 x 56 cells: half a pixel and a pixel each.
+    region = np.array([[[10, 100, 38, 156]]], np.float32)
+    points = np.array(
+        [
+            [10, 100, 2],  # the corner: cell 0, 0
+            [11.7, 103.9, 1],  # column 3 (1.7 / 0.5 = 3.4), row 3; hidden, but labelled
+            [38, 156, 2],  # the far edges belong to the last cells
+            [20, 110, 0],  # not labelled
+            [9.9, 110, 2],  # outside
+            [20, 156.1, 2],  # outside
+            [-1, -1, -1],  # padding
+        ],
+        np.float32,
+    )[None, None]
+    cells, known = keypoint_cells(points, region, 56)
+    assert np.asarray(known)[0, 0].tolist() == [True, True, True, False, False, False, False]
+    assert np.asarray(cells)[0, 0, :3].tolist() == [0, 3 * 56 + 3, 56 * 56 - 1]
+    assert ((np.asarray(cells) >= 0) & (np.asarray(cells) < 56 * 56)).all()
+
+
+def test_keypoint_losses_by_hand():
+    # Two cells a side, two types of keypoint, two regions of which the second has no object.
+    logits = np.zeros((1, 2, 2, 2, 2), np.float32)
+    logits[0, 0, :, :, 0] = [[1, 2], [3, 0]]
+    logits[0, 1] = 9
+    regions = np.array([[[0, 0, 4, 4], [0, 0, 4, 4]]], np.float32)
+    points = np.array([[[[3, 1, 2], [1, 3, 1]], [[1, 1, 2], [1, 1, 2]]]], np.float32)
+    total, count = keypoint_losses(logits, points, regions, np.array([[True, False]]))
+    # The first lies in the upper right cell: -log(e^2 / (e + e^2 + e^3 + 1)); the second's four are equal.
+    first = math.log(math.e + math.e**2 + math.e**3 + 1) - 2
+    assert float(count) == 2
+    assert float(total) == pytest.approx(first + math.log(4), rel=1e-5)
+    points[..., 2] = 0
+    assert [float(v) for v in keypoint_losses(logits, points, regions, np.array([[True] * 2]))] == [
+        0,
+        0,
+    ]
+
+
+def test_decode_finds_a_peak_where_it_was_put():
+    logits = np.full((1, 2, 56, 56, 1), -5, np.float32)
+    logits[0, :, 40, 19] = 7
+    detections = {
+        "labels": np.array([[1, -1]]),
+        "boxes": np.array([[[50, 60, 162, 284], [-1] * 4]], np.float32),
+    }
+    found = keypoint_rcnn().decode({"detections": detections, "keypoint_logits": logits})
+    # Cells of 2 x 4 pixels: the middle of cell (19, 40) lies at 50 + 39, 60 + 162. Cubic interpolation
+    # is highest at the pixel centres beside it, the first of them in reading order.
+    x, y, score = np.asarray(found["keypoints"])[0, 0, 0]
+    assert (x, y) == pytest.approx((89, 222), abs=0.51)
+    assert 4 < score <= 7
+    assert (np.asarray(found["keypoints"])[0, 1] == -1).all()
+
+
+def test_keypoints_come_to_the_pictures_own_pixels():
+    detections = {
+        "boxes": np.array([[10, 20, 30, 40], [-1] * 4], np.float32),
+        "labels": np.array([0, -1]),
+        "confidence": np.array([0.5, -1], np.float32),
+        "keypoints": np.array([[[12, 24, 3.5]], [[-1, -1, -1]]], np.float32),
+        "num_detections": np.array(1),
+    }
+    found = to_picture(detections, (100, 200), (50, 400))
+    assert found["boxes"].tolist() == [[20, 10, 60, 20]]
+    assert found["keypoints"].tolist() == [[[24, 12, 3.5]]]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model after 20 steps on four pictures, and its history."""
+    keras.utils.set_random_seed(1)
+    model = keypoint_rcnn(score_threshold=0.0, max_detections=6)
+    model.compile(keras.optimizers.Adam(2e-3))
+    inputs, targets = with_keypoints(4)
+    return model, model.fit(inputs, targets, batch_size=4, epochs=20, verbose=0).history
+
+
+def test_fit_lowers_the_losses(trained):
+    model, history = trained
+    assert set(history) == {"loss", *model.LOSS_TERMS}
+    assert model.LOSS_TERMS[-1] == "keypoint_loss"
+    # A uniform guess among 24 x 24 cells costs log 576 = 6.36; he_normal begins near it.
+    assert 5.5 < history["keypoint_loss"][0] < 8.5
+    assert history["keypoint_loss"][-1] < 3
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_predict_and_detect_have_keypoints(trained):
+    model, _ = trained
+    inputs, _ = with_keypoints(2)
+    found = model.predict(inputs, verbose=0)
+    assert found["keypoints"].shape == (2, 6, 4, 3)
+    assert found["keypoints"].dtype == np.float32
+    real = found["labels"] >= 0
+    boxes, points = found["boxes"][real], found["keypoints"][real][..., :2]
+    assert (points >= boxes[:, None, :2]).all()
+    assert (points <= boxes[:, None, 2:] + 1).all()  # boxes under a pixel count as one
+    (single,) = model.detect([inputs["images"][0]])
+    np.testing.assert_allclose(
+        single["keypoints"], found["keypoints"][0, : len(single["labels"])], atol=1.01
+    )
+
+
+def test_save_and_load_give_equal_keypoints(trained, tmp_path):
+    model, _ = trained
+    inputs, _ = with_keypoints(2)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected = model.predict(inputs, verbose=0)
+    for name, value in loaded.predict(inputs, verbose=0).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert loaded.num_keypoints == 4
+
+
+def test_config_keeps_every_argument():
+    config = keypoint_rcnn(seed=3, max_detections=9).get_config()
+    copy = KeypointRCNN.from_config(config)
+    assert copy.get_config() == config
+    assert (copy.seed, copy.max_detections, copy.keypoint_head.upsampled) == (3, 9, None)
+
+
+def test_pictures_without_objects_give_finite_losses(trained):
+    model, _ = trained
+    inputs, targets = with_keypoints(2)
+    for value in targets.values():
+        value[:] = -1
+    losses = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert np.isfinite(list(losses.values())).all()
+    assert losses["keypoint_loss"] == 0
+
+
+def test_other_keypoints_are_an_error(trained):
+    model, _ = trained
+    inputs, targets = with_keypoints(2)
+    three = {**targets, "keypoints": targets["keypoints"][:, :, :3]}
+    model.test_function = None  # one that has seen four points takes any number for possible
+    with pytest.raises(ValueError, match=r"and they have the shape \(None, 4, 3, 3\): use data"):
+        model.evaluate(inputs, three, verbose=0)
+    model.test_function = None
+    del targets["keypoints"]
+    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), and they have none'):
+        model.evaluate(inputs, targets, verbose=0)
+
+
+def test_batches_of_unknown_size(trained):
+    model, _ = trained
+    arrays = with_keypoints(2)
+    model.test_function = None
+    expected = model.evaluate(*arrays, verbose=0, return_dict=True)
+    model.test_function = None
+    found = model.evaluate(of_unknown_size(arrays), verbose=0, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_float16_keeps_the_last_layer_in_float32():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keypoint_rcnn(score_threshold=0.0, max_detections=5)
+        assert model.keypoint_head.compute_dtype == "float16"
+        assert model.keypoint_output.compute_dtype == "float32"
+        outputs = model(with_keypoints(1)[0])
+        assert outputs["keypoint_logits"].dtype == "float32"
+        assert np.isfinite(outputs["keypoint_logits"]).all()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_gradients_reach_the_branch_and_its_features():
+    model = keypoint_rcnn()
+    maps = {
+        level: tf.Variable(np.random.default_rng(0).normal(size=(1, 8, 8, 16)).astype(np.float32))
+        for level in ("P2", "P3", "P4", "P5")
+    }
+    region, points = np.array([[[0, 0, 16, 16]]], np.float32), np.full((1, 1, 4, 3), 8, np.float32)
+    with tf.GradientTape() as tape:
+        logits = model.point(maps, region)
+        total, _ = keypoint_losses(logits, points, region, np.array([[True]]))
+    weights = [*model.keypoint_head.trainable_weights, *model.keypoint_output.trainable_weights]
+    gradients = tape.gradient(total, [maps["P2"], *weights])
+    assert all(np.abs(tf.convert_to_tensor(gradient)).max() > 0 for gradient in gradients)

@@ -1,0 +1,260 @@
+"""Mask R-CNN against its paper: the loss of the true class's mask, its targets, decoding, and training."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead, MultilevelRoIAlign
+from kerasdet.models import MaskRCNN, RegionProposalNetwork
+from kerasdet.models.detector import prepare
+from kerasdet.models.faster_rcnn import positive_regions
+from kerasdet.models.mask_rcnn import mask_losses, own_class
+from tests.contract.detectors import SIZE, batch
+from tests.tiny import TinyBackbone
+
+
+def small_parts():
+    """The smallest Faster R-CNN's parts."""
+    return {
+        "backbone": TinyBackbone(),
+        "neck": FeaturePyramid(16, levels=("C2", "C3", "C4", "C5"), p6_from="pool", name="neck"),
+        "rpn": RegionProposalNetwork(
+            AnchorGenerator([[8], [16], [32], [64], [128]], [0.5, 1.0, 2.0]),
+            channels=16,
+            candidates=(100, 50),
+            proposals=(100, 30),
+            name="rpn",
+        ),
+        "head": DenseHead((32,), name="head"),
+        "regions_per_image": 32,
+    }
+
+
+def mask_rcnn(**settings):
+    return MaskRCNN(
+        3,
+        mask_pooling=MultilevelRoIAlign(6, name="mask_pooling"),
+        mask_head=MaskHead((16,), 16, name="mask_head"),
+        **small_parts(),
+        **settings,
+    )
+
+
+def with_masks(count, seed=0):
+    """The contract's pictures of rectangles, whose masks are their boxes."""
+    inputs, targets = batch(count, seed)
+    masks = np.zeros((*targets["labels"].shape, SIZE, SIZE), np.uint8)
+    for i, g in np.argwhere(targets["labels"] >= 0):
+        x1, y1, x2, y2 = targets["boxes"][i, g].astype(int)
+        masks[i, g, y1:y2, x1:x2] = 1
+    return inputs, {**targets, "masks": masks}
+
+
+def test_the_heads_are_figure_4s():
+    head = MaskHead()
+    head.build((None, None, 14, 14, 256))
+    # Four 3x3 convolutions of 256 channels, and a 2x2 transposed one.
+    assert head.count_params() == 4 * (9 * 256 * 256 + 256) + (4 * 256 * 256 + 256)
+    assert head.compute_output_shape((2, 5, 14, 14, 256)) == (2, 5, 28, 28, 256)
+    assert head(np.zeros((1, 2, 14, 14, 256), np.float32)).shape == (1, 2, 28, 28, 256)
+    second = MaskHead((8, 8), 4, norm="batch")
+    second.build((None, None, 6, 6, 16))
+    names = sorted(weight.path.split("/", 1)[1] for weight in second.weights)
+    assert "conv1/norm/moving_variance" in names
+    assert "conv1/bias" not in names
+    copy = MaskHead.from_config(second.get_config())
+    assert copy.get_config() == second.get_config()
+    with pytest.raises(ValueError, match="norm must be"):
+        MaskHead(norm="group")
+
+
+def test_the_transposed_convolution_paints_blocks_of_two():
+    head = MaskHead((), upsampled=1)
+    head.build((None, None, 2, 2, 1))
+    head.deconv.kernel.assign(np.array([[1, 2], [3, 4]], np.float32)[..., None, None])
+    head.deconv.bias.assign([-1.0])
+    region = np.array([[[1, 0], [0, 2]]], np.float32)[None, ..., None]
+    painted = np.asarray(head(region))[0, 0, ..., 0]
+    assert painted.tolist() == [[0, 1, 0, 0], [2, 3, 0, 0], [0, 0, 1, 3], [0, 0, 5, 7]]
+
+
+def by_hand(empty=False):
+    """One positive region of class 1 and one of background, on an object that is a left half."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 5, (1, 2, 2, 2, 3)).astype(np.float32)
+    logits[0, 0, :, :, 1] = [[2, -1], [0, 3]]
+    masks = np.zeros((1, 2, 8, 8), np.uint8)
+    masks[0, 1, :, : 0 if empty else 4] = 1
+    targets = {
+        "boxes": np.array([[[-1] * 4, [0, 0, 8, 8]]], np.float32),
+        "labels": np.array([[-1, 1]]),
+        "masks": masks,
+    }
+    regions = np.array([[[0, 0, 8, 8], [0, 0, 4, 4]]], np.float32)
+    return logits, prepare(targets), regions, np.array([[1, -1]]), np.array([[True, False]])
+
+
+def test_mask_losses_by_hand_and_of_the_true_class_alone():
+    logits, *rest = by_hand()
+    total, count = mask_losses(logits, *rest)
+    # The target is [[1, 0], [1, 0]]: log(1 + e^-x) where it is 1, log(1 + e^x) where it is 0.
+    cells = [math.log1p(math.exp(x)) for x in (-2, -1, 0, 3)]
+    assert float(count) == 1
+    assert float(total) == pytest.approx(sum(cells) / 4, rel=1e-5)
+    variable = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        total, _ = mask_losses(variable, *rest)
+    gradient = tape.gradient(total, variable).numpy()
+    assert (gradient[0, 0, :, :, 1] != 0).all()
+    gradient[0, 0, :, :, 1] = 0
+    assert not gradient.any()
+
+
+def test_an_object_without_a_mask_teaches_none():
+    total, count = mask_losses(*by_hand(empty=True))
+    assert (float(total), float(count)) == (0, 0)
+
+
+def test_own_class_by_hand():
+    logits = np.arange(2 * 2 * 2 * 3, dtype=np.float32).reshape(1, 2, 2, 2, 3)
+    own = own_class(logits, np.array([[2, -1]]))
+    assert np.asarray(own)[0].tolist() == [[[2, 5], [8, 11]], [[0, 0], [0, 0]]]
+
+
+def test_positive_regions_stand_first():
+    regions = np.arange(32, dtype=np.float32).reshape(1, 8, 4)
+    objects = np.array([[3, -1, -1, -1, -1, -1, -1, -1]])
+    counted = np.array([[True] * 6 + [False] * 2])
+    for count, most in ((8, 2), (9, 2), (100, 8), (2, 1)):
+        kept, of, positive = positive_regions((regions, objects, counted), count)
+        assert kept.tolist() == regions[:, :most].tolist()
+        assert of.shape == (1, most)
+        assert positive.tolist() == [[True] + [False] * (most - 1)]
+
+
+def test_decode_takes_each_detections_own_mask():
+    logits = np.zeros((1, 2, 2, 2, 3), np.float32)
+    logits[0, 0, :, :, 2] = math.log(3)
+    detections = {"labels": np.array([[2, -1]]), "boxes": np.array([[[0, 0, 4, 4], [-1] * 4]])}
+    masks = mask_rcnn().decode({"detections": detections, "mask_logits": logits})["masks"]
+    np.testing.assert_allclose(masks[0, 0], np.full((2, 2), 0.75), rtol=1e-6)
+    assert (np.asarray(masks)[0, 1] == -1).all()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model after 20 steps on four pictures, and its history."""
+    keras.utils.set_random_seed(1)
+    model = mask_rcnn(score_threshold=0.0, max_detections=6)
+    model.compile(keras.optimizers.Adam(2e-3))
+    inputs, targets = with_masks(4)
+    return model, model.fit(inputs, targets, batch_size=4, epochs=20, verbose=0).history
+
+
+def test_fit_lowers_the_losses(trained):
+    model, history = trained
+    assert set(history) == {"loss", *model.LOSS_TERMS}
+    assert model.LOSS_TERMS[-1] == "mask_loss"
+    # All logits begin near 0: log 2 for every cell.
+    assert history["mask_loss"][0] == pytest.approx(math.log(2), abs=0.01)
+    assert history["mask_loss"][-1] < 0.6
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_predict_and_detect_have_masks(trained):
+    model, _ = trained
+    inputs, _ = with_masks(2)
+    found = model.predict(inputs, verbose=0)
+    assert found["masks"].shape == (2, 6, 12, 12)
+    assert found["masks"].dtype == np.float32
+    real = found["labels"] >= 0
+    assert ((found["masks"][real] >= 0) & (found["masks"][real] <= 1)).all()
+    (single,) = model.detect([inputs["images"][0]])
+    assert single["masks"].shape == (len(single["labels"]), 12, 12)
+    np.testing.assert_allclose(
+        single["masks"], found["masks"][0, : len(single["masks"])], atol=1e-4
+    )
+    model.score_threshold = 0.999
+    try:
+        assert (model.predict(inputs, verbose=0)["masks"] == -1).all()
+    finally:
+        model.score_threshold = 0.0
+
+
+def test_save_and_load_give_equal_masks(trained, tmp_path):
+    model, _ = trained
+    inputs, _ = with_masks(2)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected = model.predict(inputs, verbose=0)
+    for name, value in loaded.predict(inputs, verbose=0).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert loaded.mask_pooling.output_size == 6
+    assert loaded.mask_head.upsampled == 16
+
+
+def test_config_keeps_every_argument():
+    config = mask_rcnn(seed=3, max_detections=9).get_config()
+    copy = MaskRCNN.from_config(config)
+    assert copy.get_config() == config
+    assert (copy.seed, copy.max_detections, copy.mask_head.convs) == (3, 9, (16,))
+
+
+def test_pictures_without_objects_give_finite_losses(trained):
+    model, _ = trained
+    inputs, targets = with_masks(2)
+    targets["boxes"][:], targets["labels"][:], targets["masks"][:] = -1, -1, 0
+    losses = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert np.isfinite(list(losses.values())).all()
+    assert losses["mask_loss"] == 0
+
+
+def test_targets_without_masks_are_an_error(trained):
+    model, _ = trained
+    inputs, targets = with_masks(2)
+    del targets["masks"]
+    with pytest.raises(ValueError, match=r'no "masks" \(B, G, H, W\)'):
+        model.evaluate(inputs, targets, verbose=0)
+
+
+def of_unknown_size(arrays):
+    """The same batch, as a data set that knows no size."""
+
+    def spec(value):
+        return tf.TensorSpec((None,) * value.ndim, value.dtype)
+
+    specs = tf.nest.map_structure(spec, arrays)
+    inputs, targets = specs
+    inputs["images"] = tf.TensorSpec((None, None, None, 3), arrays[0]["images"].dtype)
+    inputs["image_sizes"] = tf.TensorSpec((None, 2), "float32")
+    targets["boxes"] = tf.TensorSpec((None, None, 4), "float32")
+    if "keypoints" in targets:
+        targets["keypoints"] = tf.TensorSpec((None, None, *arrays[1]["keypoints"].shape[2:]))
+    data = tf.data.Dataset.from_generator(lambda: iter([arrays]), output_signature=specs)
+    return data.apply(tf.data.experimental.assert_cardinality(1))
+
+
+def test_batches_of_unknown_size(trained):
+    model, _ = trained
+    arrays = with_masks(2)
+    expected = model.evaluate(*arrays, verbose=0, return_dict=True)
+    model.test_function = None
+    found = model.evaluate(of_unknown_size(arrays), verbose=0, return_dict=True)
+    model.test_function = None
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_float16_keeps_the_last_layer_in_float32():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = mask_rcnn(score_threshold=0.0, max_detections=5)
+        assert model.mask_head.compute_dtype == "float16"
+        assert model.mask_output.compute_dtype == "float32"
+        outputs = model(with_masks(1)[0])
+        assert outputs["mask_logits"].dtype == "float32"
+        assert np.isfinite(outputs["mask_logits"]).all()
+    finally:
+        keras.config.set_dtype_policy("float32")
