@@ -3,7 +3,7 @@
     He, Gkioxari, Dollar, Girshick. Mask R-CNN. ICCV 2017. arXiv 1703.06870v3, section 5.
 
 Reading order: Mask R-CNN first (`mask_rcnn.py`); then what section 5 changed: `KeypointRCNN.point` (eight
-convolutions, maps of 56 x 56), `keypoint_cells` and `keypoint_losses` (a softmax over all cells), and
+convolutions, maps of 56 x 56), `keypoint_cells` and `keypoint_losses` (a softmax over all cells),
 `KeypointRCNN.decode`.
 
 Departures from the paper:
@@ -92,7 +92,6 @@ class KeypointRCNN(FasterRCNN):
         build_once(self.keypoint_head, pooled)
         features = self.keypoint_head.compute_output_shape(pooled)
         self.keypoint_output.build((None, *features[2:]))
-        self.built = True
 
     def call(self, inputs, training=False):
         """Raw outputs.
@@ -175,6 +174,7 @@ def keypoint_cells(points, regions, size):
     corner, other = regions[..., None, :2], regions[..., None, 2:]
     points, known = ops.cast(points[..., :2], "float32"), points[..., 2] > 0
     inside = ops.all((points >= corner) & (points <= other), axis=-1)
+    # Eq: mask_rcnn §5 | one-hot m x m mask: cell floor(m (x - x1) / w), floor(m (y - y1) / h)
     cells = ops.floor((points - corner) * (size / ops.maximum(other - corner, 1e-6)))
     cells = ops.cast(ops.where(inside[..., None], cells, 0.0), "int32")
     column, row = ops.unstack(ops.minimum(cells, size - 1), 2, axis=-1)

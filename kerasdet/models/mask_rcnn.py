@@ -8,8 +8,8 @@ Reading order: Faster R-CNN first (`faster_rcnn.py`); then what this paper chang
 `kerasdet.layers.MaskHead` (figure 4, right), targets and pasting are `kerasdet.ops.masks`.
 
 Departures from the paper:
-    - Mask targets are not rounded to 0 and 1: a cell's target is the share of it that the object covers
-      (torchvision's reference has it so too).
+    - Mask targets are not rounded to 0 and 1: a cell's target is the share of it that the object covers, by
+      2 x 2 points (torchvision takes as many as the region's size asks, and half a pixel up and left).
     - A region in which nothing of its object's mask lies, and so an object whose mask is empty because
       nobody drew it, teaches no mask.
 
@@ -80,7 +80,6 @@ class MaskRCNN(FasterRCNN):
         pooled = self._pooled_shape(self.mask_pooling)
         build_once(self.mask_head, pooled)
         self.mask_output.build(self.mask_head.compute_output_shape(pooled))
-        self.built = True
 
     def call(self, inputs, training=False):
         """Raw outputs.
@@ -92,7 +91,7 @@ class MaskRCNN(FasterRCNN):
         outputs = super().call(inputs, training)
         if training:
             return outputs
-        # Section 3.1: the mask branch is applied to the 100 boxes that are left by suppression.
+        # Section 3.1: masks are drawn in the boxes that suppression leaves, not in all proposals.
         detections = super().decode(outputs)
         logits = self.draw(outputs["maps"], detections["boxes"])
         return {**outputs, "detections": detections, "mask_logits": logits}
@@ -116,7 +115,7 @@ class MaskRCNN(FasterRCNN):
         return ops.reshape(logits, (batch, count, *logits.shape[1:]))
 
     def region_terms(self, maps, targets, sampled, training=False):
-        """The second stage's terms: L = L_cls + L_box + L_mask (section 3)."""
+        """The second stage's terms, the masks' among them."""
         if "masks" not in targets:
             raise ValueError(
                 f'{type(self).__name__} learns masks, and targets have no "masks" (B, G, H, W); '
@@ -125,6 +124,7 @@ class MaskRCNN(FasterRCNN):
         terms = super().region_terms(maps, targets, sampled, training)
         regions, objects, positive = positive_regions(sampled, self.regions_per_image)
         logits = self.draw(maps, regions, training)
+        # Eq: mask_rcnn §3 | L = L_cls + L_box + L_mask
         return {**terms, "mask_loss": mask_losses(logits, targets, regions, objects, positive)}
 
     def decode(self, outputs):
@@ -161,7 +161,7 @@ def mask_losses(logits, targets, regions, objects, positive):
     positive = positive & ops.any(masks > 0.0, axis=(2, 3))
     labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
     own = own_class(ops.cast(logits, "float32"), labels)
-    # Eq: mask_rcnn §3 | L_mask = average of the binary cross entropies of the k-th mask's m x m cells
+    # Eq: mask_rcnn §3 | L_mask = mean over m x m cells of the binary cross entropy of the k-th mask
     losses = ops.mean(ops.softplus(own) - masks * own, axis=(2, 3))
     count = ops.sum(ops.cast(positive, "float32"))
     return ops.sum(ops.where(positive, losses, 0.0)), count

@@ -5,6 +5,8 @@ cell outside, the border's value; farther out 0. "fade" (deformable convolution)
 zeros, so that values fade to 0 over one cell.
 """
 
+import functools
+
 from keras import ops
 
 from kerasdet.ops import native
@@ -39,7 +41,11 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
     else:
         points = tuple(sampling_ratio * size for size in output_size)
         pooled = native.pool_lattice(table, own, starts, steps, points, 1)
-        pooled = ops.max_pool(pooled, sampling_ratio, data_format="channels_last")
+        (height, width), ratio = output_size, sampling_ratio
+        points = ops.reshape(pooled, (-1, height, ratio, width, ratio, table.shape[-1]))
+        # One by one: reductions of nothing, where there is no region, are errors.
+        each = [points[:, :, i, :, j] for i in range(ratio) for j in range(ratio)]
+        pooled = functools.reduce(ops.maximum, each)
     return ops.cast(pooled, levels[0].dtype)
 
 

@@ -59,6 +59,7 @@ def cut_masks(masks, boxes, objects, output_size, sampling_ratio=2):
             place = first[..., :, None] + column[..., None, :]
             weight = weight_y[..., :, None] * weight_x[..., None, :]
             values = values + weight * ops.cast(ops.take(table, place, axis=0), "float32")
+    # Eq: mask_rcnn §3.1 | mask target = intersection of the region and its object's mask
     shape = (*ops.shape(boxes)[:2], output_size, sampling_ratio, output_size, sampling_ratio)
     return ops.mean(ops.reshape(values, shape), axis=(3, 5))
 
@@ -105,9 +106,9 @@ def mask_peaks(logits, boxes):
     """Find where masks are highest when they are resized to their boxes' pixels by cubic interpolation.
 
     The resized masks are never made. They are read at a lattice of 2m x 2m points, or at all pixels
-    where those are fewer, and then at all pixels around the best 16 points: a peak is missed only where
-    16 others come within its curvature of it. Boxes of more than 24 m pixels (1344 for m = 56) are read
-    at every second pixel there, and so on.
+    where those are fewer, and then at all pixels around the best 16 points: a peak can be missed only
+    where more points than that are nearly as high. In boxes of more than 24 m pixels (1344 for m = 56)
+    every second pixel is read there, and so on.
 
     Args:
         logits: (B, D, m, m, P) float32, P masks for each box.

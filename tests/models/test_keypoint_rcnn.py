@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasdet.backbones import ResNet
 from kerasdet.layers import MaskHead, MultilevelRoIAlign
 from kerasdet.models import KeypointRCNN
 from kerasdet.models.detector import to_picture
 from kerasdet.models.keypoint_rcnn import keypoint_cells, keypoint_losses
+from kerasdet.zoo.conversion import torchvision_names
 from tests.contract.detectors import batch
 from tests.models.test_mask_rcnn import of_unknown_size, small_parts
 
@@ -204,6 +206,20 @@ def test_batches_of_unknown_size(trained):
     model.test_function = None
     found = model.evaluate(of_unknown_size(arrays), verbose=0, return_dict=True)
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_torchvisions_names():
+    parts = small_parts() | {"backbone": ResNet((1, 1, 1, 1), bottleneck=False)}
+    head = MaskHead((16,) * 8, None, name="keypoint_head")
+    names = torchvision_names(KeypointRCNN(keypoint_head=head, **parts))
+    layers = [
+        *(f"keypoint_head.{i}" for i in range(0, 16, 2)),
+        "keypoint_predictor.kps_score_lowres",
+    ]
+    assert {name for name in names if "keypoint" in name} == {
+        f"roi_heads.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")
+    }
+    assert names["roi_heads.keypoint_head.14.weight"] is head.conv_layers[7].kernel
 
 
 def test_float16_keeps_the_last_layer_in_float32():

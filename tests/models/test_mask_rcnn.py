@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasdet.backbones import ResNet
 from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead, MultilevelRoIAlign
 from kerasdet.models import MaskRCNN, RegionProposalNetwork
 from kerasdet.models.detector import prepare
 from kerasdet.models.faster_rcnn import positive_regions
 from kerasdet.models.mask_rcnn import mask_losses, own_class
+from kerasdet.zoo.conversion import load_torchvision, torchvision_names
 from tests.contract.detectors import SIZE, batch
 from tests.tiny import TinyBackbone
 
@@ -245,6 +247,47 @@ def test_batches_of_unknown_size(trained):
     found = model.evaluate(of_unknown_size(arrays), verbose=0, return_dict=True)
     model.test_function = None
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_torchvisions_names_and_its_background(norm):
+    parts = small_parts() | {"backbone": ResNet((1, 1, 1, 1), bottleneck=False)}
+    head = MaskHead((16, 16), 8, norm=norm, name="mask_head")
+    model = MaskRCNN(3, mask_head=head, **parts | {"head": DenseHead(name="head")})
+    shapes = {
+        "mask_head.0.0.weight": (16, 16, 3, 3),
+        "mask_head.1.0.weight": (16, 16, 3, 3),
+        "mask_predictor.conv5_mask.weight": (16, 8, 2, 2),
+        "mask_predictor.conv5_mask.bias": (8,),
+        "mask_predictor.mask_fcn_logits.weight": (4, 8, 1, 1),
+        "mask_predictor.mask_fcn_logits.bias": (4,),
+    }
+    for i, kind in np.ndindex(2, 4):
+        if norm:
+            kind = ("weight", "bias", "running_mean", "running_var")[kind]
+            shapes[f"mask_head.{i}.1.{kind}"] = (16,)
+        else:
+            shapes[f"mask_head.{i}.0.bias"] = (16,)
+    names = torchvision_names(model)
+    ours = {name for name in names if ".mask_" in name}
+    assert ours == {f"roi_heads.{name}" for name in shapes}
+
+    rng = np.random.default_rng(0)
+    order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+    tensors = {
+        name: rng.normal(size=[value.shape[axis] for axis in order[len(value.shape)]])
+        for name, value in names.items()
+    }
+    for kind, extra in (("cls_score", 0), ("bbox_pred", 4)):  # classes and boxes of the background
+        for weight in ("weight", "bias"):
+            key = f"roi_heads.box_predictor.{kind}.{weight}"
+            tensors[key] = np.concatenate([tensors[key][:extra], tensors[key]])
+    tensors |= {f"roi_heads.{name}": rng.normal(size=shape) for name, shape in shapes.items()}
+    load_torchvision(model, tensors, "a test")
+    theirs = tensors["roi_heads.mask_predictor.mask_fcn_logits.weight"]
+    np.testing.assert_allclose(model.mask_output.kernel[0, 0], theirs[1:, :, 0, 0].T, rtol=1e-6)
+    theirs = tensors["roi_heads.mask_predictor.conv5_mask.weight"]
+    np.testing.assert_allclose(model.mask_head.deconv.kernel[1, 0, 5, 7], theirs[7, 5, 1, 0])
 
 
 def test_float16_keeps_the_last_layer_in_float32():
