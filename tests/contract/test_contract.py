@@ -313,7 +313,9 @@ def one_step(make, scope):
 
 def test_two_replicas_equal_one_device(make):
     losses, updates = one_step(make, contextlib.nullcontext())
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # Two strategies of one process would mistake each other's collectives.
+    reduction = tf.distribute.ReductionToOneDevice()
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
     assert mirrored.num_replicas_in_sync == 2
     their_losses, their_updates = one_step(make, mirrored.scope())
     assert their_losses == pytest.approx(losses, rel=1e-4)
