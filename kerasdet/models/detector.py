@@ -3,6 +3,7 @@
 A paper trained by gradients fills three hooks and names its loss terms:
 
     LOSS_TERMS                              the names under which `fit` reports the objective's parts
+    TARGETS                                 what targets must hold beside "boxes" and "labels"
     call(inputs, training)                  all that has weights; a dict of raw outputs, float32
     loss_terms(outputs, targets, training)  the paper's objective, {name: (sum, count)}
     decode(outputs)                         weightless: raw outputs to detections
@@ -69,6 +70,7 @@ class Detector(keras.Model):
     """
 
     LOSS_TERMS = ()
+    TARGETS = ()
     TRANSFERRED = ("backbone",)  # attributes that a model of other classes takes over
 
     score_threshold = _decoding_setting(

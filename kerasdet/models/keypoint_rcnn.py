@@ -56,6 +56,7 @@ class KeypointRCNN(FasterRCNN):
     """
 
     LOSS_TERMS = (*FasterRCNN.LOSS_TERMS, "keypoint_loss")
+    TARGETS = ("keypoints",)
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class MaskRCNN(FasterRCNN):
     """
 
     LOSS_TERMS = (*FasterRCNN.LOSS_TERMS, "mask_loss")
+    TARGETS = ("masks",)
 
     def __init__(self, num_classes, mask_pooling=None, mask_head=None, **faster_rcnn):
         super().__init__(num_classes, **faster_rcnn)

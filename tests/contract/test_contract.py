@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kerasdet.layers import BatchNorm
 from kerasdet.models.detector import FORMAT_VERSION, prepare
-from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch
+from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
 
 
 @pytest.fixture(params=sorted(DETECTORS))
@@ -55,12 +55,16 @@ def test_predict_is_fixed_size_sorted_and_padded(model):
     inputs, _ = batch(3)
     model.max_detections = 7
     result = model.predict(inputs, verbose=0)
-    assert {name: value.shape for name, value in result.items()} == {
+    shapes = {name: value.shape for name, value in result.items()}
+    assert shapes.pop("masks", (3, 7))[:2] == (3, 7)
+    assert shapes.pop("keypoints", (3, 7))[:2] == (3, 7)
+    assert shapes == {
         "boxes": (3, 7, 4),
         "labels": (3, 7),
         "confidence": (3, 7),
         "num_detections": (3,),
     }
+    assert set(result) - set(shapes) == set(model.TARGETS)
     assert result["labels"].dtype == np.int32
     assert (np.diff(result["confidence"], axis=1) <= 0).all()
     boxes = result["boxes"][result["labels"] >= 0]
@@ -70,8 +74,8 @@ def test_predict_is_fixed_size_sorted_and_padded(model):
     model.score_threshold = 0.999
     empty = model.predict(inputs, verbose=0)
     assert empty["num_detections"].tolist() == [0, 0, 0]
-    assert (empty["boxes"] == -1).all()
-    assert (empty["labels"] == -1).all()
+    for name in ("boxes", "labels", *model.TARGETS):
+        assert (empty[name] == -1).all(), name
 
 
 def test_detections_stay_inside_the_true_picture(model):
@@ -150,11 +154,37 @@ def test_config_keeps_every_argument(make):
 
 
 def test_pictures_without_objects_are_learnt_from(model):
-    inputs, targets = batch()
-    targets["boxes"][:], targets["labels"][:] = -1, -1
+    inputs, _ = batch()
+    targets = no_objects(2, 4)
     history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_objects_smaller_than_a_pixel_are_learnt_from(model):
+    inputs, targets = batch()
+    targets["boxes"][:, 3] = 30.2, 30.4, 30.5, 30.9
+    targets["labels"][:, 3] = 1
+    targets["masks"][:, 3, 30, 30] = 1
+    targets["keypoints"][:, 3] = 30.3, 30.5, 2
+    history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_three_hundred_objects_in_one_picture_are_learnt_from(model):
+    inputs, _ = batch()
+    targets = no_objects(2, 300)
+    for g in range(300):
+        x, y = 3 * (g % 20), 4 * (g // 20)
+        targets["boxes"][0, g] = x, y, x + 3, y + 4
+        targets["masks"][0, g, y : y + 4, x : x + 3] = 1
+        targets["keypoints"][0, g] = corners(x, y, 3, 4)
+    targets["labels"][0] = np.arange(300) % 3
+    history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
     assert history["loss"][-1] < history["loss"][0]
 
 
@@ -208,7 +238,7 @@ def test_mixed_precision(make, policy):
         outputs = model(inputs)
         outputs.pop("maps", None)  # features for a second stage, not predictions
         for value in keras.tree.flatten(outputs):
-            assert keras.backend.standardize_dtype(value.dtype) in ("float32", "bool")
+            assert keras.backend.standardize_dtype(value.dtype) in ("float32", "int32", "bool")
         assert model.predict(inputs, verbose=0)["boxes"].dtype == np.float32
         policies = [layer.dtype_policy.name for layer in model._flatten_layers() if layer.weights]
         keras.config.set_dtype_policy("float32")
@@ -235,7 +265,8 @@ def test_detect_returns_picture_pixels_one_by_one_or_together(model):
     pictures = [rng.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
     alone = model.detect(pictures)
     for (height, width), found in zip(sizes, alone):
-        assert set(found) == {"boxes", "labels", "confidence"}
+        assert set(found) == {"boxes", "labels", "confidence", *model.TARGETS}
+        assert all(len(value) == len(found["labels"]) for value in found.values())
         assert found["boxes"].shape == (len(found["labels"]), 4)
         assert found["boxes"][:, 2].max() <= width
         assert found["boxes"][:, 3].max() <= height

@@ -28,17 +28,6 @@ def keypoint_rcnn(**settings):
     )
 
 
-def with_keypoints(count, seed=0):
-    """The contract's pictures of rectangles, whose corners are the keypoints."""
-    inputs, targets = batch(count, seed)
-    points = np.full((*targets["labels"].shape, 4, 3), -1, np.float32)
-    for i, g in np.argwhere(targets["labels"] >= 0):
-        x1, y1, x2, y2 = targets["boxes"][i, g]
-        left, top, right, bottom = x1 + 0.5, y1 + 0.5, x2 - 0.5, y2 - 0.5
-        points[i, g] = [[left, top, 2], [right, top, 2], [left, bottom, 2], [right, bottom, 1]]
-    return inputs, {**targets, "keypoints": points}
-
-
 def test_the_branch_is_section_5s():
     model = KeypointRCNN(**small_parts())
     first, *others = model.keypoint_head.conv_layers
@@ -127,7 +116,7 @@ def trained():
     keras.utils.set_random_seed(1)
     model = keypoint_rcnn(score_threshold=0.0, max_detections=6)
     model.compile(keras.optimizers.Adam(2e-3))
-    inputs, targets = with_keypoints(4)
+    inputs, targets = batch(4)
     return model, model.fit(inputs, targets, batch_size=4, epochs=20, verbose=0).history
 
 
@@ -143,7 +132,7 @@ def test_fit_lowers_the_losses(trained):
 
 def test_predict_and_detect_have_keypoints(trained):
     model, _ = trained
-    inputs, _ = with_keypoints(2)
+    inputs, _ = batch(2)
     found = model.predict(inputs, verbose=0)
     assert found["keypoints"].shape == (2, 6, 4, 3)
     assert found["keypoints"].dtype == np.float32
@@ -157,17 +146,6 @@ def test_predict_and_detect_have_keypoints(trained):
     )
 
 
-def test_save_and_load_give_equal_keypoints(trained, tmp_path):
-    model, _ = trained
-    inputs, _ = with_keypoints(2)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    expected = model.predict(inputs, verbose=0)
-    for name, value in loaded.predict(inputs, verbose=0).items():
-        np.testing.assert_array_equal(value, expected[name])
-    assert loaded.num_keypoints == 4
-
-
 def test_config_keeps_every_argument():
     config = keypoint_rcnn(seed=3, max_detections=9).get_config()
     copy = KeypointRCNN.from_config(config)
@@ -175,19 +153,9 @@ def test_config_keeps_every_argument():
     assert (copy.seed, copy.max_detections, copy.keypoint_head.upsampled) == (3, 9, None)
 
 
-def test_pictures_without_objects_give_finite_losses(trained):
-    model, _ = trained
-    inputs, targets = with_keypoints(2)
-    for value in targets.values():
-        value[:] = -1
-    losses = model.evaluate(inputs, targets, verbose=0, return_dict=True)
-    assert np.isfinite(list(losses.values())).all()
-    assert losses["keypoint_loss"] == 0
-
-
 def test_other_keypoints_are_an_error(trained):
     model, _ = trained
-    inputs, targets = with_keypoints(2)
+    inputs, targets = batch(2)
     three = {**targets, "keypoints": targets["keypoints"][:, :, :3]}
     model.test_function = None  # one that has seen four points takes any number for possible
     with pytest.raises(ValueError, match=r"and they have the shape \(None, 4, 3, 3\): use data"):
@@ -200,7 +168,7 @@ def test_other_keypoints_are_an_error(trained):
 
 def test_batches_of_unknown_size(trained):
     model, _ = trained
-    arrays = with_keypoints(2)
+    arrays = batch(2)
     model.test_function = None
     expected = model.evaluate(*arrays, verbose=0, return_dict=True)
     model.test_function = None
@@ -228,7 +196,7 @@ def test_float16_keeps_the_last_layer_in_float32():
         model = keypoint_rcnn(score_threshold=0.0, max_detections=5)
         assert model.keypoint_head.compute_dtype == "float16"
         assert model.keypoint_output.compute_dtype == "float32"
-        outputs = model(with_keypoints(1)[0])
+        outputs = model(batch(1)[0])
         assert outputs["keypoint_logits"].dtype == "float32"
         assert np.isfinite(outputs["keypoint_logits"]).all()
     finally:

@@ -14,7 +14,7 @@ from kerasdet.models.detector import prepare
 from kerasdet.models.faster_rcnn import positive_regions
 from kerasdet.models.mask_rcnn import mask_losses, own_class
 from kerasdet.zoo.conversion import load_torchvision, torchvision_names
-from tests.contract.detectors import SIZE, batch
+from tests.contract.detectors import batch
 from tests.tiny import TinyBackbone
 
 
@@ -43,16 +43,6 @@ def mask_rcnn(**settings):
         **small_parts(),
         **settings,
     )
-
-
-def with_masks(count, seed=0):
-    """The contract's pictures of rectangles, whose masks are their boxes."""
-    inputs, targets = batch(count, seed)
-    masks = np.zeros((*targets["labels"].shape, SIZE, SIZE), np.uint8)
-    for i, g in np.argwhere(targets["labels"] >= 0):
-        x1, y1, x2, y2 = targets["boxes"][i, g].astype(int)
-        masks[i, g, y1:y2, x1:x2] = 1
-    return inputs, {**targets, "masks": masks}
 
 
 def test_the_heads_are_figure_4s():
@@ -152,7 +142,7 @@ def trained():
     keras.utils.set_random_seed(1)
     model = mask_rcnn(score_threshold=0.0, max_detections=6)
     model.compile(keras.optimizers.Adam(2e-3))
-    inputs, targets = with_masks(4)
+    inputs, targets = batch(4)
     return model, model.fit(inputs, targets, batch_size=4, epochs=20, verbose=0).history
 
 
@@ -168,7 +158,7 @@ def test_fit_lowers_the_losses(trained):
 
 def test_predict_and_detect_have_masks(trained):
     model, _ = trained
-    inputs, _ = with_masks(2)
+    inputs, _ = batch(2)
     found = model.predict(inputs, verbose=0)
     assert found["masks"].shape == (2, 6, 12, 12)
     assert found["masks"].dtype == np.float32
@@ -186,18 +176,6 @@ def test_predict_and_detect_have_masks(trained):
         model.score_threshold = 0.0
 
 
-def test_save_and_load_give_equal_masks(trained, tmp_path):
-    model, _ = trained
-    inputs, _ = with_masks(2)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    expected = model.predict(inputs, verbose=0)
-    for name, value in loaded.predict(inputs, verbose=0).items():
-        np.testing.assert_array_equal(value, expected[name])
-    assert loaded.mask_pooling.output_size == 6
-    assert loaded.mask_head.upsampled == 16
-
-
 def test_config_keeps_every_argument():
     config = mask_rcnn(seed=3, max_detections=9).get_config()
     copy = MaskRCNN.from_config(config)
@@ -205,18 +183,9 @@ def test_config_keeps_every_argument():
     assert (copy.seed, copy.max_detections, copy.mask_head.convs) == (3, 9, (16,))
 
 
-def test_pictures_without_objects_give_finite_losses(trained):
-    model, _ = trained
-    inputs, targets = with_masks(2)
-    targets["boxes"][:], targets["labels"][:], targets["masks"][:] = -1, -1, 0
-    losses = model.evaluate(inputs, targets, verbose=0, return_dict=True)
-    assert np.isfinite(list(losses.values())).all()
-    assert losses["mask_loss"] == 0
-
-
 def test_targets_without_masks_are_an_error(trained):
     model, _ = trained
-    inputs, targets = with_masks(2)
+    inputs, targets = batch(2)
     del targets["masks"]
     with pytest.raises(ValueError, match=r'no "masks" \(B, G, H, W\)'):
         model.evaluate(inputs, targets, verbose=0)
@@ -241,7 +210,7 @@ def of_unknown_size(arrays):
 
 def test_batches_of_unknown_size(trained):
     model, _ = trained
-    arrays = with_masks(2)
+    arrays = batch(2)
     expected = model.evaluate(*arrays, verbose=0, return_dict=True)
     model.test_function = None
     found = model.evaluate(of_unknown_size(arrays), verbose=0, return_dict=True)
@@ -296,7 +265,7 @@ def test_float16_keeps_the_last_layer_in_float32():
         model = mask_rcnn(score_threshold=0.0, max_detections=5)
         assert model.mask_head.compute_dtype == "float16"
         assert model.mask_output.compute_dtype == "float32"
-        outputs = model(with_masks(1)[0])
+        outputs = model(batch(1)[0])
         assert outputs["mask_logits"].dtype == "float32"
         assert np.isfinite(outputs["mask_logits"]).all()
     finally:
