@@ -41,6 +41,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/retinanet.py
 	$(BIN)/python benchmarks/retinanet.py --train
 	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/two_stage.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

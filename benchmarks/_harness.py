@@ -204,6 +204,9 @@ def _multiply_adds(operation):
     if operation.type == "DepthwiseConv2dNative":
         height, width = operation.inputs[1].shape[:2]
         return operation.outputs[0].shape.num_elements() * height * width
+    if operation.type == "Conv2DBackpropInput":  # a transposed convolution
+        height, width, channels, _ = operation.inputs[1].shape
+        return operation.inputs[2].shape.num_elements() * height * width * channels
     if operation.type in ("MatMul", "BatchMatMulV2"):
         transposed = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
         return (
@@ -227,14 +230,15 @@ def torch_flops(model, run):
 
     total = 0
 
-    def count(layer, _, output):
+    def count(layer, inputs, output):
         nonlocal total
-        total += 2 * output.numel() * layer.weight[0].numel()
+        places = inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
+        total += 2 * places.numel() * layer.weight[0].numel()
 
     hooks = [
         layer.register_forward_hook(count)
         for layer in model.modules()
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d | torch.nn.Linear)
     ]
     run()
     for hook in hooks:

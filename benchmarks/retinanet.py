@@ -17,50 +17,38 @@ import functools
 import sys
 from pathlib import Path
 
+from _detectors import (
+    LEARNING_RATE,
+    MOMENTUM,
+    head_line,
+    keras_step,
+    loss_text,
+    objects,
+    pictures,
+    serve_side,
+    torchvision_outputs,
+    torchvision_pictures,
+    torchvision_step,
+    trainable_parameters,
+)
 from _harness import (
     alternate,
     machine,
     markdown,
     median,
     seconds,
-    serve,
     start,
     tensorflow_flops,
-    tensorflow_matmul_rate,
     torch_flops,
     write_report,
 )
 
 RESULTS = Path(__file__).parent / "results"
-CLASSES, ANCHORS, BOXES = 91, 9, 8
+CLASSES = 91
 SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = 0.05, 0.5, 300
 LOGIT_MEAN, LOGIT_STD, DELTA_STD = -6.0, 1.0, 0.1
-LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 KERASHUB_LEARNING_RATE = 1e-6  # its heads start far out: with 1e-3 the loss diverges at once
-WARM_UP = 2
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-
-
-# -- the same data for everyone ----------------------------------------------------------------
-
-
-def pictures(batch, height, width):
-    """Random pixels (B, H, W, 3) float32, 0..255."""
-    import numpy as np
-
-    return np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype("float32")
-
-
-def objects(batch, height, width):
-    """Boxes (B, 8, 4) xyxy with sides from an eighth to a half of the picture, and labels (B, 8)."""
-    import numpy as np
-
-    rng = np.random.default_rng(1)
-    extent = np.array([width, height], "float32")
-    sides = rng.uniform(1 / 8, 1 / 2, (batch, BOXES, 2)) * extent
-    corner = rng.uniform(0, 1, (batch, BOXES, 2)) * (extent - sides)
-    boxes = np.concatenate([corner, corner + sides], axis=-1).astype("float32")
-    return boxes, rng.integers(1, CLASSES, (batch, BOXES)).astype("int32")
 
 
 # -- kerasdet -------------------------------------------------------------------------------------
@@ -114,7 +102,7 @@ def kerasdet_training(height, width, batch, precision="float32"):
     keras.config.set_dtype_policy(precision)
     model, _, _ = kerasdet_model()
     model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM))
-    boxes, labels = objects(batch, height, width)
+    boxes, labels = objects(batch, height, width, CLASSES)
     targets = {"boxes": boxes, "labels": labels}
     return keras_step(model, pictures(batch, height, width), targets)
 
@@ -187,7 +175,7 @@ def kerashub_training(height, width, batch):
     model, _, _ = kerashub_model(height, width)
     optimizer = keras.optimizers.SGD(KERASHUB_LEARNING_RATE, MOMENTUM)
     model.compile(optimizer, jit_compile=False)
-    boxes, labels = objects(batch, height, width)
+    boxes, labels = objects(batch, height, width, CLASSES)
     images = (pictures(batch, height, width) - MEAN) / STD
     return keras_step(model, images.astype("float32"), {"boxes": boxes, "labels": labels})
 
@@ -204,31 +192,6 @@ def keras_inference(model, pixels, forward, decode, detect):
 
     flops = tensorflow_flops(forward.get_concrete_function(pixels))
     return run, {"flops": flops, "parameters": trainable_parameters(model)}
-
-
-def keras_step(model, images, targets):
-    """A training step of either Keras model."""
-    import keras
-    import tensorflow as tf
-
-    images, targets = tf.nest.map_structure(tf.constant, (images, targets))
-
-    def run():
-        logs = {}
-
-        def step():
-            # Keras' own: KerasHub's train_on_batch takes no dict of targets.
-            logs.update(keras.Model.train_on_batch(model, images, targets, return_dict=True))
-
-        return {"seconds": seconds(step), "loss": float(logs["loss"])}
-
-    layers = [layer for layer in model._flatten_layers() if layer.weights]
-    assert all(layer.trainable for layer in layers)
-    return run, {"parameters": trainable_parameters(model)}
-
-
-def trainable_parameters(model):
-    return sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
 
 
 def keras_lively(class_output, box_output, outputs):
@@ -258,12 +221,6 @@ def torchvision_model(height, width, resize=None):
         nms_thresh=IOU_THRESHOLD,
         detections_per_img=MAX_DETECTIONS,
     )
-
-
-def torchvision_pictures(batch, height, width):
-    import torch
-
-    return list(torch.from_numpy(pictures(batch, height, width) / 255).permute(0, 3, 1, 2))
 
 
 def torchvision_inference(height, width):
@@ -303,45 +260,22 @@ def torchvision_lively(model, detect):
         model.head.classification_head.cls_logits: (LOGIT_MEAN, LOGIT_STD),
         model.head.regression_head.bbox_reg: (0.0, DELTA_STD),
     }
-    seen = {layer: [] for layer in layers}
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, output: seen[layer].append(output.flatten()))
-        for layer in layers
-    ]
     with torch.no_grad():
         for layer in layers:
             layer.bias.zero_()
-        detect()
+        seen = torchvision_outputs(layers, detect)
         for layer, (mean, std) in layers.items():
-            layer.weight.mul_(std / torch.cat(seen[layer]).std())
+            layer.weight.mul_(std / torch.cat([output.flatten() for output in seen[layer]]).std())
             layer.bias.fill_(mean)
-    for hook in hooks:
-        hook.remove()
 
 
 def torchvision_training(height, width, batch, resize=None):
     import torch
 
-    model = torchvision_model(height, width, resize).train()
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
-    images = torchvision_pictures(batch, height, width)
-    boxes, labels = (torch.from_numpy(array) for array in objects(batch, height, width))
+    boxes, labels = map(torch.from_numpy, objects(batch, height, width, CLASSES))
     targets = [{"boxes": b, "labels": n.long()} for b, n in zip(boxes, labels)]
-    assert all(parameter.requires_grad for parameter in model.parameters())
-
-    def run():
-        logs = {}
-
-        def step():
-            optimizer.zero_grad()
-            loss = sum(model(images, targets).values())
-            loss.backward()
-            optimizer.step()
-            logs["loss"] = loss.item()
-
-        return {"seconds": seconds(step), **logs}
-
-    return run, {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    model = torchvision_model(height, width, resize)
+    return torchvision_step(model, torchvision_pictures(batch, height, width), targets)
 
 
 # -- the run ------------------------------------------------------------------------------------------
@@ -362,18 +296,10 @@ TRAINING = {
 
 def worker(name, train, height, width, batch):
     """Serve one side."""
-    state = {}
-
-    def prepare():
-        side = TRAINING[name](height, width, batch) if train else INFERENCE[name](height, width)
-        state["run"], facts = side
-        facts["warm_up"] = [state["run"]() for _ in range(WARM_UP)]
-        return facts
-
-    def rate():
-        return {"rate": tensorflow_matmul_rate()}
-
-    serve(lambda: {"prepare": prepare, "run": lambda: state["run"](), "rate": rate})
+    if train:
+        serve_side(lambda: TRAINING[name](height, width, batch))
+    else:
+        serve_side(lambda: INFERENCE[name](height, width))
 
 
 def summary(facts, answers, rate):
@@ -391,9 +317,7 @@ def summary(facts, answers, rate):
             row["useful FLOPs / matrix-product rate"] = f"{useful / time / rate:.2f}"
             row["detections"] = runs[-1]["detections"]
         if "loss" in runs[0]:
-            losses = [a["loss"] for a in facts[name]["warm_up"] + runs]
-            fell = "falls" if losses[-1] < losses[0] else "DOES NOT FALL"
-            row["loss"] = f"{losses[0]:.3f} to {losses[-1]:.3f}, {fell}"
+            row["loss"] = loss_text(facts[name], runs)
         row["parameters"] = f"{facts[name]['parameters'] / 1e6:.2f} M"
         rows.append(row)
     return {"useful_flops": useful, "rows": rows}
@@ -431,10 +355,7 @@ def benchmark(arguments):
         **summary(facts, answers, max(rates)),
     }
     name = "retinanet_training" if arguments.train else "retinanet_inference"
-    head = (
-        f"{report['machine']['processor']}, {report['machine']['cores']} cores; "
-        f"float32 matrix product {max(rates) / 1e9:.0f} GFLOP/s"
-    )
+    head = head_line(report["machine"], max(rates))
     if report["useful_flops"]:
         head += f"; useful {report['useful_flops'] / 1e9:.1f} GFLOP"
     table = head + "\n\n" + markdown(report["rows"])

@@ -11,8 +11,10 @@ def export_model(model, path, format="saved_model", size=None, quantize=None):
     The exported function takes "images" (B, H, W, C) uint8, raw pixels, all of one size, and returns
     what `predict` does, with the boxes in the pictures' own pixels: "boxes" (B, D, 4) xyxy float32,
     "labels" (B, D) int32, "confidence" (B, D) float32 and "num_detections" (B,) int32, by falling
-    confidence, padded with -1. The model's own `resize`, `score_threshold`, `iou_threshold` and
-    `max_detections` are built in.
+    confidence, padded with -1. Models that give masks or keypoints add "masks" (B, D, m, m) float32,
+    relative to the boxes (`kerasdet.ops.paste_masks` lays them over the picture), or "keypoints"
+    (B, D, P, 3) float32, x and y in the pictures' own pixels and a score. The model's own `resize`,
+    `score_threshold`, `iou_threshold` and `max_detections` are built in.
 
     Args:
         model: a built `Detector`.

@@ -1,4 +1,7 @@
-"""The function that every export holds: raw pixels in, boxes in the picture's own pixels out."""
+"""The function that every export holds: raw pixels in, boxes in the picture's own pixels out.
+
+Keypoints come out in the picture's pixels too; masks stay relative to their boxes.
+"""
 
 import contextlib
 
@@ -19,7 +22,9 @@ def make_endpoint(model, size=None, batch_size=None, portable=True):
 
     Returns:
         A function of images (B, H, W, C) uint8, and its `tf.TensorSpec`. The function returns
-        {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}.
+        {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}, of models
+        that give them also "masks" (B, D, m, m), probabilities relative to the boxes, or
+        "keypoints" (B, D, P, 3): x, y in the picture's pixels and a score; all padded with -1.
 
     Raises:
         ValueError: Keras does not run on TensorFlow, or the size is not two positive integers.
@@ -34,9 +39,7 @@ def make_endpoint(model, size=None, batch_size=None, portable=True):
             detections = model.decode(
                 model({"images": canvas, "image_sizes": sizes}, training=False)
             )
-        boxes = _to_picture(detections["boxes"], resized, original)
-        found = detections["labels"][..., None] >= 0
-        return {**detections, "boxes": tf.where(found, boxes, -1.0)}
+        return _to_picture(detections, resized, original)
 
     channels = len(model.backbone.mean)
     shape = (batch_size, *(size or (None, None)), channels)
@@ -70,11 +73,19 @@ def _to_canvas(images, resize):
     return tf.pad(images, padding), resized, original
 
 
-def _to_picture(boxes, resized, original):
+def _to_picture(detections, resized, original):
+    """Detections on the canvas as detections in the picture's own pixels; padding stays -1."""
     import tensorflow as tf
 
     (height, width), (new_height, new_width) = (
         [tf.cast(n, "float32") for n in size] for size in (original, resized)
     )
-    scale = tf.stack([width / new_width, height / new_height] * 2)
-    return tf.clip_by_value(boxes * scale, 0.0, tf.stack([width, height] * 2))
+    scale = [width / new_width, height / new_height]
+    found = detections["labels"][..., None] >= 0
+    boxes = detections["boxes"] * tf.stack(scale * 2)
+    boxes = tf.clip_by_value(boxes, 0.0, tf.stack([width, height] * 2))
+    detections = {**detections, "boxes": tf.where(found, boxes, -1.0)}
+    if "keypoints" in detections:
+        keypoints = detections["keypoints"] * tf.stack([*scale, 1.0])
+        detections["keypoints"] = tf.where(found[..., None], keypoints, -1.0)
+    return detections

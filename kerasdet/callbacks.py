@@ -5,7 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasdet.metrics import evaluate
+from kerasdet.metrics import evaluate, iou_types
+
+KINDS = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}  # in the names of the logs
 
 
 class CocoMetrics(keras.callbacks.Callback):
@@ -14,6 +16,8 @@ class CocoMetrics(keras.callbacks.Callback):
     Puts `val_mAP` (mean over IoU 0.5 to 0.95), `val_AP50`, `val_AP75`, `val_APs`, `val_APm`,
     `val_APl` and `val_AR100` where Keras' other callbacks look: give it *before* them, and say
     `mode="max"`. It needs no `validation_data`. Sizes of which the data has no object are left out.
+    Of a model that gives masks or keypoints, on data that has them, also the same of the masks,
+    `val_mask_mAP`, `val_mask_AP50` and so on, or of the keypoints, `val_keypoint_mAP` and so on.
 
     ```python
     callbacks=[
@@ -33,14 +37,16 @@ class CocoMetrics(keras.callbacks.Callback):
         every: epochs from one measurement to the next. The first and the last epoch are always
             measured; in the epochs between, the last figures stand, so that logs have no gaps.
         batch_size: pictures per step of detection.
-        iou_type: "bbox", "segm" or "keypoints".
+        iou_type: "bbox", "segm" (masks), "keypoints", or several; None for all that the model gives
+            and the data has.
 
     Attributes:
-        metrics: the last measurement whole, per class too, as `coco_metrics` returns it.
-        detections: the detections it was made of.
+        metrics: the last measurement whole, per class too: {"bbox": as `coco_metrics` returns it,
+            "segm": likewise, ...}.
+        detections: the detections it was made of, as `evaluate` returns them.
     """
 
-    def __init__(self, dataset, prefix="val_", every=1, batch_size=8, iou_type="bbox"):
+    def __init__(self, dataset, prefix="val_", every=1, batch_size=8, iou_type=None):
         super().__init__()
         if every < 1:
             raise ValueError(f"`every` must be 1 or more epochs, got {every}.")
@@ -48,7 +54,7 @@ class CocoMetrics(keras.callbacks.Callback):
         self.prefix = prefix
         self.every = every
         self.batch_size = batch_size
-        self.iou_type = iou_type
+        self.iou_type = (iou_type,) if isinstance(iou_type, str) else iou_type
         self.metrics = None
         self.detections = None
 
@@ -60,8 +66,9 @@ class CocoMetrics(keras.callbacks.Callback):
         """Measure, and add the figures to `logs`."""
         is_last = epoch + 1 == self.params.get("epochs")
         if self.metrics is None or (epoch + 1) % self.every == 0 or is_last:
+            measured = self.iou_type or iou_types(self.model, self.dataset)
             self.metrics, self.detections = evaluate(
-                self.model, self.dataset, self.batch_size, iou_type=self.iou_type
+                self.model, self.dataset, self.batch_size, iou_type=measured
             )
         if logs is not None:
             logs.update(self._figures())
@@ -69,8 +76,9 @@ class CocoMetrics(keras.callbacks.Callback):
     def _figures(self):
         """Name in the logs -> figure, of those that could be measured."""
         return {
-            self.prefix + ("mAP" if name == "AP" else name): value
-            for name, value in self.metrics.items()
+            self.prefix + KINDS[iou_type] + ("mAP" if name == "AP" else name): value
+            for iou_type, metrics in self.metrics.items()
+            for name, value in metrics.items()
             if isinstance(value, float) and name not in ("AR1", "AR10")
         }
 

@@ -37,8 +37,9 @@ def draw(image, detections, names, threshold=0.0):
         image: path, PIL image or array (H, W, 3) of 0..255, as `kerasdet.data.load_image` takes.
         detections: dict as `model.detect` returns, or ground truth, as a dict without
             "confidence" or as a `Record`: "boxes" (D, 4) in pixels, "labels" (D,) with -1 for
-            padding; optional "masks", (D, H, W) or D COCO run-length dicts, and "keypoints"
-            (D, P, 3), points with a third value of 0 left out.
+            padding; optional "masks", probabilities (D, m, m) relative to the boxes, or of the
+            whole picture (D, H, W) bool or integers or D COCO run-length dicts; optional
+            "keypoints" (D, P, 3), points with a third value of 0 (unknown) left out.
         names: name of each label.
         threshold: least confidence that is drawn.
 
@@ -58,7 +59,7 @@ def draw(image, detections, names, threshold=0.0):
     order = [i for i in order if shown[i]]
     masks = _part(detections, "masks")
     if masks is not None:
-        picture = _overlay(picture, [(masks[i], class_color(labels[i])) for i in order])
+        picture = _overlay(picture, [(masks[i], boxes[i], class_color(labels[i])) for i in order])
     pen = ImageDraw.Draw(picture)
     width = max(1, round(max(picture.size) / 400))
     for i in order:
@@ -122,16 +123,27 @@ def _as_picture(image):
     return Image.fromarray(load_image(image)).copy()
 
 
-def _overlay(picture, masks_and_colors):
-    """Blend masks of the whole picture into it, each in its colour."""
-    from pycocotools import mask as coco_mask
-
+def _overlay(picture, masks_boxes_colors):
+    """Blend masks into the picture, each in its colour."""
     pixels = np.array(picture, float)
-    for mask, color in masks_and_colors:
-        mask = coco_mask.decode(mask) if isinstance(mask, dict) else np.asarray(mask)
-        inside = mask.astype(bool)
+    for mask, box, color in masks_boxes_colors:
+        inside = _of_picture(mask, box, pixels.shape[:2])
         pixels[inside] += MASK_OPACITY * (np.array(color) - pixels[inside])
     return Image.fromarray(np.round(pixels).astype("uint8"))
+
+
+def _of_picture(mask, box, size):
+    """A mask of the whole picture, (H, W) bool, from any of the forms that `draw` takes."""
+    if isinstance(mask, dict):
+        from pycocotools import mask as coco_mask
+
+        return coco_mask.decode(mask).astype(bool)
+    mask = np.asarray(mask)
+    if np.issubdtype(mask.dtype, np.floating):
+        from kerasdet.ops.masks import paste_masks
+
+        return paste_masks(mask[None], box[None], size)[0]
+    return mask.astype(bool)
 
 
 def _draw_box(pen, box, color, width):
@@ -146,8 +158,8 @@ def _draw_box(pen, box, color, width):
 
 def _draw_keypoints(pen, keypoints, color, width):
     radius = 1.5 * width + 1
-    for x, y, shown in np.asarray(keypoints, float):
-        if shown > 0:
+    for x, y, known in np.asarray(keypoints, float):
+        if known:
             spot = (x - radius, y - radius, x + radius, y + radius)
             pen.ellipse(spot, fill=color, outline=(0, 0, 0))
 

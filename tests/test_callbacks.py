@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from kerasdet.callbacks import CocoMetrics
 
@@ -83,8 +84,62 @@ def test_early_stopping_and_checkpoint_follow_the_map(tmp_path):
         "2_1.00.weights.h5",
     ]
     assert "val_mAP" in (tmp_path / "log.csv").read_text().splitlines()[0]
-    assert callbacks[0].metrics["per_class"]["b"]["objects"] == 1
+    assert callbacks[0].metrics["bbox"]["per_class"]["b"]["objects"] == 1
     np.testing.assert_array_equal(callbacks[0].detections[0]["labels"], [0])
+
+
+class WithParts(Scenes):
+    """The object's mask is its box, its keypoints two corners of it."""
+
+    keypoint_sigmas = (0.05, 0.05)
+
+    def record(self, index):
+        record = super().record(index)
+        count = len(record.labels)
+        mask = np.zeros((64, 64), "uint8", order="F")
+        mask[:40, :40] = 1
+        record.masks = (coco_mask.encode(mask),) * count
+        record.keypoints = np.array([[[0, 0, 2], [40, 40, 2]]] * count).reshape(-1, 2, 3)
+        return record
+
+
+class StubWithParts(Stub):
+    """Right boxes with right keypoints, and masks of which the lower third is missing."""
+
+    TARGETS = ("masks", "keypoints")
+
+    def detect(self, pictures, batch_size=1):
+        masks = np.ones((1, 60, 60), "float32")
+        masks[:, 40:] = 0
+        keypoints = np.array([[[0, 0, 9.0], [40, 40, 8.0]]])
+        found, none = super().detect(pictures, batch_size)
+        found |= {"masks": masks, "keypoints": keypoints}
+        return [found, none | {"masks": masks[:0], "keypoints": keypoints[:0]}]
+
+
+def test_masks_and_keypoints_are_measured_beside_boxes():
+    callback = CocoMetrics(WithParts())
+    history = train(StubWithParts(), [callback], epochs=1).history
+    assert history["val_mAP"] == history["val_keypoint_mAP"] == pytest.approx([1])
+    # IoU 2/3, less the pixels that a pasted mask reaches beyond its box: above 0.5, 0.55, 0.6 of the
+    # ten thresholds, and perhaps 0.65.
+    assert 0.3 <= round(history["val_mask_mAP"][0], 6) <= 0.4
+    assert (history["val_mask_AP50"], history["val_mask_AP75"]) == ([1], [0])
+    assert {"val_mask_APm", "val_mask_AR100", "val_keypoint_AP75", "val_keypoint_AR20"} <= set(
+        history
+    )
+    assert list(callback.metrics) == ["bbox", "segm", "keypoints"]
+    assert callback.detections[0]["masks"][0]["size"] == [64, 64]
+
+
+def test_what_the_data_has_not_or_is_not_asked_for_is_not_measured():
+    history = train(StubWithParts(), [CocoMetrics(Scenes())], epochs=1).history
+    assert not {name for name in history if "mask" in name or "keypoint" in name}
+    history = train(StubWithParts(), [CocoMetrics(WithParts(), iou_type="segm")], epochs=1).history
+    assert "val_mask_mAP" in history
+    assert "val_mAP" not in history
+    with pytest.raises(ValueError, match="Stub gives no masks"):
+        train(Stub(), [CocoMetrics(WithParts(), iou_type="segm")], epochs=1)
 
 
 def test_every_measures_the_first_and_the_last_epoch_too():

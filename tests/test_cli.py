@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import kerasdet.cli.train
@@ -13,6 +14,7 @@ from kerasdet import demo
 from kerasdet.cli import main, one_line
 from kerasdet.cli.detect import find_pictures
 from kerasdet.cli.parts import (
+    load_model,
     make_augmentation,
     make_backbone,
     open_data,
@@ -20,7 +22,13 @@ from kerasdet.cli.parts import (
     parse_size,
     usual_size,
 )
+from kerasdet.data import coco, digit_scenes
 from kerasdet.data.augment import ColourJitter, HorizontalFlip
+from kerasdet.layers import MaskHead, MultilevelRoIAlign
+from kerasdet.layers.resizing import Stretch
+from kerasdet.models import KeypointRCNN, MaskRCNN
+from kerasdet.ops import paste_masks
+from tests.models.test_mask_rcnn import small_parts
 from tests.training_parts import SIDE, Squares, one_box
 
 
@@ -235,6 +243,92 @@ def test_train_makes_a_retinanet(tmp_path):
         make_backbone("vgg", 1.0)
 
 
+def two_stage_arguments(detector, **changed):
+    return {
+        **{"detector": detector, "backbone": "mobilenet_v2", "alpha": 0.25},
+        **{"channels": 16, "depth": 3, "norm": "batch"},
+        **{"anchors": "paper", "box_loss": "smooth_l1"},
+        **changed,
+    }
+
+
+def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
+    digits, make = digit_scenes("val", 2), kerasdet.cli.train.make_detector
+    masks = make(two_stage_arguments("mask_rcnn"), digits, None)
+    assert type(masks) is MaskRCNN
+    assert (masks.class_names, masks.neck.channels) == (tuple("0123456789"), 16)
+    assert (masks.mask_head.convs, masks.mask_head.upsampled) == ((16,) * 3, 16)
+    points = make(two_stage_arguments("keypoint_rcnn"), digits, None)
+    assert type(points) is KeypointRCNN
+    assert (points.num_keypoints, points.keypoint_head.convs) == (4, (32,) * 6)
+    with pytest.raises(ValueError, match="learns keypoints, and squares has none"):
+        make(two_stage_arguments("keypoint_rcnn"), Squares(2), None)
+    with pytest.raises(ValueError, match="mask_rcnn takes --norm batch or none"):
+        make(two_stage_arguments("mask_rcnn", norm="group"), digits, None)
+
+
+def test_best_figures():
+    history = {"val_mAP": [None, 0.2, 0.41234, 0.3], "val_mask_mAP": [None, 0.3, 0.25, 0.1]}
+    assert kerasdet.cli.train.best_figures(history) == "0.412 (masks 0.250)"
+    assert kerasdet.cli.train.best_figures({"val_mAP": [0.5]}) == "0.500"
+    assert kerasdet.cli.train.best_figures({"loss": [1.0]}) == ""
+
+
+def small_model(kind):
+    """The smallest detector of digits that gives masks or keypoints, untrained."""
+    head = {"name": f"{kind[:-1]}_head", "convs": (8,), "upsampled": 8 if kind == "masks" else None}
+    pooling = MultilevelRoIAlign(6, name=f"{kind[:-1]}_pooling")
+    own = {f"{kind[:-1]}_head": MaskHead(**head), f"{kind[:-1]}_pooling": pooling}
+    own |= {"num_keypoints": 4} if kind == "keypoints" else {}
+    settings = {"class_names": tuple("0123456789"), "resize": Stretch(64), "max_detections": 5}
+    model = {"masks": MaskRCNN, "keypoints": KeypointRCNN}[kind]
+    return model(10, **own, **settings, **small_parts())
+
+
+@pytest.mark.parametrize("kind", ["masks", "keypoints"])
+def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys):
+    small_model(kind).save(tmp_path / "model.keras")
+    model = ("--model", tmp_path / "model.keras", "--threshold", 0)
+    assert call("evaluate", *model, "--data", "digits:2", "--out", tmp_path / "report") == 0
+    printed = " ".join(capsys.readouterr().out.split())  # long titles are folded
+    assert "digits/test: boxes" in printed
+    assert f"digits/test: {kind}" in printed
+    report = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert report[f"coco_{kind}"]["per_class"]["1"].keys() == {"AP", "AP50", "objects"}
+
+    digits, pictures = digit_scenes("test", 2), tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(2):
+        Image.fromarray(digits.image(index)).save(pictures / f"{index}.png")
+    assert call("detect", pictures, *model, "--out", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+    path = tmp_path / "out" / "detections.json"
+    written = COCO(str(path))
+    assert len(written.anns) == 10
+    # Its own annotations as results: pycocotools' evaluation reads them.
+    entries = [dict(entry) for entry in written.anns.values()]
+    if kind == "masks":
+        assert all(written.annToMask(a).sum() == a["area"] for a in entries)
+        assert all(a["segmentation"]["size"] == [256, 256] for a in entries)
+        entries = [{k: v for k, v in a.items() if k != "bbox"} for a in entries]
+    else:
+        assert all(a["num_keypoints"] == 4 == len(a["keypoints"]) // 3 for a in entries)
+        assert all(a["keypoints"][2::3] == [2] * 4 for a in entries)
+    assert len(written.loadRes(entries).anns) == 10
+    again = coco(path, pictures)
+    record = again.record(0)
+    assert getattr(record, kind) is not None
+    (found,) = load_model(tmp_path / "model.keras", 0.0).detect([digits.image(0)])
+    if kind == "keypoints":
+        assert again.keypoint_names == ("0", "1", "2", "3")
+        wanted = found["keypoints"][..., :2]
+        np.testing.assert_allclose(record.keypoints[..., :2], wanted, atol=1e-2)
+    else:
+        wanted = paste_masks(found["masks"], found["boxes"], (256, 256))
+        masks = np.moveaxis(coco_mask.decode(list(record.masks)), -1, 0)
+        np.testing.assert_array_equal(masks, wanted)
+
+
 def test_data_notation(squares_csv):
     assert len(open_data("digits:3", "test")) == 3
     assert open_data("digits").name == "digits/train"
@@ -281,6 +375,12 @@ def test_augmentations():
     chosen = make_augmentation("flip, colour")
     assert chosen.augmentations == (HorizontalFlip(), ColourJitter())
     assert make_augmentation("none") is None
+    (flip,) = make_augmentation("flip", ("nose", "left_eye", "right_eye")).augmentations
+    assert flip == HorizontalFlip(pairs=((1, 2),))
+    assert len(make_augmentation("vflip,rotate", ("head", "tail")).augmentations) == 2
+    for turned in ("vflip", "rotate"):
+        with pytest.raises(ValueError, match=f"{turned} would leave keypoints such as 'left'"):
+            make_augmentation(f"flip,{turned}", ("top", "left", "bottom", "right"))
     with pytest.raises(ValueError, match="unknown augmentation 'blur'"):
         make_augmentation("flip,blur")
 

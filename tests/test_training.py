@@ -9,10 +9,16 @@ import tensorflow as tf
 from PIL import Image
 
 import kerasdet.training.checkpoints
+import kerasdet.training.run_folder
 from kerasdet.callbacks import AveragedWeights, StopOnNonFiniteLoss
+from kerasdet.data import digit_scenes
+from kerasdet.layers import MaskHead, MultilevelRoIAlign
+from kerasdet.layers.resizing import Stretch
+from kerasdet.models import KeypointRCNN, MaskRCNN
 from kerasdet.training import Recipe, WarmupSteps, train
 from kerasdet.training.checkpoints import load_checkpoint, save_checkpoint
 from kerasdet.training.recipe import learning_rate_schedule, make_optimizer
+from tests.models.test_mask_rcnn import small_parts
 from tests.training_parts import OneBox, Squares, one_box, run
 
 
@@ -225,6 +231,59 @@ def test_classes_must_agree(tmp_path):
     model = OneBox(2, class_names=("green", "red"))
     with pytest.raises(ValueError, match="red, green"):
         train(model, Squares(4), Recipe(epochs=1), out=tmp_path)
+
+
+def two_stage(kind, **parts):
+    """The smallest detector of digits that gives masks or keypoints."""
+    keras.utils.set_random_seed(0)
+    settings = {"class_names": tuple("0123456789"), "resize": Stretch(64), "max_detections": 5}
+    return kind(10, **parts, **settings, **small_parts())
+
+
+def train_a_step(model, out, **data):
+    data = {"data": digit_scenes("train", 2), "validation": digit_scenes("val", 2)} | data
+    recipe = Recipe(epochs=1, batch_size=2, ema_momentum=0.0, warmup_steps=0)
+    return train(model, recipe=recipe, out=out, verbose=0, **data)
+
+
+def test_masks_are_learnt_measured_and_drawn(tmp_path, monkeypatch):
+    model = two_stage(
+        MaskRCNN,
+        mask_pooling=MultilevelRoIAlign(6, name="mask_pooling"),
+        mask_head=MaskHead((8,), 8, name="mask_head"),
+    )
+    monkeypatch.setattr(kerasdet.training.run_folder, "SHEET_THRESHOLD", 0.0)
+    history = train_a_step(model, tmp_path)
+    assert {"mask_loss", "val_mask_loss", "val_mAP", "val_mask_mAP", "val_mask_AP50"} <= set(
+        history
+    )
+    assert 0.5 < history["mask_loss"][0] < 0.9  # log 2 before anything is learnt
+    assert not {name for name in history if "keypoint" in name}
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert "val_mask_mAP" in header.split(",")
+    assert (tmp_path / "predictions.png").exists()
+    assert model.detect([digit_scenes("val", 1).image(0)])[0]["masks"].shape[1:] == (12, 12)
+
+
+def test_keypoints_are_learnt_and_measured(tmp_path):
+    model = two_stage(
+        KeypointRCNN,
+        num_keypoints=4,
+        keypoint_pooling=MultilevelRoIAlign(6, name="keypoint_pooling"),
+        keypoint_head=MaskHead((8,), None, name="keypoint_head"),
+    )
+    history = train_a_step(model, tmp_path)
+    assert {"keypoint_loss", "val_keypoint_loss", "val_mAP", "val_keypoint_mAP"} <= set(history)
+    assert np.isfinite(history["keypoint_loss"][0])
+
+
+def test_data_without_what_the_model_learns_is_refused(tmp_path):
+    model = one_box()
+    for part in ("masks", "keypoints"):
+        model.TARGETS = (part,)
+        with pytest.raises(ValueError, match=f"OneBox learns {part}, and squares has none"):
+            train(model, Squares(4), Recipe(epochs=1), out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 class Poison(keras.callbacks.Callback):

@@ -93,6 +93,24 @@ def test_masks_are_translucent_and_keypoints_spots():
     np.testing.assert_array_equal(draw(GREY, found | {"masks": (rle,)}, NAMES), picture)
 
 
+def test_masks_as_detect_gives_them_lie_in_their_boxes():
+    masks = np.zeros((2, 20, 20), "float32")
+    masks[0, :, :10] = 0.8  # the left half of the first box; nothing of the second
+    boxes = [[40, 60, 140, 160], [200, 60, 280, 160]]
+    picture = np.array(draw(GREY, detections(boxes, [0, 1], [0.9, 0.8], masks=masks), NAMES))
+    tinted = np.abs(picture - np.array([158.5, 126.55, 55])).max(-1) < 1
+    assert tinted[65:155, 45:88].all()
+    assert not tinted[:, 92:].any()
+    np.testing.assert_array_equal(picture[110, 240], [100, 100, 100])
+
+
+def test_keypoints_of_any_score_are_drawn():
+    keypoints = np.array([[[100, 120, -2.5], [120, 130, 7.0]]], "float32")
+    found = detections([[50, 60, 150, 160]], [0], [0.9], keypoints=keypoints)
+    picture = draw(GREY, found, NAMES)
+    assert pixel(picture, 100, 120) == pixel(picture, 120, 130) == ORANGE
+
+
 @pytest.mark.parametrize("image", [GREY[..., 0], GREY[..., :1], GREY.astype("float32") + 0.2])
 def test_other_pictures(image):
     found = detections([[50, 60, 150, 160]], [0], [0.9])

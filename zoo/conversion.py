@@ -1,8 +1,7 @@
-"""Weights that torchvision has published, in our models: layer names, and the models as configured there.
+"""Weights that torchvision has published, in our models, and the models as configured there.
 
-`CONFIGS` builds a model as its weights were trained, `load_torchvision` fills it. A new family joins
-with a table of names: on the left our layers by their path in the model (`block1_project/norm`), as
-patterns; on the right torchvision's modules. What has no partner, on either side, is an error.
+`CONFIGS` builds a model as its weights were trained, `load_torchvision` fills it by the tables of
+`zoo/names.py`. What has no partner, on either side, is an error.
 """
 
 import functools
@@ -10,141 +9,10 @@ import re
 
 import numpy as np
 
-# Our weights' names and PyTorch's, of convolutions and dense layers, and of normalisations.
-WEIGHTS = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+from kerasdet.zoo.names import newest_name, torchvision_names, weight_path
+
 # By number of axes, PyTorch's axes in our order: dense kernels output x input, convolutions OIHW.
 AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
-
-RESNET = (
-    (r"conv1", r"conv1"),
-    (r"conv1/norm", r"bn1"),
-    (r"layer(\d)_(\d+)_conv(\d)", r"layer\1.\2.conv\3"),
-    (r"layer(\d)_(\d+)_conv(\d)/norm", r"layer\1.\2.bn\3"),
-    (r"layer(\d)_(\d+)_downsample", r"layer\1.\2.downsample.0"),
-    (r"layer(\d)_(\d+)_downsample/norm", r"layer\1.\2.downsample.1"),
-    (r"fc", r"fc"),
-)
-MOBILENET_V2 = (
-    (r"stem", r"features.0.0"),
-    (r"stem/norm", r"features.0.1"),
-    # The first block has no expansion, so that its layers count from one less.
-    (r"block1_depthwise", r"features.1.conv.0.0"),
-    (r"block1_depthwise/norm", r"features.1.conv.0.1"),
-    (r"block1_project", r"features.1.conv.1"),
-    (r"block1_project/norm", r"features.1.conv.2"),
-    (r"block(\d+)_expand", r"features.\1.conv.0.0"),
-    (r"block(\d+)_expand/norm", r"features.\1.conv.0.1"),
-    (r"block(\d+)_depthwise", r"features.\1.conv.1.0"),
-    (r"block(\d+)_depthwise/norm", r"features.\1.conv.1.1"),
-    (r"block(\d+)_project", r"features.\1.conv.2"),
-    (r"block(\d+)_project/norm", r"features.\1.conv.3"),
-    (r"last_conv", r"features.18.0"),
-    (r"last_conv/norm", r"features.18.1"),
-    (r"fc", r"classifier.1"),
-)
-PYRAMID_FROM_C3 = (
-    (r"pyramid/lateral_C3", r"backbone.fpn.inner_blocks.0.0"),
-    (r"pyramid/lateral_C4", r"backbone.fpn.inner_blocks.1.0"),
-    (r"pyramid/lateral_C5", r"backbone.fpn.inner_blocks.2.0"),
-    (r"pyramid/output_C3", r"backbone.fpn.layer_blocks.0.0"),
-    (r"pyramid/output_C4", r"backbone.fpn.layer_blocks.1.0"),
-    (r"pyramid/output_C5", r"backbone.fpn.layer_blocks.2.0"),
-    (r"pyramid/(p6|p7)", r"backbone.fpn.extra_blocks.\1"),
-)
-RETINA_HEAD = (
-    (r"head/class_conv(\d)", r"head.classification_head.conv.\1.0"),
-    (r"head/class_norm(\d)_", r"head.classification_head.conv.\1.1"),
-    (r"head/class_output", r"head.classification_head.cls_logits"),
-    (r"head/box_conv(\d)", r"head.regression_head.conv.\1.0"),
-    (r"head/box_norm(\d)_", r"head.regression_head.conv.\1.1"),
-    (r"head/box_output", r"head.regression_head.bbox_reg"),
-)
-
-MOBILENET_V3 = (
-    (r"stem", r"features.0.0"),
-    (r"stem/norm", r"features.0.1"),
-    # The first block has no expansion, so that its layers count from one less.
-    (r"block1_depthwise", r"features.1.block.0.0"),
-    (r"block1_depthwise/norm", r"features.1.block.0.1"),
-    (r"block1_project", r"features.1.block.1.0"),
-    (r"block1_project/norm", r"features.1.block.1.1"),
-    (r"block(\d+)_expand", r"features.\1.block.0.0"),
-    (r"block(\d+)_expand/norm", r"features.\1.block.0.1"),
-    (r"block(\d+)_depthwise", r"features.\1.block.1.0"),
-    (r"block(\d+)_depthwise/norm", r"features.\1.block.1.1"),
-    (r"block(\d+)_squeeze", r"features.\1.block.2.fc1"),
-    (r"block(\d+)_excite", r"features.\1.block.2.fc2"),
-    # These blocks have no squeeze and excitation.
-    (r"block([237-9]|10)_project", r"features.\1.block.2.0"),
-    (r"block([237-9]|10)_project/norm", r"features.\1.block.2.1"),
-    (r"block(\d+)_project", r"features.\1.block.3.0"),
-    (r"block(\d+)_project/norm", r"features.\1.block.3.1"),
-    (r"last_conv", r"features.16.0"),
-    (r"last_conv/norm", r"features.16.1"),
-    (r"last_dense", r"classifier.0"),
-    (r"fc", r"classifier.3"),
-)
-VGG16 = (
-    (r"features_(\d+)", r"features.\1"),
-    (r"head/fc6", r"classifier.0"),
-    (r"head/fc7", r"classifier.3"),
-    (r"fc", r"classifier.6"),
-)
-FASTER_RCNN = (
-    *(
-        (rf"neck/{ours}_C{2 + i}", rf"backbone.fpn.{theirs}_blocks.{i}.0")
-        for i in range(4)
-        for ours, theirs in (("lateral", "inner"), ("output", "layer"))
-    ),
-    *(
-        (rf"neck/{ours}_C{2 + i}/norm", rf"backbone.fpn.{theirs}_blocks.{i}.1")
-        for i in range(4)
-        for ours, theirs in (("lateral", "inner"), ("output", "layer"))
-    ),
-    (r"rpn/conv(\d)", r"rpn.head.conv.\1.0"),
-    (r"rpn/logits", r"rpn.head.cls_logits"),
-    (r"rpn/deltas", r"rpn.head.bbox_pred"),
-    (r"class_output", r"roi_heads.box_predictor.cls_score"),
-    (r"box_output", r"roi_heads.box_predictor.bbox_pred"),
-)
-DENSE_HEAD = ((r"head/(fc\d)", r"roi_heads.box_head.\1"),)
-CONV_HEAD = (
-    (r"head/conv(\d)", r"roi_heads.box_head.\1.0"),
-    (r"head/conv(\d)/norm", r"roi_heads.box_head.\1.1"),
-    (r"head/fc6", r"roi_heads.box_head.5"),
-)
-MASK_BRANCH = (
-    (r"mask_head/conv(\d)", r"roi_heads.mask_head.\1.0"),
-    (r"mask_head/conv(\d)/norm", r"roi_heads.mask_head.\1.1"),
-    (r"mask_head/deconv", r"roi_heads.mask_predictor.conv5_mask"),
-    (r"mask_output", r"roi_heads.mask_predictor.mask_fcn_logits"),
-)
-KEYPOINT_BRANCH = (
-    # Every second layer there is an activation.
-    *((rf"keypoint_head/conv{i}", rf"roi_heads.keypoint_head.{2 * i}") for i in range(8)),
-    (r"keypoint_output", r"roi_heads.keypoint_predictor.kps_score_lowres"),
-)
-
-# By class: the trunks' names, and for detectors what stands before them and the names of the rest.
-TRUNKS = {
-    "ResNet": RESNET,
-    "MobileNetV2": MOBILENET_V2,
-    "MobileNetV3Large": MOBILENET_V3,
-    "VGG16": VGG16,
-}
-DETECTORS = {
-    "RetinaNet": ("backbone.body.", PYRAMID_FROM_C3 + RETINA_HEAD),
-    "FasterRCNN": ("backbone.body.", FASTER_RCNN),
-    "MaskRCNN": ("backbone.body.", FASTER_RCNN + MASK_BRANCH),
-    "KeypointRCNN": ("backbone.body.", FASTER_RCNN + KEYPOINT_BRANCH),
-}
 
 
 def _without_background(array):
@@ -172,14 +40,6 @@ REARRANGED = {
     r"mask_output/\w+": _without_background_mask,
 }
 
-# Older files number their layers otherwise: a head's activations counted too.
-OLD_NAMES = (
-    (r"(.*\.fpn\.(?:inner|layer)_blocks\.\d+)\.(\w+)", lambda m: f"{m[1]}.0.{m[2]}"),
-    (r"(rpn\.head\.conv)\.(\w+)", lambda m: f"{m[1]}.0.0.{m[2]}"),
-    (r"(.*\.mask_head)\.mask_fcn(\d)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}"),
-    (r"(head\.\w+_head\.conv)\.(\d+)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
-)
-
 # Columns of torchvision's COCO models: a column's number is the category's id; "-" is none.
 COCO_COLUMNS = (
     "-, person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, "
@@ -193,7 +53,8 @@ COCO_COLUMNS = (
     "toothbrush"
 )
 
-RETINANET_SIZES = (32, 64, 128, 256, 512)
+# Sides in pixels, of the levels in order or, of MobileNetV3's detectors, on every level.
+ANCHOR_SIZES = (32, 64, 128, 256, 512)
 
 
 def load_torchvision(model, tensors, source):
@@ -223,7 +84,7 @@ def load_torchvision(model, tensors, source):
     arrays, faults = _renamed(tensors)
     for key, variable in variables.items():
         for pattern, rearrange in REARRANGED.items():
-            if key in arrays and re.fullmatch(pattern, _path(model, variable)):
+            if key in arrays and re.fullmatch(pattern, weight_path(model, variable)):
                 arrays[key] = rearrange(arrays[key])
     for key in sorted(variables.keys() | arrays.keys()):
         if key not in arrays:
@@ -243,49 +104,11 @@ def load_torchvision(model, tensors, source):
     return model
 
 
-def torchvision_names(model):
-    """What torchvision calls each weight of a model.
-
-    Args:
-        model: a built detector or `ImageClassifier`.
-
-    Returns:
-        {torchvision's name: our variable}.
-
-    Raises:
-        ValueError: the tables do not know the model's class, its backbone's, or a layer of it.
-    """
-    prefix, rules = DETECTORS.get(type(model).__name__, ("", ()))
-    if hasattr(model, "rpn"):
-        rules = rules + (CONV_HEAD if getattr(model.head, "convs", ()) else DENSE_HEAD)
-    trunk = TRUNKS.get(type(model.backbone).__name__, ())
-    rules = [(ours, prefix + theirs) for ours, theirs in trunk] + list(rules)
-    names = {}
-    for variable in model.weights:
-        layer, weight = _path(model, variable).rsplit("/", 1)
-        matches = ((re.fullmatch(ours, layer), theirs) for ours, theirs in rules)
-        module = next((match.expand(theirs) for match, theirs in matches if match), None)
-        if module is None:
-            raise ValueError(
-                f"torchvision's name for the layer {layer!r} of this {type(model).__name__} on "
-                f"{type(model.backbone).__name__} is not known: it has no such model, or "
-                "kerasdet.zoo.conversion has no row for it."
-            )
-        names[f"{module}.{WEIGHTS[weight]}"] = variable
-    return names
-
-
-def _path(model, variable):
-    return variable.path.removeprefix(f"{model.path}/")
-
-
 def _renamed(tensors):
     """Arrays by their newest names, less the counters of training steps; and what is there twice."""
     arrays, faults = {}, []
     for old, value in tensors.items():
-        name = old
-        for pattern, new in OLD_NAMES:
-            name = re.sub(rf"^{pattern}$", new, name)
+        name = newest_name(old)
         if name in arrays:
             faults.append(f"{name} is there twice, once as {old}")
         if not name.endswith(".num_batches_tracked"):
@@ -318,7 +141,7 @@ def _retinanet(settings, norm_epsilon, **parts):
     from kerasdet.models import RetinaNet
 
     names, ids = coco_classes()
-    sizes = [[side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))] for side in RETINANET_SIZES]
+    sizes = [[side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))] for side in ANCHOR_SIZES]
     published = {
         "backbone": ResNet50(norm_epsilon=norm_epsilon),
         "anchors": AnchorGenerator(sizes, [0.5, 1.0, 2.0], rounded=True),
@@ -342,17 +165,13 @@ def _retinanet_v2(**settings):
     return _retinanet(settings, norm_epsilon=1e-5, norm="group", box_loss=GIoULoss())
 
 
-def _faster_rcnn(settings, norm_epsilon, kind="FasterRCNN", **parts):
-    """Faster R-CNN, or a descendant, on ResNet-50-FPN with torchvision's anchors and limits."""
+def _two_stages(settings, kind="FasterRCNN", **parts):
+    """Faster R-CNN, or a descendant, with torchvision's classes and resizing."""
     from kerasdet import models
-    from kerasdet.backbones import ResNet50
-    from kerasdet.layers import AnchorGenerator, ShortestEdge
+    from kerasdet.layers import ShortestEdge
 
     names, ids = coco_classes()
-    anchors = AnchorGenerator([[side] for side in RETINANET_SIZES], [0.5, 1.0, 2.0], rounded=True)
     published = {
-        "backbone": ResNet50(norm_epsilon=norm_epsilon),
-        "rpn": models.RegionProposalNetwork(anchors, depth=parts.pop("rpn_depth", 1), name="rpn"),
         "class_names": names[1:],
         "category_ids": ids[1:],
         "resize": ShortestEdge(800, 1333),
@@ -361,12 +180,17 @@ def _faster_rcnn(settings, norm_epsilon, kind="FasterRCNN", **parts):
     return getattr(models, kind)(len(arguments["class_names"]), **arguments)
 
 
-def _faster_rcnn_v1(**settings):
-    return _faster_rcnn(settings, norm_epsilon=0.0)
+def _resnet_parts(norm_epsilon, rpn_depth=1):
+    """ResNet-50 and the proposal network on P2 to P6, with torchvision's anchors."""
+    from kerasdet.backbones import ResNet50
+    from kerasdet.layers import AnchorGenerator
+    from kerasdet.models import RegionProposalNetwork
 
-
-def _faster_rcnn_v2(**settings):
-    return _faster_rcnn(settings, **_v2_parts())
+    anchors = AnchorGenerator([[side] for side in ANCHOR_SIZES], [0.5, 1.0, 2.0], rounded=True)
+    return {
+        "backbone": ResNet50(norm_epsilon=norm_epsilon),
+        "rpn": RegionProposalNetwork(anchors, depth=rpn_depth, name="rpn"),
+    }
 
 
 def _v2_parts():
@@ -374,27 +198,51 @@ def _v2_parts():
 
     levels = ("C2", "C3", "C4", "C5")
     return {
-        "norm_epsilon": 1e-5,
+        **_resnet_parts(norm_epsilon=1e-5, rpn_depth=2),
         "neck": FeaturePyramid(levels=levels, p6_from="pool", norm="batch", name="neck"),
-        "rpn_depth": 2,
         "head": DenseHead((1024,), convs=(256,) * 4, norm="batch", name="head"),
     }
 
 
+def _faster_rcnn_v1(**settings):
+    return _two_stages(settings, **_resnet_parts(norm_epsilon=0.0))
+
+
+def _faster_rcnn_v2(**settings):
+    return _two_stages(settings, **_v2_parts())
+
+
+def _faster_rcnn_mobilenet(proposals=1000, edges=(800, 1333), **settings):
+    """On two maps of stride 32 and every second cell of the last, all sizes of anchors on each."""
+    from kerasdet.backbones import MobileNetV3Large
+    from kerasdet.layers import AnchorGenerator, FeaturePyramid, ShortestEdge
+    from kerasdet.models import RegionProposalNetwork
+
+    levels = ("C5_first", "C5")
+    anchors = AnchorGenerator([ANCHOR_SIZES] * 3, [0.5, 1.0, 2.0], rounded=True)
+    limits = {"candidates": (2000, proposals), "proposals": (2000, proposals)}
+    parts = {
+        "backbone": MobileNetV3Large(levels, norm_epsilon=1e-5),
+        "neck": FeaturePyramid(levels=levels, p6_from="pool", name="neck"),
+        "rpn": RegionProposalNetwork(anchors, **limits, score_threshold=0.05, name="rpn"),
+    }
+    return _two_stages({"resize": ShortestEdge(*edges), **settings}, **parts)
+
+
 def _mask_rcnn_v1(**settings):
-    return _faster_rcnn(settings, norm_epsilon=0.0, kind="MaskRCNN")
+    return _two_stages(settings, "MaskRCNN", **_resnet_parts(norm_epsilon=0.0))
 
 
 def _mask_rcnn_v2(**settings):
     from kerasdet.layers import MaskHead
 
     head = MaskHead(norm="batch", name="mask_head")
-    return _faster_rcnn(settings, kind="MaskRCNN", mask_head=head, **_v2_parts())
+    return _two_stages(settings, "MaskRCNN", mask_head=head, **_v2_parts())
 
 
 def _keypoint_rcnn(**settings):
     person = {"class_names": ["person"], "category_ids": [1]}
-    return _faster_rcnn(settings, norm_epsilon=0.0, kind="KeypointRCNN", **person)
+    return _two_stages(settings, "KeypointRCNN", **person, **_resnet_parts(norm_epsilon=0.0))
 
 
 def _classifier(trunk, **settings):
@@ -412,6 +260,10 @@ CONFIGS = {
     "retinanet_resnet50_fpn_v2_coco": _retinanet_v2,
     "fasterrcnn_resnet50_fpn_coco": _faster_rcnn_v1,
     "fasterrcnn_resnet50_fpn_v2_coco": _faster_rcnn_v2,
+    "fasterrcnn_mobilenet_v3_large_fpn_coco": _faster_rcnn_mobilenet,
+    "fasterrcnn_mobilenet_v3_large_320_fpn_coco": functools.partial(
+        _faster_rcnn_mobilenet, proposals=150, edges=(320, 640)
+    ),
     "maskrcnn_resnet50_fpn_coco": _mask_rcnn_v1,
     "maskrcnn_resnet50_fpn_v2_coco": _mask_rcnn_v2,
     "keypointrcnn_resnet50_fpn_coco": _keypoint_rcnn,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 SCHEMA = 2
 FOLDER = Path(__file__).parent
-TASKS = ("classification", "detection", "segmentation")
+TASKS = ("classification", "detection", "features", "segmentation")
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 FORMATS = ("torch", "safetensors", "h5")  # of published files
@@ -28,7 +28,7 @@ def _positive(value):
 def _different_names(value):
     if isinstance(value, str):
         return _class_list(value).is_file()
-    return 0 < len(value) == len(set(map(str, value))) and all(isinstance(v, str) for v in value)
+    return len(value) == len(set(map(str, value))) and all(isinstance(v, str) for v in value)
 
 
 def _metrics(value):
@@ -37,7 +37,7 @@ def _metrics(value):
 
 
 def _figures(value):
-    return bool(value) and all(type(v) in (int, float) for v in value.values())
+    return all(type(v) in (int, float) for v in value.values())
 
 
 # field: (type, test, what is asked)
@@ -57,7 +57,7 @@ COMMON = {
     "classes": (
         (list, str),
         _different_names,
-        "a list of different class names, or the name of a list in zoo/classes",
+        "a list of different class names, empty for a trunk, or the name of a list in zoo/classes",
     ),
     "input.channels": (int, _positive, "a positive count"),
     "input.order": (str, str.strip, "the order of the channels, such as RGB"),
@@ -90,7 +90,11 @@ PUBLISHED = {
     "weights.format": (str, lambda value: value in FORMATS, "one of " + ", ".join(FORMATS)),
     "conversion": (str, lambda value: value in CONVERSIONS, "one of " + ", ".join(CONVERSIONS)),
     "published.data": (str, str.strip, "what was measured on"),
-    "published.metrics": (dict, _figures, "the published figures by their published names"),
+    "published.metrics": (
+        dict,
+        _figures,
+        "the published figures, if any, by their published names",
+    ),
     "published.source": (str, str.strip, "where they are published"),
     "metrics": (
         (dict, type(None)),
@@ -174,7 +178,7 @@ def _check_agreement(manifest, path):
         agreements["weights.file"] = (manifest["weights"]["file"], file)
     if isinstance(classes, list):
         agreements["classes"] = (classes, list(config.get("class_names") or classes))
-        agreements["config.num_classes"] = (config.get("num_classes"), len(classes))
+        agreements["config.num_classes"] = (config.get("num_classes"), len(classes) or None)
     for field, (value, wanted) in agreements.items():
         if value != wanted:
             raise ValueError(f"{path}: the field {field!r} is {value!r} but should be {wanted!r}.")

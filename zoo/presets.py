@@ -13,7 +13,7 @@ _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasde
 FREEZING = {"freeze_at", "frozen_norm"}
 
 # Of the conversion from a published file to ours: another number, and it is made anew.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 
 RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
 
@@ -112,7 +112,9 @@ def build(name, **overrides):
     source = load_weights(empty_model(manifest, manifest["config"]), path)
     model = empty_model(manifest, wanted)
     for part in model.TRANSFERRED:
-        getattr(model, part).set_weights(getattr(source, part).get_weights())
+        old, new = getattr(source, part), getattr(model, part)
+        if old and new:  # a detector's neck may be False: none
+            new.set_weights(old.get_weights())
     return model
 
 
@@ -233,7 +235,7 @@ def _load_file(path):
     from kerasdet import backbones, models  # registers the classes that the file names
 
     model = keras.saving.load_model(path, compile=False)
-    if not isinstance(model, models.Detector | backbones.ImageClassifier):
+    if not isinstance(model, models.Detector | backbones.ImageClassifier | backbones.Backbone):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a model of kerasdet.")
     return model
 
@@ -258,14 +260,15 @@ def _overridden(manifest, overrides):
     """The config with a user's arguments in place."""
     overrides = dict(overrides)
     config = copy.deepcopy(manifest["config"])
+    trunk = config["backbone"]["config"] if "backbone" in config else config
     if not _keeps_classes(manifest, overrides):
-        config["backbone"]["config"]["frozen_norm"] = True
+        trunk["frozen_norm"] = True
         overrides.setdefault("num_classes", len(overrides.get("class_names") or ()))
         # Names and ids of the old classes go with them.
         fresh = {"class_names": None, "category_ids": None}
         config |= {key: value for key, value in fresh.items() if key in config}
     for name in FREEZING & overrides.keys():
-        config["backbone"]["config"][name] = overrides.pop(name)
+        trunk[name] = overrides.pop(name)
     return config | {key: _plain(value) for key, value in overrides.items()}
 
 

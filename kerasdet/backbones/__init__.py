@@ -11,11 +11,12 @@ from kerasdet.backbones.resnet import (
     ResNet50,
     ResNet101,
     ResNet152,
+    ResNetHead,
     ResNeXt50,
     ResNeXt101,
     residual_stage,
 )
-from kerasdet.backbones.vgg import VGG16, VGGHead
+from kerasdet.backbones.vgg import VGG16
 
 __all__ = [
     "VGG16",
@@ -31,6 +32,6 @@ __all__ = [
     "ResNet50",
     "ResNet101",
     "ResNet152",
-    "VGGHead",
+    "ResNetHead",
     "residual_stage",
 ]

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kerasdet.backbones.classifier import ImageClassifier
 from kerasdet.layers.conv import ConvNorm
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -65,18 +66,17 @@ class Backbone(keras.Model):
             for layer in keras.Model(inputs, stages[freeze_at]).layers:
                 layer.trainable = False
         if frozen_norm:
-            for layer in self.layers:
-                if isinstance(layer, ConvNorm):
-                    layer.norm.trainable = False
+            freeze_norms(self.layers)
 
     @classmethod
-    def from_preset(cls, name, freeze_at=None, frozen_norm=True):
-        """The backbone of a trained classifier or detector, to build another model on.
+    def from_preset(cls, name, freeze_at=None, frozen_norm=True, levels=None):
+        """A trained backbone, of a classifier, of a detector or alone, to build another model on.
 
         Args:
             name: a name of `kerasdet.list_models()`, or a file or folder that `kerasdet.load` opens.
             freeze_at: level, such as "C2": the layers up to it are not trained.
             frozen_norm: whether batch normalisation keeps the statistics of the weights.
+            levels: the levels to return, default the weights' own; stages above the highest are left out.
 
         Returns:
             A backbone with those weights.
@@ -85,16 +85,50 @@ class Backbone(keras.Model):
             ValueError: no such name, or its backbone is of another class.
             kerasdet.zoo.download.DownloadError: the weights could not be had.
         """
+        trunk = cls._load(name)[1]
+        return trunk._copy(levels or trunk.levels, freeze_at, frozen_norm)
+
+    @classmethod
+    def split_preset(cls, name, freeze_at=None, frozen_norm=True):
+        """A trained classifier in two: what all regions share, and what each passes through alone.
+
+        Args:
+            name: a classifier of `kerasdet.list_models()`, or a file that `kerasdet.load` opens.
+            freeze_at: level, such as "C2": the layers up to it are not trained.
+            frozen_norm: whether batch normalisation keeps the statistics of the weights, in both.
+
+        Returns:
+            The backbone up to "C4", and a layer from regions (B, R, h, w, C) of that map to features
+            (B, R, F): ResNet's fifth stage, for 14 x 14 cells; VGG-16's fc6 and fc7, for 7 x 7.
+
+        Raises:
+            ValueError: no such name, its weights are no classifier's, or its backbone is of another
+                class or cannot be split.
+            kerasdet.zoo.download.DownloadError: the weights could not be had.
+        """
+        trained, trunk = cls._load(name)
+        if not isinstance(trained, ImageClassifier):
+            raise ValueError(f"{name!r} is a {type(trained).__name__}; give an image classifier.")
+        head = trunk.region_head(trained, frozen_norm)
+        return trunk._copy(("C4",), freeze_at, frozen_norm), head
+
+    @classmethod
+    def _load(cls, name):
+        """The model of a name or path, and its backbone, which may be all of it."""
         from kerasdet import zoo
 
-        trained = zoo.load(name).backbone
-        if not isinstance(trained, cls):
+        trained = zoo.load(name)
+        trunk = trained if isinstance(trained, Backbone) else trained.backbone
+        if not isinstance(trunk, cls):
             raise ValueError(
-                f"The backbone of {name!r} is a {type(trained).__name__}, not a {cls.__name__}."
+                f"The backbone of {name!r} is a {type(trunk).__name__}, not a {cls.__name__}."
             )
-        freezing = {"freeze_at": freeze_at, "frozen_norm": frozen_norm}
-        backbone = type(trained).from_config(trained.get_config() | freezing)
-        backbone.set_weights(trained.get_weights())
+        return trained, trunk
+
+    def _copy(self, levels, freeze_at, frozen_norm):
+        settings = {"levels": levels, "freeze_at": freeze_at, "frozen_norm": frozen_norm}
+        backbone = type(self).from_config(self.get_config() | settings)
+        copy_layers(self, backbone)
         return backbone
 
     def normalize(self, images):
@@ -104,6 +138,13 @@ class Backbone(keras.Model):
     def classifier_layers(self):
         """Return new layers that the ImageNet classifier puts between "C5" and the pooling."""
         return []
+
+    def region_head(self, classifier, frozen_norm=True):
+        """Return what a trained classifier on this backbone has above "C4" as a layer for each region."""
+        raise ValueError(
+            f"A {type(self).__name__} has no part for each region; use its levels up to C5 and a "
+            "kerasdet.layers.DenseHead."
+        )
 
     def get_config(self):
         """Return the arguments that all backbones share."""
@@ -117,6 +158,19 @@ class Backbone(keras.Model):
             "freeze_at": self.freeze_at,
             "frozen_norm": self.frozen_norm,
         }
+
+
+def freeze_norms(layers):
+    """Keep the statistics, scales and shifts of batch normalisation as they are."""
+    for layer in layers:
+        if isinstance(layer, ConvNorm):
+            layer.norm.trainable = False
+
+
+def copy_layers(source, target):
+    """Give each layer of a functional model the weights of the other model's layer of that name."""
+    for layer in filter(lambda layer: layer.weights, target.layers):
+        layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def highest_stage(levels):

@@ -15,6 +15,8 @@ class ImageClassifier(keras.Model):
     Source: resnet §3.3; mobilenet_v2 table 2.
     """
 
+    TRANSFERRED = ("backbone",)  # attributes that a model of other classes takes over
+
     def __init__(self, backbone, num_classes=1000, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         if "C5" not in backbone.levels:

@@ -11,12 +11,15 @@ Layer names are torchvision's with `_` for `.`: `layer1_0_conv1` holds `layer1.0
 """
 
 import keras
+from keras import ops
 
 from kerasdet.backbones.backbone import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     LEVELS,
     Backbone,
+    copy_layers,
+    freeze_norms,
     highest_stage,
 )
 from kerasdet.layers.conv import ConvNorm
@@ -72,6 +75,23 @@ class ResNet(Backbone):
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
 
+    def region_head(self, classifier, frozen_norm=True):
+        """Return the fifth stage of a trained classifier, a `ResNetHead` on regions of 14 x 14 cells."""
+        head = ResNetHead(
+            self.blocks[3],
+            self.bottleneck,
+            self.groups,
+            self.group_width,
+            self.norm_epsilon,
+            frozen_norm,
+            dtype=self.dtype_policy,
+            name="head",
+        )
+        channels = self.get_layer("layer4_0_conv1").input.shape[-1]
+        head.build((None, None, None, None, channels))
+        copy_layers(self, head.stage)
+        return head
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {
@@ -81,6 +101,83 @@ class ResNet(Backbone):
             "groups": self.groups,
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class ResNetHead(keras.layers.Layer):
+    """ResNet's fifth stage on each region, then the mean of its cells (Mask R-CNN, figure 4, left).
+
+    The stage strides by two: from 14 x 14 cells of "C4" it makes the 7 x 7 that it makes of pictures.
+
+    Args:
+        blocks: residual blocks: 3, or 2 of a ResNet-18.
+        bottleneck: as in `ResNet`, as are the next three.
+        groups: groups of the 3x3 convolutions.
+        group_width: channels of a group in stage 2.
+        norm_epsilon: of the batch normalisation.
+        frozen_norm: whether batch normalisation is not trained and keeps its statistics, as is usual
+            for pretrained weights.
+
+    Call arguments:
+        regions: (B, R, h, w, C).
+
+    Returns:
+        (B, R, F) in the compute type; F is 2048, or 512 without bottlenecks.
+
+    Source: resnet §4.3 and appendix A; Mask R-CNN (arXiv 1703.06870), section 3.
+    """
+
+    def __init__(
+        self,
+        blocks=3,
+        bottleneck=True,
+        groups=1,
+        group_width=64,
+        norm_epsilon=1e-5,
+        frozen_norm=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.blocks = blocks
+        self.bottleneck = bottleneck
+        self.groups = groups
+        self.group_width = group_width
+        self.norm_epsilon = norm_epsilon
+        self.frozen_norm = frozen_norm
+
+    def build(self, regions_shape):
+        """Create every weight."""
+        inputs = keras.Input((None, None, regions_shape[-1]), name="regions")
+        widths = (self.blocks, self.bottleneck, self.groups, self.group_width)
+        shared = {"norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
+        self.stage = keras.Model(inputs, residual_stage(inputs, 5, *widths, **shared), name="stage")
+        self.stage.dtype_policy = self.dtype_policy
+        if self.frozen_norm:
+            freeze_norms(self.stage.layers)
+        self.built = True
+
+    def call(self, regions, training=False):
+        """See the class docstring."""
+        batch, count = ops.shape(regions)[:2]
+        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
+        x = ops.mean(self.stage(x, training=training), axis=(1, 2))
+        return ops.reshape(x, (batch, count, x.shape[-1]))
+
+    def compute_output_shape(self, regions_shape):
+        """Return (B, R, F)."""
+        return (*regions_shape[:2], 2048 if self.bottleneck else 512)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "blocks": self.blocks,
+            "bottleneck": self.bottleneck,
+            "groups": self.groups,
+            "group_width": self.group_width,
+            "norm_epsilon": self.norm_epsilon,
+            "frozen_norm": self.frozen_norm,
         }
 
 

@@ -9,13 +9,11 @@ The levels are named by their stride, as everywhere: "C2" is conv3_3 (256 channe
 `freeze_at` only: Fast R-CNN trains from conv3_1 on (arXiv 1504.08083, section 4.5).
 
 Layer names: `features_0` to `features_28` are torchvision's convolutions `features.0` to
-`features.28`; in `VGGHead`, `fc6` is `classifier.0` and `fc7` is `classifier.3`; the classifier's `fc`
+`features.28`; the head's `fc6` is `classifier.0` and its `fc7` is `classifier.3`; the classifier's `fc`
 is `classifier.6`. PyTorch flattens regions C, H, W and we H, W, C: a (4096, 25088) weight of theirs
 becomes fc6's kernel by reshaping to (4096, 512, 7, 7), transposing to (7, 7, 512, 4096) and reshaping
 to (25088, 4096).
 """
-
-import math
 
 import keras
 from keras import ops
@@ -28,11 +26,13 @@ from kerasdet.backbones.backbone import (
     highest_stage,
 )
 from kerasdet.layers.conv import Conv
+from kerasdet.layers.region_heads import DenseHead
 from kerasdet.ops.pooling import spatial_pyramid_pool
 
 # Source: vgg table 1, column D: channels and 3x3 convolutions between the poolings.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 REGION_SIZE = 7  # cells a side of what fc6 reads
+HEAD = {"units": (4096, 4096), "dropout": 0.5}  # Source: vgg table 1 and §3.1
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -84,75 +84,26 @@ class VGG16(Backbone):
 
     def classifier_layers(self):
         """Return fc6 and fc7 on the average over 7 x 7 bins: itself, for pictures of 224 x 224."""
-        return [_PictureHead(dtype=self.dtype_policy, name="head")]
+        return [_PictureHead(**HEAD, dtype=self.dtype_policy, name="head")]
+
+    def region_head(self, classifier, frozen_norm=True):
+        """Return fc6 and fc7 of a trained classifier, a `DenseHead` on regions of 7 x 7 cells."""
+        head = DenseHead(**HEAD, dtype=self.dtype_policy, name="head")
+        head.build((None, None, REGION_SIZE, REGION_SIZE, self.channels["C5"]))
+        head.set_weights(classifier.head[0].get_weights())
+        return head
 
     def get_config(self):
         """Return the constructor's arguments."""
         return {**super().get_config(), "ceil_pools": self.ceil_pools}
 
 
-@keras.saving.register_keras_serializable("kerasdet")
-class VGGHead(keras.layers.Layer):
-    """fc6 and fc7: two dense layers with ReLU and dropout on each region.
-
-    Args:
-        units: outputs of each.
-        dropout: share of each one's outputs dropped in training.
-
-    Call arguments:
-        regions: (B, R, h, w, C); VGG's own weights take 7 x 7 cells of 512 channels.
-
-    Returns:
-        (B, R, units) in the compute type.
-
-    Source: vgg §2.1 and §3.1; Fast R-CNN (arXiv 1504.08083), section 2.
-    """
-
-    def __init__(self, units=4096, dropout=0.5, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.dropout = dropout
-        self.fc6, self.fc7 = (
-            keras.layers.Dense(
-                units,
-                activation="relu",
-                kernel_initializer="he_normal",
-                dtype=self.dtype_policy,
-                name=name,
-            )
-            for name in ("fc6", "fc7")
-        )
-        self.drop6 = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop6")
-        self.drop7 = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop7")
-
-    def build(self, regions_shape):
-        """Create the weights of both."""
-        self.fc6.build((None, math.prod(regions_shape[2:])))
-        self.fc7.build((None, self.units))
-
-    def call(self, regions, training=False):
-        """See the class docstring."""
-        batch, count = ops.shape(regions)[:2]
-        x = ops.reshape(regions, (batch * count, math.prod(regions.shape[2:])))
-        x = self.drop6(self.fc6(x), training=training)
-        x = self.drop7(self.fc7(x), training=training)
-        return ops.reshape(x, (batch, count, self.units))
-
-    def compute_output_shape(self, regions_shape):
-        """Return (B, R, units)."""
-        return (*regions_shape[:2], self.units)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "units": self.units, "dropout": self.dropout}
-
-
-class _PictureHead(VGGHead):
-    """`VGGHead` with the whole picture as its region: (B, H, W, C) -> (B, 1, 1, units)."""
+class _PictureHead(DenseHead):
+    """The head with the whole picture as its region: (B, H, W, C) -> (B, 1, 1, units[-1])."""
 
     @property
     def filters(self):
-        return self.units
+        return self.units[-1]
 
     def build(self, features_shape):
         super().build((None, 1, REGION_SIZE, REGION_SIZE, features_shape[-1]))
@@ -163,4 +114,4 @@ class _PictureHead(VGGHead):
         return super().call(regions, training=training)[:, None]
 
     def compute_output_shape(self, features_shape):
-        return (features_shape[0], 1, 1, self.units)
+        return (features_shape[0], 1, 1, self.units[-1])

@@ -22,12 +22,15 @@ def detect(
 ):
     """Find objects in pictures.
 
-    Writes each picture with its detections drawn, and detections.json in COCO's format with a score
-    per annotation. Pictures that cannot be read are named at the end, and the exit code is then 1.
+    Writes each picture with its detections drawn (boxes, masks, keypoints), and detections.json in
+    COCO's format with a score per annotation: masks are run lengths, keypoints are all marked
+    visible and named by their numbers. Pictures that cannot be read are named at the end, and the
+    exit code is then 1.
     """
     from rich.progress import track
 
     from kerasdet.data import load_image
+    from kerasdet.metrics import encode_masks
 
     paths = find_pictures(images)
     detector = load_model(model, threshold)
@@ -38,8 +41,8 @@ def detect(
         except (OSError, ValueError) as error:
             failures.append(error)
             continue
-        found += detector.detect([image])
         height, width = image.shape[:2]
+        found.append(encode_masks(detector.detect([image])[0], (height, width)))
         number = len(images_json) + 1
         images_json.append({"id": number, "file_name": str(path), "height": height, "width": width})
         _write_drawing(
@@ -84,7 +87,8 @@ def write_coco(path, images, detections, model):
     Args:
         path: file to write.
         images: COCO's entries of the pictures.
-        detections: what `model.detect` gave for them, in the same order.
+        detections: what `model.detect` gave for them, in the same order, masks laid over the
+            pictures by `kerasdet.metrics.encode_masks`.
         model: the detector, for its classes.
     """
     from kerasdet.files import save_json
@@ -92,13 +96,30 @@ def write_coco(path, images, detections, model):
 
     results = to_coco_json(detections, [image["id"] for image in images], model.category_ids)
     annotations = [
-        {"id": number, **result, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-        for number, result in enumerate(results, 1)
+        {"id": number, **_annotation(result)} for number, result in enumerate(results, 1)
     ]
+    points = {}
+    if "keypoints" in model.TARGETS:
+        points = {"keypoints": [str(i) for i in range(model.num_keypoints)], "skeleton": []}
     categories = [
-        {"id": number, "name": name} for number, name in zip(model.category_ids, model.class_names)
+        {"id": number, "name": name, **points}
+        for number, name in zip(model.category_ids, model.class_names)
     ]
     save_json(path, {"images": images, "annotations": annotations, "categories": categories})
+
+
+def _annotation(result):
+    """A result as an annotation file has it: with an area, and keypoints of visibility 2."""
+    from pycocotools import mask as coco_mask
+
+    annotation = {**result, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+    if "segmentation" in result:
+        annotation["area"] = float(coco_mask.area(result["segmentation"]))
+    if "keypoints" in result:
+        points = result["keypoints"]
+        annotation["keypoints"] = [2 if i % 3 == 2 else value for i, value in enumerate(points)]
+        annotation["num_keypoints"] = len(points) // 3
+    return annotation
 
 
 def _write_drawing(path, image, detections, names):

@@ -8,6 +8,8 @@ import typer
 
 from kerasdet.cli.parts import DATA_HELP, load_model, open_data, print_table
 
+KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
+
 
 def evaluate(
     model: Annotated[
@@ -25,7 +27,8 @@ def evaluate(
 ):
     """Measure a model: COCO's average precision, over all and per class.
 
-    With --out also VOC's, precision-recall curves and a confusion matrix, as JSON and PNG.
+    Of boxes, and of masks or keypoints where the model gives and the data has them. With --out also
+    VOC's, precision-recall curves and a confusion matrix, of boxes, as JSON and PNG.
     """
     from rich.progress import track
 
@@ -40,8 +43,11 @@ def evaluate(
         dataset,
         batch_size,
         progress=lambda pictures: track(pictures, description="detecting", total=len(dataset)),
+        iou_type=metrics.iou_types(detector, dataset),
     )
-    print_table(metrics.metrics_table(figures), title=f"{model} on {dataset.name}")
+    for iou_type, measured in figures.items():
+        title = f"{model} on {dataset.name}: {KINDS[iou_type]}"
+        print_table(metrics.metrics_table(measured), title=title)
     if out is not None:
         write_report(out, dataset, figures, detections)
         print(f"figures and curves: {out}")
@@ -53,8 +59,8 @@ def write_report(folder, dataset, figures, detections):
     Args:
         folder: where to write.
         dataset: `Dataset` that was measured on.
-        figures: what `coco_metrics` returned.
-        detections: what it was made of.
+        figures: {"bbox": what `coco_metrics` returned, "segm": likewise, ...}.
+        detections: what they were made of.
     """
     from kerasdet import metrics
     from kerasdet.files import save_json
@@ -64,7 +70,8 @@ def write_report(folder, dataset, figures, detections):
     voc_ap = functools.partial(metrics.voc_ap, dataset, detections, names)
     report = {
         "data": repr(dataset),
-        "coco": figures,
+        "coco": figures["bbox"],
+        **{f"coco_{KINDS[name]}": figures[name] for name in figures if name != "bbox"},
         "voc_11_points": voc_ap(points=11),
         "voc_all_points": voc_ap(points="all"),
         "confusion": {"classes": [*names, "background"], "counts": matrix},

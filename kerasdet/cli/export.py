@@ -19,7 +19,10 @@ def export(
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
 ):
-    """Write a model as one file that goes from raw pixels to final boxes."""
+    """Write a model as one file that goes from raw pixels to final boxes.
+
+    Also to keypoints in the picture's pixels, or to masks relative to the boxes, where it has them.
+    """
     from kerasdet.export import export_model
 
     fixed = None if size is None else parse_size(size)

@@ -183,8 +183,16 @@ def make_box_loss(name):
     return None if name == "smooth_l1" else getattr(losses, BOX_LOSSES[name])()
 
 
-def make_augmentation(names):
-    """The augmentations of a comma-separated list; None for "none"."""
+def make_augmentation(names, keypoint_names=()):
+    """The augmentations of a comma-separated list; None for "none".
+
+    Args:
+        names: the list.
+        keypoint_names: of the keypoints that are learnt; flip exchanges left ones and right ones.
+
+    Raises:
+        ValueError: an unknown name, or one that would leave keypoints under a wrong name.
+    """
     from kerasdet.data import augment
 
     if names == "none":
@@ -192,7 +200,17 @@ def make_augmentation(names):
     chosen = [name.strip() for name in names.split(",")]
     for name in chosen:
         _known("augmentation", name, AUGMENTATIONS)
-    return augment.Compose([getattr(augment, AUGMENTATIONS[name])() for name in chosen])
+    pairs = augment.keypoint_pairs(keypoint_names)
+    for name in chosen:
+        if pairs and name in ("vflip", "rotate"):
+            raise ValueError(
+                f"--augment {name} would leave keypoints such as {keypoint_names[pairs[0][0]]!r} "
+                "under a wrong name; leave it out."
+            )
+    options = {"flip": {"pairs": pairs}}
+    return augment.Compose(
+        [getattr(augment, AUGMENTATIONS[name])(**options.get(name, {})) for name in chosen]
+    )
 
 
 def make_backbone(name, alpha, freeze_at=None):

@@ -36,7 +36,13 @@ def train(
             "every tenth picture."
         ),
     ] = None,
-    detector: Annotated[str, typer.Option(help="retinanet or faster_rcnn.")] = "retinanet",
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="retinanet, faster_rcnn, mask_rcnn (needs data with masks) or keypoint_rcnn (needs "
+            "data with keypoints); digits and coco have both."
+        ),
+    ] = "retinanet",
     backbone: Annotated[
         str, typer.Option(help=f"{', '.join(BACKBONES)}, or a trained model to start from.")
     ] = "mobilenet_v2",
@@ -45,9 +51,23 @@ def train(
         typer.Option(help="Level up to which a trained backbone is not trained further, as C2."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Width of mobilenet_v2.")] = 1.0,
-    channels: Annotated[int, typer.Option(help="Channels of pyramid and heads.")] = 128,
-    depth: Annotated[int, typer.Option(help="Hidden convolutions of each head.")] = 4,
+    channels: Annotated[
+        int, typer.Option(help="Channels of pyramid and heads; keypoint_rcnn's branch has twice.")
+    ] = 128,
+    depth: Annotated[
+        int,
+        typer.Option(
+            help="Hidden convolutions of retinanet's heads and mask_rcnn's branch; keypoint_rcnn's "
+            "branch has twice."
+        ),
+    ] = 4,
     norm: Annotated[str, typer.Option(help="Norm of the heads: batch, group or none.")] = "batch",
+    regions: Annotated[
+        int,
+        typer.Option(
+            help="Regions per picture that the second stage of a two-stage one learns from."
+        ),
+    ] = 128,
     anchors: Annotated[
         str,
         typer.Option(help="fitted: to the sizes of the data's objects; paper: 32 to 512 pixels."),
@@ -77,7 +97,11 @@ def train(
         typer.Option(help="Momentum of the weights' average, default by length; 0: none."),
     ] = None,
     augment: Annotated[
-        str, typer.Option(help=f"none, or some of {','.join(AUGMENTATIONS)}.")
+        str,
+        typer.Option(
+            help=f"none, or some of {','.join(AUGMENTATIONS)}. flip exchanges keypoints whose names "
+            "differ in left and right alone."
+        ),
     ] = "flip,scale,colour",
     precision: Annotated[
         str, typer.Option(help="float32, mixed_bfloat16 or mixed_float16.")
@@ -89,12 +113,12 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in --out, as it was started.")
     ] = False,
 ):
-    """Train a detector on pictures with boxes.
+    """Train a detector on pictures with boxes, and masks or keypoints where it learns them.
 
     kerasdet train --data coco:boxes.json:pictures --out runs/mine
 
-    The folder then holds the best model (use it with `kerasdet detect --model runs/mine`), a log,
-    curves and drawn predictions. An interrupted run goes on with
+    The folder then holds the best model by the AP of its boxes (use it with `kerasdet detect --model
+    runs/mine`), a log, curves and drawn predictions. An interrupted run goes on with
     `kerasdet train --out runs/mine --resume`.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("out", "resume")}
@@ -126,7 +150,8 @@ def train_with(arguments, out, resume):
     sizes = arguments["size"].split(",") if arguments["size"] else []
     resizes = [Fit(*parse_size(size)) for size in sizes] or [Fit(*usual_size(data))]
     recipe = make_recipe(arguments)
-    augment = make_augmentation(arguments["augment"])
+    learnt = data.keypoint_names if arguments["detector"] == "keypoint_rcnn" else ()
+    augment = make_augmentation(arguments["augment"], learnt)
     print(f"training on {data}\nvalidating on {validation or 'nothing'}")
     # The model's first weights follow the seed as well.
     keras.utils.set_random_seed(arguments["seed"])
@@ -147,8 +172,28 @@ def train_with(arguments, out, resume):
         resume=resume,
         validate_every=arguments["validate_every"],
     )
-    measured = [value for value in history.get("val_mAP", []) if value is not None]
-    print(f"best AP {max(measured):.3f}: {out / 'best.keras'}" if measured else f"trained: {out}")
+    best = best_figures(history)
+    print(f"best AP {best}: {out / 'best.keras'}" if best else f"trained: {out}")
+
+
+def best_figures(history):
+    """The figures of the epoch with the best boxes, as text such as "0.412 (masks 0.371)".
+
+    Args:
+        history: what `kerasdet.training.train` returned.
+
+    Returns:
+        str, empty where nothing was measured.
+    """
+    boxes = history.get("val_mAP", [])
+    measured = [epoch for epoch, value in enumerate(boxes) if value is not None]
+    if not measured:
+        return ""
+    best = max(measured, key=boxes.__getitem__)
+    kinds = {"masks": history.get("val_mask_mAP"), "keypoints": history.get("val_keypoint_mAP")}
+    measured = {kind: values[best] for kind, values in kinds.items() if values}
+    others = [f"{kind} {value:.3f}" for kind, value in measured.items() if value is not None]
+    return f"{boxes[best]:.3f}" + (f" ({', '.join(others)})" if others else "")
 
 
 def make_recipe(arguments):
@@ -193,25 +238,68 @@ def _retinanet(arguments, data, backbone, norm, classes):
 
 
 def _faster_rcnn(arguments, data, backbone, norm, classes):
-    from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
-    from kerasdet.models import FasterRCNN, RegionProposalNetwork
+    from kerasdet.models import FasterRCNN
 
-    if norm == "group" or arguments["box_loss"] != "smooth_l1":
-        raise ValueError("faster_rcnn takes --norm batch or none, and --box-loss smooth_l1.")
-    channels = arguments["channels"]
-    layout = AnchorGenerator.fpn
-    anchors = make_anchors(arguments["anchors"], data, classes["resize"], layout) or layout()
     return FasterRCNN(
-        len(data.class_names),
-        backbone=backbone,
-        neck=FeaturePyramid(channels, backbone.levels, p6_from="pool", norm=norm, name="neck"),
-        rpn=RegionProposalNetwork(anchors, channels, name="rpn"),
-        head=DenseHead((4 * channels, 4 * channels), name="head"),
-        **classes,
+        len(data.class_names), **_two_stages(arguments, data, backbone, norm, classes)
     )
 
 
-DETECTORS = {"retinanet": _retinanet, "faster_rcnn": _faster_rcnn}
+def _mask_rcnn(arguments, data, backbone, norm, classes):
+    from kerasdet.layers import MaskHead
+    from kerasdet.models import MaskRCNN
+
+    channels = arguments["channels"]
+    return MaskRCNN(
+        len(data.class_names),
+        mask_head=MaskHead((channels,) * arguments["depth"], channels, norm, name="mask_head"),
+        **_two_stages(arguments, data, backbone, norm, classes),
+    )
+
+
+def _keypoint_rcnn(arguments, data, backbone, norm, classes):
+    from kerasdet.layers import MaskHead
+    from kerasdet.models import KeypointRCNN
+
+    if not data.keypoint_names:
+        raise ValueError(f"keypoint_rcnn learns keypoints, and {data.name} has none.")
+    widths = (2 * arguments["channels"],) * (2 * arguments["depth"])
+    return KeypointRCNN(
+        len(data.class_names),
+        num_keypoints=len(data.keypoint_names),
+        keypoint_head=MaskHead(widths, upsampled=None, norm=norm, name="keypoint_head"),
+        **_two_stages(arguments, data, backbone, norm, classes),
+    )
+
+
+def _two_stages(arguments, data, backbone, norm, classes):
+    """What Faster R-CNN and its descendants are made of."""
+    from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
+    from kerasdet.models import RegionProposalNetwork
+
+    if norm == "group" or arguments["box_loss"] != "smooth_l1":
+        raise ValueError(
+            f"{arguments['detector']} takes --norm batch or none, and --box-loss smooth_l1."
+        )
+    channels = arguments["channels"]
+    layout = AnchorGenerator.fpn
+    anchors = make_anchors(arguments["anchors"], data, classes["resize"], layout) or layout()
+    return {
+        "backbone": backbone,
+        "neck": FeaturePyramid(channels, backbone.levels, p6_from="pool", norm=norm, name="neck"),
+        "rpn": RegionProposalNetwork(anchors, channels, name="rpn"),
+        "head": DenseHead((4 * channels, 4 * channels), name="head"),
+        "regions_per_image": arguments["regions"],
+        **classes,
+    }
+
+
+DETECTORS = {
+    "retinanet": _retinanet,
+    "faster_rcnn": _faster_rcnn,
+    "mask_rcnn": _mask_rcnn,
+    "keypoint_rcnn": _keypoint_rcnn,
+}
 
 
 def strategy_scope(devices):

@@ -16,6 +16,7 @@ size; hence these.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,8 @@ class HorizontalFlip:
 
     Args:
         p: probability.
-        pairs: pairs of keypoint indices that change places, such as ((1, 2),) for the two eyes.
+        pairs: pairs of keypoint indices that change places, such as ((1, 2),) for the two eyes;
+            `keypoint_pairs(dataset.keypoint_names)` finds them.
     """
 
     p: float = 0.5
@@ -312,6 +314,25 @@ class Mosaic:
             )
             parts.append(moved)
         return canvas, _joined(parts)
+
+
+def keypoint_pairs(names):
+    """The keypoints that change places when a picture is mirrored, by their names.
+
+    Args:
+        names: names of the keypoints, such as a data set's `keypoint_names`.
+
+    Returns:
+        Tuple of pairs of indices whose names differ in the words "left" and "right" alone:
+        ((1, 2), (3, 4)) of nose, left_eye, right_eye, left_ear, right_ear.
+    """
+    names = list(names)
+    mirrored = [re.sub(r"(?<![a-z])left(?![a-z])", "right", name) for name in names]
+    return tuple(
+        (i, names.index(other))
+        for i, other in enumerate(mirrored)
+        if other != names[i] and other in names
+    )
 
 
 # ---------------------------------------------------------------- records

@@ -91,15 +91,17 @@ def example(source, index, part, augment, rng, max_boxes, wanted):
         {part: array} with the dtypes of `types` and the shapes of `shapes`.
 
     Raises:
-        ValueError: the image has not the size of its record, or a box is not finite or has no size.
+        ValueError: the image or a mask has not the size of its record, or a box is not finite or
+            has no size.
     """
     image, record = source.image(index), source.record(index)
     if "masks" not in wanted and record.masks is not None:
         record = dataclasses.replace(record, masks=None)  # Spares augmentation their decoding.
+    _check_example(image, record)
     if augment is not None:
         image, record = augment(rng, image, record)
         image = np.asarray(image, "float32")
-    _check_example(image, record)
+        _check_example(image, record)
     if len(record.labels) > max_boxes:
         record = record.select(np.sort(np.argsort(-record.area, kind="stable")[:max_boxes]))
     height, width = record.height, record.width
@@ -142,6 +144,12 @@ def _check_example(image, record):
             f"{name}: box {wrong[0]} is {record.boxes[wrong[0]].tolist()}; boxes are finite and "
             "xmin < xmax, ymin < ymax: correct or remove it (`kerasdet check` lists all)."
         )
+    for index, mask in enumerate(record.masks or ()):
+        if tuple(mask["size"]) != (record.height, record.width):
+            raise ValueError(
+                f"{name}: mask {index} is {tuple(mask['size'])} (height, width), its picture "
+                f"({record.height}, {record.width}): masks have the size of their picture."
+            )
 
 
 def _padded(values, length, dtype):

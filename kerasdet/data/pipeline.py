@@ -59,7 +59,7 @@ def batches(
 
     Raises:
         ValueError: an argument that cannot be; while running, a box that is not finite or has no
-            size.
+            size, or a mask that has not the size of its picture.
     """
     import tensorflow as tf
 

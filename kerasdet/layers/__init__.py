@@ -19,7 +19,14 @@ from kerasdet.layers.nms import NonMaxSuppression
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
-from kerasdet.layers.roi import MultilevelRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+from kerasdet.layers.roi import (
+    MultilevelRoIAlign,
+    MultilevelRoIPool,
+    PSRoIAlign,
+    PSRoIPool,
+    RoIAlign,
+    RoIPool,
+)
 
 __all__ = [
     "AlphaBalancedCrossEntropy",
@@ -42,6 +49,7 @@ __all__ = [
     "MaskHead",
     "Maxout",
     "MultilevelRoIAlign",
+    "MultilevelRoIPool",
     "NonMaxSuppression",
     "OnlineHardExamples",
     "PSRoIAlign",

@@ -206,6 +206,8 @@ class Conv(keras.layers.Layer):
         use_bias: whether there is a bias.
         activation: None, "relu" or "hard_sigmoid".
         kernel_initializer, bias_initializer: as in Keras.
+        sparsely_taught: whether the loss counts few cells of the output, so that it is worth while to
+            compute the gradient from these alone (TensorFlow without XLA; stride 1).
     """
 
     def __init__(
@@ -217,6 +219,7 @@ class Conv(keras.layers.Layer):
         activation=None,
         kernel_initializer="he_normal",
         bias_initializer="zeros",
+        sparsely_taught=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -228,6 +231,7 @@ class Conv(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.sparsely_taught = sparsely_taught
 
     def build(self, input_shape):
         """Create kernel and bias."""
@@ -238,7 +242,10 @@ class Conv(keras.layers.Layer):
 
     def call(self, inputs):
         """Convolve: (B, H, W, C) -> (B, ceil(H / stride), ceil(W / stride), filters)."""
-        outputs = _convolve(inputs, self.kernel, self.stride)
+        if self.sparsely_taught and self.stride == 1 and native.available():
+            outputs = native.sparsely_taught_conv(inputs, ops.cast(self.kernel, inputs.dtype))
+        else:
+            outputs = _convolve(inputs, self.kernel, self.stride)
         if self.use_bias:
             outputs = _add_bias(outputs, self.bias)
         return self.activation(outputs)
@@ -258,6 +265,7 @@ class Conv(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "sparsely_taught": self.sparsely_taught,
         }
 
 

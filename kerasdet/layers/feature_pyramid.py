@@ -10,13 +10,14 @@ from kerasdet.layers.conv import Conv, ConvNorm
 class FeaturePyramid(keras.layers.Layer):
     """Feature Pyramid Network: a top-down pathway with lateral connections.
 
-    Each backbone map passes a 1x1 convolution; coarser maps are upsampled by two (nearest neighbour) and
-    added; a 3x3 convolution on each sum gives P_l. The coarse levels P6 and P7 are stride-2 3x3
-    convolutions (RetinaNet, section 4, footnote 2).
+    Each backbone map passes a 1x1 convolution; coarser maps are upsampled (nearest neighbour) and added;
+    a 3x3 convolution on each sum gives P_l. The coarse levels P6 and P7 are stride-2 3x3 convolutions
+    (RetinaNet, section 4, footnote 2).
 
     Args:
         channels: channels of every P map.
-        levels: backbone levels to use, finest first, e.g. ("C3", "C4", "C5").
+        levels: backbone levels to use, finest first, e.g. ("C3", "C4", "C5"). The number is the level's
+            stride, 2^5 of "C5": two of one number, e.g. ("C5_first", "C5"), are added as they are.
         p6_from: "C5" (RetinaNet's paper, torchvision's v2) or "P5" (torchvision's v1) for P6 and P7; "pool"
             for one level more, every second cell of the coarsest (FPN, section 4.1); None for none.
         norm: None, or "batch" for batch normalisation after every lateral and output convolution.
@@ -61,13 +62,14 @@ class FeaturePyramid(keras.layers.Layer):
 
     def call(self, features, training=False):
         """See the class docstring."""
-        pyramid, coarser = {}, None
+        pyramid, coarser, above = {}, None, None
         for level in reversed(self.levels):
             merged = _apply(self.lateral_convs[level], features[level], training)
             # Eq: fpn §3 | P_l = conv3x3(conv1x1(C_l) + upsample2(M_{l+1}))
             if coarser is not None:
-                merged = merged + upsample_to(coarser, merged)
-            coarser = merged
+                factor = 2 ** (_number(above) - _number(level))
+                merged = merged + upsample_to(coarser, merged, factor)
+            coarser, above = merged, level
             pyramid["P" + level[1:]] = _apply(self.output_convs[level], merged, training)
         pyramid = dict(reversed(pyramid.items()))
         coarsest = list(pyramid)[-1]
@@ -122,26 +124,34 @@ class FeaturePyramid(keras.layers.Layer):
         )
 
 
+def _number(level):
+    """5 of "C5" and of "C5_first"."""
+    return int(level[1:].partition("_")[0])
+
+
 def _next(level):
-    return f"P{int(level[1:]) + 1}"
+    return f"P{_number(level) + 1}"
 
 
 def _apply(conv, x, training):
     return conv(x, training=training) if isinstance(conv, ConvNorm) else conv(x)
 
 
-def upsample_to(coarse, fine):
-    """Nearest-neighbour upsampling by two, cropped to the size of the finer map.
+def upsample_to(coarse, fine, factor=2):
+    """Nearest-neighbour upsampling, cropped to the size of the finer map.
 
     Args:
         coarse: (B, h, w, C).
-        fine: (B, H, W, C) with H in {2h - 1, 2h} and W in {2w - 1, 2w}.
+        fine: (B, H, W, C) with h = ceil(H / factor) and w = ceil(W / factor).
+        factor: cells per cell in each direction.
 
     Returns:
         (B, H, W, C).
     """
+    if factor == 1:
+        return coarse
     batch, h, w, channels = ops.shape(coarse)
-    wide = ops.broadcast_to(coarse[:, :, None, :, None, :], (batch, h, 2, w, 2, channels))
-    wide = ops.reshape(wide, (batch, 2 * h, 2 * w, channels))
+    wide = ops.broadcast_to(coarse[:, :, None, :, None, :], (batch, h, factor, w, factor, channels))
+    wide = ops.reshape(wide, (batch, factor * h, factor * w, channels))
     _, height, width, _ = ops.shape(fine)
     return wide[:, :height, :width, :]

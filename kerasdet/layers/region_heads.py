@@ -14,6 +14,7 @@ class DenseHead(keras.layers.Layer):
         units: outputs of each dense layer.
         convs: channels of each 3x3 convolution before them (Detectron2's and torchvision's v2 head).
         norm: None, or "batch" for batch normalisation after each convolution.
+        dropout: share of each dense layer's outputs dropped in training (VGG-16's classifier: 0.5).
 
     Call arguments:
         regions: (B, R, h, w, C).
@@ -22,11 +23,12 @@ class DenseHead(keras.layers.Layer):
         (B, R, units[-1]) in the compute type.
     """
 
-    def __init__(self, units=(1024, 1024), convs=(), norm=None, **kwargs):
+    def __init__(self, units=(1024, 1024), convs=(), norm=None, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.units = tuple(units)
         self.convs = tuple(convs)
         self.norm = norm
+        self.dropout = dropout
         self.conv_layers = [self._conv(f"conv{i}", width) for i, width in enumerate(self.convs)]
         # fc6 and fc7: the names that VGG-16's classifier gave them.
         self.dense_layers = [
@@ -39,6 +41,7 @@ class DenseHead(keras.layers.Layer):
             )
             for i, width in enumerate(self.units)
         ]
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
 
     def build(self, regions_shape):
         """Create every weight."""
@@ -60,7 +63,7 @@ class DenseHead(keras.layers.Layer):
             x = layer(x, training=training) if self.norm else layer(x)
         x = ops.reshape(x, (batch * count, self.dense_layers[0].kernel.shape[0]))
         for layer in self.dense_layers:
-            x = layer(x)
+            x = self.drop(layer(x), training=training)
         return ops.reshape(x, (batch, count, self.units[-1]))
 
     def compute_output_shape(self, regions_shape):
@@ -74,6 +77,7 @@ class DenseHead(keras.layers.Layer):
             "units": self.units,
             "convs": self.convs,
             "norm": self.norm,
+            "dropout": self.dropout,
         }
 
     def _conv(self, name, width):

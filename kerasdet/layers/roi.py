@@ -11,7 +11,9 @@ from kerasdet.ops.checks import check_positive, pair
 
 
 class RegionPooling(keras.layers.Layer):
-    """What the region pooling layers share: their first two arguments and the result's shape.
+    """What the layers that pool from one map share: their first two arguments and the result's shape.
+
+    The map may come as a dict of one level, as models hand it on.
 
     Args:
         output_size: bins, an integer or (h, w).
@@ -31,7 +33,8 @@ class RegionPooling(keras.layers.Layer):
 
     def compute_output_shape(self, features_shape, boxes_shape):
         """Return (B, R, h, w, C)."""
-        return (*boxes_shape[:2], *pair("output_size", self.output_size), features_shape[-1])
+        channels = self.only_map(features_shape)[-1]
+        return (*boxes_shape[:2], *pair("output_size", self.output_size), channels)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -43,7 +46,18 @@ class RegionPooling(keras.layers.Layer):
 
     def cast(self, features):
         """Features in the layer's compute type."""
-        return ops.cast(features, self.compute_dtype)
+        return ops.cast(self.only_map(features), self.compute_dtype)
+
+    def only_map(self, features):
+        """The map, or its shape, from a dict of one level."""
+        if not isinstance(features, dict):
+            return features
+        if len(features) > 1:
+            raise ValueError(
+                f"{type(self).__name__} pools from one map and got {', '.join(features)}; use "
+                "MultilevelRoIAlign or MultilevelRoIPool."
+            )
+        return next(iter(features.values()))
 
 
 class PositionSensitivePooling(RegionPooling):
@@ -126,8 +140,40 @@ class RoIAlign(RegionPooling):
         }
 
 
+class MultilevelPooling(keras.layers.Layer):
+    """What the layers that pool from a pyramid share: the size of their result.
+
+    A pyramid has consecutive levels, level k of stride 2^k; a single level is one, too.
+
+    Args:
+        output_size: bins, an integer or (h, w).
+    """
+
+    def __init__(self, output_size, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        pair("output_size", output_size)
+        self.output_size = output_size
+
+    def build(self, pyramid_shape, boxes_shape):
+        """Nothing to create."""
+        self.built = True
+
+    def compute_output_shape(self, pyramid_shape, boxes_shape):
+        """Return (B, R, h, w, C)."""
+        channels = next(iter(pyramid_shape.values()))[-1]
+        return (*boxes_shape[:2], *pair("output_size", self.output_size), channels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "output_size": self.output_size}
+
+    def cast(self, pyramid):
+        """Maps in the layer's compute type."""
+        return {level: ops.cast(map_, self.compute_dtype) for level, map_ in pyramid.items()}
+
+
 @keras.saving.register_keras_serializable("kerasdet")
-class MultilevelRoIAlign(keras.layers.Layer):
+class MultilevelRoIAlign(MultilevelPooling):
     """RoIAlign from the level of a pyramid that fits each region (FPN, arXiv 1612.03144, section 4.2).
 
     Args:
@@ -142,38 +188,44 @@ class MultilevelRoIAlign(keras.layers.Layer):
     """
 
     def __init__(self, output_size, sampling_ratio=2, aligned=False, reduction="mean", **kwargs):
-        super().__init__(**{**kwargs, "autocast": False})
-        pair("output_size", output_size)
+        super().__init__(output_size, **kwargs)
         roi.check_sampling(sampling_ratio, reduction)
-        self.output_size = output_size
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
         self.reduction = reduction
 
-    def build(self, pyramid_shape, boxes_shape):
-        """Nothing to create."""
-        self.built = True
-
     def call(self, pyramid, boxes):
         """Pool: {"P2": (B, H, W, C), ...}, (B, R, 4) xyxy in image pixels -> (B, R, h, w, C)."""
-        pyramid = {level: ops.cast(map_, self.compute_dtype) for level, map_ in pyramid.items()}
         options = (self.output_size, self.sampling_ratio, self.aligned, self.reduction)
-        return roi.multilevel_roi_align(pyramid, boxes, *options)
-
-    def compute_output_shape(self, pyramid_shape, boxes_shape):
-        """Return (B, R, h, w, C)."""
-        channels = next(iter(pyramid_shape.values()))[-1]
-        return (*boxes_shape[:2], *pair("output_size", self.output_size), channels)
+        return roi.multilevel_roi_align(self.cast(pyramid), boxes, *options)
 
     def get_config(self):
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
-            "output_size": self.output_size,
             "sampling_ratio": self.sampling_ratio,
             "aligned": self.aligned,
             "reduction": self.reduction,
         }
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class MultilevelRoIPool(MultilevelPooling):
+    """RoIPool from the level of a pyramid that fits each region (FPN, arXiv 1612.03144, section 4.2).
+
+    What `MultilevelRoIAlign` is compared with. Every level is pooled for every region.
+
+    Args:
+        output_size: bins, an integer or (h, w).
+
+    Example:
+        >>> layer = MultilevelRoIPool(output_size=7)
+        >>> regions = layer({"P2": p2, "P3": p3, "P4": p4, "P5": p5}, boxes)  # (B, R, 7, 7, C)
+    """
+
+    def call(self, pyramid, boxes):
+        """Pool: {"P2": (B, H, W, C), ...}, (B, R, 4) xyxy in image pixels -> (B, R, h, w, C)."""
+        return roi.multilevel_roi_pool(self.cast(pyramid), boxes, self.output_size)
 
 
 @keras.saving.register_keras_serializable("kerasdet")

@@ -5,9 +5,9 @@ returns them, one dict per picture in the same order, and works on NumPy arrays:
 TensorFlow.
 """
 
-from kerasdet.metrics.coco import coco_metrics, to_coco_json
+from kerasdet.metrics.coco import coco_metrics, encode_masks, to_coco_json
 from kerasdet.metrics.confusion import confusion_matrix
-from kerasdet.metrics.evaluation import evaluate, match_classes, relabel
+from kerasdet.metrics.evaluation import evaluate, iou_types, match_classes, relabel
 from kerasdet.metrics.plots import plot_confusion, plot_history, plot_precision_recall
 from kerasdet.metrics.tables import (
     confusion_table,
@@ -27,8 +27,10 @@ __all__ = [
     "coco_metrics",
     "confusion_matrix",
     "confusion_table",
+    "encode_masks",
     "evaluate",
     "format_table",
+    "iou_types",
     "match_classes",
     "metrics_table",
     "plot_confusion",

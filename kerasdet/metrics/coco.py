@@ -6,6 +6,7 @@ import io
 import numpy as np
 
 IOU_TYPES = ("bbox", "segm", "keypoints")
+PARTS = {"segm": "masks", "keypoints": "keypoints"}  # what is measured beside boxes
 
 
 def coco_metrics(
@@ -20,7 +21,8 @@ def coco_metrics(
         records: data set or sequence of `Record`.
         detections: list of dicts in the records' order: "boxes" (D, 4), "labels" (D,),
             "confidence" (D,); for "segm" also "masks", (D, H, W) of the whole picture or D COCO
-            run-length dicts; for "keypoints" also "keypoints" (D, P, 3).
+            run-length dicts (`encode_masks` makes them); for "keypoints" also "keypoints"
+            (D, P, 3).
         class_names: names of the labels 0..K-1, the same for records and detections.
         iou_type: "bbox", "segm" (areas are then those of the masks) or "keypoints".
         keypoint_sigmas: (P,) OKS standard deviations; COCO's own for 17 points if None.
@@ -29,10 +31,12 @@ def coco_metrics(
     Returns:
         Dict of "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
         for keypoints no "APs", and "AR20" in place of "AR100") and "per_class": name ->
-        {"AP", "AP50", "objects"}. None stands where there is no object to find.
+        {"AP", "AP50", "objects"}. None stands where there is no object to find; for keypoints
+        objects without a labelled one do not count.
 
     Raises:
-        ValueError: unequal lengths, labels out of range, masks or keypoints missing.
+        ValueError: unequal lengths, labels out of range, masks or keypoints missing, masks
+            relative to their boxes, or another number of keypoints than of sigmas.
 
     Source: pycocotools.cocoeval.COCOeval.
     """
@@ -55,13 +59,18 @@ def coco_metrics(
         "categories": [{"id": i, "name": name} for i, name in zip(category_ids, class_names)],
     }
     objects = _objects_json(records, image_ids, iou_type)
+    parts = {"boxes", "labels", "confidence", PARTS.get(iou_type)}
+    detections = [{k: v for k, v in found.items() if k in parts} for found in detections]
     results = to_coco_json(detections, image_ids, category_ids)
     _add_areas(results, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         evaluated = _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections)
     counts = np.zeros(len(class_names), int)
     for record in records:
-        np.add.at(counts, np.asarray(record.labels)[~np.asarray(record.ignore, bool)], 1)
+        counted = ~np.asarray(record.ignore, bool)
+        if iou_type == "keypoints" and len(counted):
+            counted &= (np.asarray(record.keypoints)[..., 2] > 0).any(axis=1)
+        np.add.at(counts, np.asarray(record.labels)[counted], 1)
     return _summary(evaluated, class_names, counts)
 
 
@@ -78,20 +87,48 @@ def as_records(records, detections):
     return records
 
 
+def encode_masks(detections, size):
+    """Lay one picture's masks over it, and keep them as COCO run lengths.
+
+    One mask at a time, so that memory is that of one mask of the picture.
+
+    Args:
+        detections: dict as `model.detect` returns for the picture: "masks" (D, m, m) relative to
+            "boxes" (D, 4).
+        size: (H, W) of the picture.
+
+    Returns:
+        The same dict with "masks" a list of D run-length dicts of the picture's size; as it is
+        where it has no masks.
+    """
+    if "masks" not in detections:
+        return detections
+    from kerasdet.ops.masks import paste_masks
+
+    masks = [
+        _run_lengths(paste_masks(mask[None], box[None], size)[0])
+        for mask, box in zip(detections["masks"], detections["boxes"])
+    ]
+    return {**detections, "masks": masks}
+
+
 def to_coco_json(detections, image_ids, category_ids):
     """Detections as COCO's list of results.
 
     Args:
-        detections: list of dicts as `model.detect` returns.
+        detections: list of dicts as `model.detect` returns, their masks (D, H, W) of the whole
+            picture or as `encode_masks` leaves them.
         image_ids: id of each picture, in the same order.
         category_ids: category id of each label.
 
     Returns:
         List of {"image_id", "category_id", "bbox" [x, y, width, height] in pixels, "score"}, with
-        "segmentation" (run-length dict) and "keypoints" (3P numbers) where detections have them.
+        "segmentation" (run-length dict) and "keypoints" (3P numbers: x, y, score) where detections
+        have them.
 
     Raises:
-        ValueError: a label has no category id (such as the -1 of padding).
+        ValueError: a label has no category id (such as the -1 of padding), or masks are relative
+            to their boxes.
     """
     results = []
     for image_id, found in zip(image_ids, detections, strict=True):
@@ -123,6 +160,12 @@ def _run_lengths(mask):
     from pycocotools import mask as coco_mask
 
     if not isinstance(mask, dict):
+        mask = np.asarray(mask)
+        if np.issubdtype(mask.dtype, np.floating):
+            raise ValueError(
+                f"Masks are probabilities {mask.shape} relative to their boxes: lay them over the "
+                "picture first, by kerasdet.metrics.encode_masks(detections, size)."
+            )
         mask = coco_mask.encode(np.asfortranarray(mask, "uint8"))
     counts = mask["counts"]
     counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
@@ -133,12 +176,12 @@ def _objects_json(records, image_ids, iou_type):
     """Ground truth as COCO annotations; ids from 1, for pycocotools takes id 0 as "no match"."""
     objects = []
     for image_id, record in zip(image_ids, records):
-        for field in {"segm": ("masks",), "keypoints": ("keypoints",)}.get(iou_type, ()):
-            if getattr(record, field) is None and len(record.labels):
-                raise ValueError(
-                    f"Picture {record.image_id!r} has objects without {field}, "
-                    f"which iou_type={iou_type!r} measures."
-                )
+        part = PARTS.get(iou_type)
+        if part and getattr(record, part) is None and len(record.labels):
+            raise ValueError(
+                f"Picture {record.image_id!r} has objects without {part}, "
+                f"which iou_type={iou_type!r} measures."
+            )
         boxes_xywh = np.array(record.boxes, "float64").reshape(-1, 4)
         boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
         for i, label in enumerate(record.labels):
@@ -169,8 +212,7 @@ def _add_areas(results, iou_type):
         if field not in result:
             raise ValueError(
                 f"Detections of picture {result['image_id']!r} have no "
-                f'"{"masks" if iou_type == "segm" else "keypoints"}", '
-                f"which iou_type={iou_type!r} measures."
+                f'"{PARTS[iou_type]}", which iou_type={iou_type!r} measures.'
             )
         if iou_type == "segm":
             area = coco_mask.area(result["segmentation"])
@@ -200,21 +242,23 @@ def _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections):
     first = () if iou_type == "keypoints" else (1, 10)
     evaluator.params.maxDets = [n for n in first if n < max_detections] + [max_detections]
     if iou_type == "keypoints":
-        evaluator.params.kpt_oks_sigmas = _sigmas(keypoint_sigmas, evaluator.params, objects)
+        evaluator.params.kpt_oks_sigmas = _sigmas(
+            keypoint_sigmas, evaluator.params, [*objects, *results]
+        )
     evaluator.evaluate()
     evaluator.accumulate()
     return evaluator
 
 
-def _sigmas(keypoint_sigmas, params, objects):
+def _sigmas(keypoint_sigmas, params, annotations):
     """One OKS standard deviation per point, COCO's if none are given."""
     if keypoint_sigmas is None or not len(keypoint_sigmas):
         keypoint_sigmas = params.kpt_oks_sigmas
-    points = {len(annotation["keypoints"]) // 3 for annotation in objects}
+    points = {len(annotation["keypoints"]) // 3 for annotation in annotations}
     if points - {len(keypoint_sigmas)}:
         raise ValueError(
-            f"Objects have {sorted(points)} keypoints but there are {len(keypoint_sigmas)} "
-            "keypoint_sigmas: give one per point."
+            f"Objects and detections have {sorted(points)} keypoints but there are "
+            f"{len(keypoint_sigmas)} keypoint_sigmas: give one per point."
         )
     return np.asarray(keypoint_sigmas, "float64")
 

@@ -1,35 +1,96 @@
 """A model on a data set: classes matched by name, detections made and measured."""
 
+import itertools
+
 import numpy as np
 
-from kerasdet.metrics.coco import coco_metrics
+from kerasdet.metrics.coco import IOU_TYPES, PARTS, coco_metrics, encode_masks
 
 
 def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
     """Detect on every picture of a data set and measure.
 
     Args:
-        model: detector with `detect` and `class_names`.
+        model: detector with `detect`, `class_names` and, for more than boxes, `TARGETS`.
         dataset: `kerasdet.data` data set; its classes are matched to the model's by name.
         batch_size: pictures per step.
         progress: None, or a function that wraps the iterator of pictures (a progress bar).
-        iou_type: "bbox", "segm" or "keypoints".
+        iou_type: "bbox", "segm" or "keypoints"; or several, such as ("bbox", "segm"), which are
+            measured on the same detections. `iou_types` names all that there are.
 
     Returns:
-        Tuple of the metrics (as `coco_metrics`) and the list of detections, labelled by the data
-        set's classes.
+        Tuple of the metrics (as `coco_metrics`; of several types a dict of these by type) and the
+        list of detections, labelled by the data set's classes. Their masks are COCO run lengths of
+        the whole picture if "segm" is measured, and otherwise left out.
 
     Raises:
-        ValueError: the data has a class that the model does not know.
+        ValueError: the data has a class that the model does not know, or, before anything is
+            detected, the model gives or the data has nothing of what is to be measured.
     """
+    types = (iou_type,) if isinstance(iou_type, str) else tuple(iou_type)
     label_map = match_classes(model.class_names, dataset.class_names)
+    _check_measurable(model, dataset, types)
     pictures = dataset.pictures()
-    if progress is not None:
-        pictures = progress(pictures)
-    detections = relabel(model.detect(pictures, batch_size=batch_size), label_map)
-    sigmas = dataset.keypoint_sigmas if iou_type == "keypoints" else None
-    metrics = coco_metrics(dataset, detections, dataset.class_names, iou_type, sigmas)
-    return metrics, detections
+    pictures = iter(pictures if progress is None else progress(pictures))
+    detections = []
+    while chunk := list(itertools.islice(pictures, batch_size)):
+        found = relabel(model.detect(chunk, batch_size=batch_size), label_map)
+        # At once: masks laid over all pictures would not fit into memory.
+        detections += [
+            encode_masks(one, picture.shape[:2]) if "segm" in types else _without_masks(one)
+            for one, picture in zip(found, chunk)
+        ]
+    records = [dataset.record(index) for index in range(len(dataset))]
+    metrics = {}
+    for name in types:
+        sigmas = dataset.keypoint_sigmas if name == "keypoints" else None
+        metrics[name] = coco_metrics(records, detections, dataset.class_names, name, sigmas)
+    return metrics[iou_type] if isinstance(iou_type, str) else metrics, detections
+
+
+def iou_types(model, dataset):
+    """All that can be measured of a model on a data set.
+
+    Args:
+        model: detector; its `TARGETS` say what it gives beside boxes.
+        dataset: `kerasdet.data` data set.
+
+    Returns:
+        Tuple of "bbox" and, where the model gives and the data has them, "segm" (masks) and
+        "keypoints".
+    """
+    return (
+        "bbox",
+        *(t for t, part in PARTS.items() if _gives(model, part) and _has(dataset, part)),
+    )
+
+
+def _check_measurable(model, dataset, types):
+    for name in types:
+        if name not in IOU_TYPES:
+            raise ValueError(f"iou_type must be one or more of {IOU_TYPES}, got {name!r}.")
+        part = PARTS.get(name)
+        if part and not _gives(model, part):
+            raise ValueError(
+                f"{type(model).__name__} gives no {part}, which iou_type={name!r} measures: "
+                'measure "bbox", or take a model that learns them.'
+            )
+        if part and not _has(dataset, part):
+            raise ValueError(
+                f'{dataset.name} has no {part}, which iou_type={name!r} measures: measure "bbox".'
+            )
+
+
+def _gives(model, part):
+    return part in getattr(model, "TARGETS", ())
+
+
+def _has(dataset, part):
+    return len(dataset) > 0 and getattr(dataset.record(0), part) is not None
+
+
+def _without_masks(found):
+    return {name: value for name, value in found.items() if name != "masks"}
 
 
 def match_classes(model_names, dataset_names):

@@ -11,8 +11,15 @@ from kerasdet.visualize import class_color
 
 MOST_NAMED_CURVES = 10
 MOST_NUMBERED_CLASSES = 20
-HISTORY_LOSSES = ("loss", "val_loss")
-HISTORY_METRICS = ("val_mAP", "val_AP50", "val_AP75")
+# Of a training log: what is drawn, and its place in the palette.
+HISTORY_LOSSES = {"loss": 4, "val_loss": 5}
+HISTORY_METRICS = {
+    "val_mAP": 4,
+    "val_AP50": 5,
+    "val_AP75": 2,
+    "val_mask_mAP": 6,
+    "val_keypoint_mAP": 1,
+}
 
 
 def plot_precision_recall(path, curves, title="Precision and recall"):
@@ -100,17 +107,17 @@ def plot_history(csv_path, png_path):
     columns = _read_log(csv_path)
     across = [name for name in ("epoch", "minutes") if name in columns]
     down = [("loss", HISTORY_LOSSES), ("average precision", HISTORY_METRICS)]
-    down = [(title, [n for n in names if n in columns]) for title, names in down]
+    down = [(t, {n: c for n, c in names.items() if n in columns}) for t, names in down]
     down = [(title, names) for title, names in down if names]
     if "epoch" not in columns or not down:
-        wanted = ", ".join(HISTORY_LOSSES + HISTORY_METRICS)
+        wanted = ", ".join(HISTORY_LOSSES | HISTORY_METRICS)
         raise ValueError(f"{csv_path}: nothing to draw; it needs `epoch` and one of {wanted}.")
     figure = Figure(figsize=(6 * len(across), 3.2 * len(down)), layout="constrained")
     grid = figure.subplots(len(down), len(across), squeeze=False)
     for row, (title, names) in zip(grid, down):
         for axes, x in zip(row, across):
-            for color, name in enumerate(names):
-                _history_line(axes, columns[x], columns[name], _rgb((4, 5, 2)[color]), name)
+            for name, color in names.items():
+                _history_line(axes, columns[x], columns[name], _rgb(color), name)
             axes.set(xlabel=x, ylabel=title)
             axes.grid(alpha=0.3)
             axes.legend()
@@ -124,10 +131,12 @@ def _history_line(axes, x, y, color, name):
     there = np.isfinite(x) & np.isfinite(y)
     marker = "." if np.count_nonzero(there) < 60 else None
     axes.plot(x[there], y[there], color=color, label=name, marker=marker, linewidth=1.5)
-    if name == "val_mAP" and there.any():
+    if name.endswith("mAP") and there.any():
         best = int(np.nanargmax(y))
         axes.plot(x[best], y[best], "o", color=color, markersize=7)
-        near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "color": color}
+        # Of boxes above the curve, of masks and keypoints, which are mostly lower, below it.
+        place = (0, 8) if name == "val_mAP" else (0, -16)
+        near = {"textcoords": "offset points", "xytext": place, "ha": "center", "color": color}
         axes.annotate(f"{y[best]:.3f}", (x[best], y[best]), **near)
 
 

@@ -190,11 +190,7 @@ class Detector(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of the paper's loss terms, each divided by its count over all replicas."""
-        if not isinstance(y, dict) or not {"boxes", "labels"} <= set(y):
-            raise ValueError(
-                'Targets must be a dict with "boxes" (B, G, 4) and "labels" (B, G); '
-                f"got {sorted(y) if isinstance(y, dict) else type(y).__name__}."
-            )
+        _check_targets(x, y)
         replicas = distribute.num_replicas()
         total = ops.sum(self.losses) / replicas if self.losses else 0.0
         for name, (value, count) in self.loss_terms(y_pred, prepare(y), training).items():
@@ -351,6 +347,21 @@ class Detector(keras.Model):
                 else value
                 for name, value in config.items()
             }
+        )
+
+
+def _check_targets(inputs, targets):
+    if not isinstance(targets, dict) or not {"boxes", "labels"} <= set(targets):
+        raise ValueError(
+            'Targets must be a dict with "boxes" (B, G, 4) and "labels" (B, G); '
+            f"got {sorted(targets) if isinstance(targets, dict) else type(targets).__name__}."
+        )
+    images = inputs["images"] if isinstance(inputs, dict) else inputs
+    canvas, masks = images.shape[1:3], targets["masks"].shape[2:4] if "masks" in targets else ()
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(canvas, masks)):
+        raise ValueError(
+            f'Targets "masks" are {tuple(masks)} (height, width) and images {tuple(canvas)}: masks lie '
+            "on the canvas; data.batches(..., masks=True) makes them so."
         )
 
 

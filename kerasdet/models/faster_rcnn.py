@@ -28,6 +28,7 @@ from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIAlign
 from kerasdet.models.detector import Detector, format_detections
+from kerasdet.ops import native
 from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows, top_rows
@@ -47,6 +48,8 @@ REGION_POSITIVES = 0.25
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the deltas' usual spread (the authors' code)
 SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the picture is dropped
 SMALLEST_DETECTION = 1e-2
+STAGES = ("proposals", "regions")
+STEP = 8  # regions; kernels keep a plan for each size that they have met
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -55,10 +58,10 @@ class RegionProposalNetwork(keras.layers.Layer):
 
     Args:
         anchors: an `AnchorGenerator`, one level per map.
-        channels: channels of the hidden map (paper: 512 for VGG-16).
+        channels: channels of the hidden map.
         depth: hidden 3x3 convolutions.
         candidates: anchors per level that are suppressed among, (in training, at test).
-        proposals: proposals per image, (in training, at test); the paper has 2000 and 300.
+        proposals: proposals per image, (in training, at test).
         score_threshold: least probability of an object, for proposals at test.
 
     Call arguments:
@@ -97,6 +100,7 @@ class RegionProposalNetwork(keras.layers.Layer):
                 3,
                 activation="relu",
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                sparsely_taught=True,  # by 256 anchors
                 dtype=policy,
                 name=f"conv{i}",
             )
@@ -165,10 +169,10 @@ class FasterRCNN(Detector):
         backbone: a `kerasdet.backbones` model; default `ResNet50()`.
         neck: a `FeaturePyramid`, or False for none: the backbone's last level is then the only map.
             Default: P2 to P6 (FPN, section 4).
-        rpn: a `RegionProposalNetwork` whose anchors fit the maps. Default: sizes 32 to 512 on P2 to P6,
-            three ratios (FPN, section 4.1); without neck 128, 256, 512 on one map (section 3.3).
-        pooling: a layer from maps (a map, without neck) and boxes to regions; default
-            `MultilevelRoIAlign(7)`.
+        rpn: a `RegionProposalNetwork` whose anchors fit the maps; default `default_rpn`: FPN's, or
+            without neck the paper's.
+        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIAlign(7)`;
+            `MultilevelRoIPool(7)` is the paper's. Both take one map as well as a pyramid.
         head: a layer from regions (B, R, h, w, C) to features (B, R, F); default `DenseHead()`.
         regions_per_image: S, regions that the second stage learns from (the paper's 128 at two images
             a step; FPN: 512).
@@ -185,12 +189,34 @@ class FasterRCNN(Detector):
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(data.batches(2, resize=model.resize))
 
+        On a pyramid of any backbone with levels "C2" to "C5": ResNeXt50(), MobileNetV2(), ... The paper's
+        own, VGG-16 with fc6 and fc7 on each region:
+
+        >>> trunk, head = VGG16.split_preset("vgg16_imagenet", freeze_at="C1")
+        >>> FasterRCNN(20, trunk, neck=False, pooling=MultilevelRoIPool(7), head=head,
+        ...            regions_per_image=128)
+
+        From scratch: `VGG16(levels=("C4",))`, `DenseHead((4096, 4096), dropout=0.5)`. ResNet-C4, the
+        fifth stage on each region (Mask R-CNN, figure 4, left):
+
+        >>> trunk, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
+        >>> FasterRCNN(20, trunk, neck=False, pooling=MultilevelRoIAlign(14), head=head)
+
+        From scratch: `ResNet50(levels=("C4",))`, `ResNetHead()`. ResNet-C5, one map of stride 32 and two
+        dense layers:
+
+        >>> FasterRCNN(20, ResNet50(levels=("C5",)), neck=False)
+
     Raises:
         ValueError: an argument is out of its range.
     """
 
     LOSS_TERMS = ("objectness_loss", "proposal_loss", "classification_loss", "box_loss")
     TRANSFERRED = ("backbone", "neck", "rpn")
+
+    # Another model's method `proposals`, whose proposals take the place of this one's; not saved.
+    proposer = None
+    _learns = STAGES
 
     def __init__(
         self,
@@ -211,11 +237,13 @@ class FasterRCNN(Detector):
                 levels=self.backbone.levels, p6_from="pool", dtype=policy, name="neck"
             )
         self.neck = neck
-        self.rpn = rpn or RegionProposalNetwork(default_anchors(self), dtype=policy, name="rpn")
+        self.rpn = rpn or default_rpn(self)
         self.pooling = pooling or MultilevelRoIAlign(7, dtype=policy, name="pooling")
         self.head = head or DenseHead(dtype=policy, name="head")
         self.regions_per_image = regions_per_image
         self.seed = seed
+        # Its state is the seed and the number of training steps; it is no weight.
+        self.steps = keras.random.SeedGenerator(seed)
         normal = keras.initializers.RandomNormal
         self.class_output = keras.layers.Dense(
             1 + self.num_classes,
@@ -254,6 +282,30 @@ class FasterRCNN(Detector):
             bool, "image_sizes": (B, 2)}; and, unless in training, for each proposal "class_logits"
             (B, P, 1 + K), background first, and "box_deltas" (B, P, K, 4).
         """
+        outputs = self._first_stage(inputs, training)
+        if isinstance(inputs, dict) and "proposals" in inputs:
+            proposals = clip_boxes(inputs["proposals"], outputs["image_sizes"])
+            is_proposal = ops.all(proposals[..., 2:] > proposals[..., :2], axis=-1)
+        elif self.proposer:
+            proposals, is_proposal = self.proposer(inputs, training)
+        else:
+            proposals, is_proposal = propose(outputs, self.rpn, training)
+        outputs = {**outputs, "proposals": proposals, "is_proposal": is_proposal}
+        return outputs if training else {**outputs, **self.classify(outputs["maps"], proposals)}
+
+    def proposals(self, inputs, training=False):
+        """The first stage alone, its layers as at test: another model's `proposer`.
+
+        Args:
+            inputs: as the class's call arguments.
+            training: whether as many proposals are given as in training.
+
+        Returns:
+            Boxes (B, P, 4), zeros where there are fewer than P, and whether each is one (B, P) bool.
+        """
+        return propose(self._first_stage(inputs), self.rpn, training)
+
+    def _first_stage(self, inputs, training=False):
         images, image_sizes = self.normalize(inputs)
         maps = self.backbone(images, training=training)
         if self.neck:
@@ -262,24 +314,13 @@ class FasterRCNN(Detector):
             last = self.backbone.levels[-1]
             maps = {last: maps[last]}
         objectness, deltas = self.rpn(maps)
-        anchors = dict(zip(maps, self.rpn.anchors(maps, images)))
-        if isinstance(inputs, dict) and "proposals" in inputs:
-            proposals = clip_boxes(inputs["proposals"], image_sizes)
-            is_proposal = ops.all(proposals[..., 2:] > proposals[..., :2], axis=-1)
-        else:
-            proposals, is_proposal = propose(
-                objectness, deltas, anchors, image_sizes, self.rpn, training
-            )
-        outputs = {
+        return {
             "maps": maps,
             "objectness": objectness,
             "proposal_deltas": deltas,
-            "anchors": anchors,
-            "proposals": proposals,
-            "is_proposal": is_proposal,
+            "anchors": dict(zip(maps, self.rpn.anchors(maps, images))),
             "image_sizes": image_sizes,
         }
-        return outputs if training else {**outputs, **self.classify(maps, proposals)}
 
     def classify(self, maps, boxes, training=False):
         """The second stage on any boxes.
@@ -303,14 +344,17 @@ class FasterRCNN(Detector):
         }
 
     def loss_terms(self, outputs, targets, training=False):
-        """The multi-task losses of both stages, each over the sampled anchors or regions."""
+        """The multi-task losses of the stages that are learnt, over sampled anchors and regions."""
         batch = ops.shape(targets["labels"])[0]
         image = distribute.replica_id() * batch + ops.arange(batch, dtype="int32")
-        step = self.optimizer.iterations if getattr(self, "optimizer", None) else 0
-        anchors = ops.concatenate(list(outputs["anchors"].values()), axis=0)
-        keys = random_keys(self.seed, step, image, ops.shape(anchors)[0])
-        terms = proposal_losses(outputs, targets, anchors, keys)
-
+        step = self.steps.next()[1] if training else 0
+        terms = {}
+        if "proposals" in self.learns:
+            anchors = ops.concatenate(list(outputs["anchors"].values()), axis=0)
+            keys = random_keys(self.seed, step, image, ops.shape(anchors)[0])
+            terms = proposal_losses(outputs, targets, anchors, keys)
+        if "regions" not in self.learns:
+            return terms
         boxes = ops.stop_gradient(ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1))
         is_box = ops.concatenate([outputs["is_proposal"], valid_mask(targets["labels"])], axis=1)
         keys = random_keys(self.seed + 1, step, image, ops.shape(boxes)[1])
@@ -350,6 +394,16 @@ class FasterRCNN(Detector):
         )
         return format_detections(boxes, labels, scores, *kept)
 
+    def save_own_variables(self, store):
+        """Save how many steps were trained, with the optimizer: not where weights alone are saved."""
+        if getattr(self, "optimizer", None):
+            store["steps"] = self.steps.state
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` saved, if it did."""
+        if store.keys():
+            self.steps.state.assign(store["steps"])
+
     def get_config(self):
         """Every constructor argument, parts serialised."""
         serialize = keras.saving.serialize_keras_object
@@ -363,10 +417,32 @@ class FasterRCNN(Detector):
             "seed": self.seed,
         }
 
+    @property
+    def learns(self):
+        """The stages whose terms are the loss: ("proposals", "regions"), or one of them alone.
+
+        Not saved. Setting it does not freeze layers: `kerasdet.training.train_alternating` does both.
+        """
+        return self._learns
+
+    @learns.setter
+    def learns(self, stages):
+        if not stages or not set(stages) <= set(STAGES):
+            raise ValueError(f"learns takes some of {STAGES}, not {stages!r}.")
+        self._learns = tuple(stage for stage in STAGES if stage in stages)
+        self.train_function = self.test_function = None  # traced with the old terms
+
+    @property
+    def metrics(self):
+        """Keras' metrics, less those of terms that are not learnt."""
+        first, terms = FasterRCNN.LOSS_TERMS[:2], self.LOSS_TERMS
+        learnt = {term for term in terms if STAGES[term not in first] in self.learns}
+        return [metric for metric in super().metrics if metric.name not in set(terms) - learnt]
+
     def _regional(self, maps):
         """The maps that regions are pooled from: without the pyramid's added level, or the only one."""
         if not self.neck:
-            return maps[self.backbone.levels[-1]]
+            return maps
         return {f"P{level[1:]}": maps[f"P{level[1:]}"] for level in self.neck.levels}
 
     def _map_shapes(self):
@@ -387,26 +463,30 @@ def build_once(part, shape):
         part.build(shape)
 
 
-def default_anchors(model):
-    """The papers' anchors for a model's maps: 15 shapes over P2 to P6, or 9 on one map."""
+def default_rpn(model):
+    """The papers' proposal network for a model's maps.
+
+    Of a pyramid, FPN's: 15 anchors, sizes 32 to 512 on P2 to P6 (section 4.1). Of one map, the paper's for
+    VGG-16: 9 anchors, 512 channels, 12000 candidates and 2000 proposals in training, 6000 and 300 at test.
+    """
+    settings = {"dtype": model.dtype_policy, "name": "rpn"}
     if model.neck:
         count = len(model.neck.levels) + (model.neck.p6_from == "pool")
-        return AnchorGenerator.fpn(levels=count)
+        return RegionProposalNetwork(AnchorGenerator.fpn(levels=count), **settings)
+    stride = model.backbone.strides[model.backbone.levels[-1]]
     # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
-    return AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0))
+    anchors = AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0), strides=[stride])
+    return RegionProposalNetwork(anchors, 512, 1, (12000, 6000), (2000, 300), **settings)
 
 
-def propose(objectness, deltas, anchors, image_sizes, rpn, training):
+def propose(outputs, rpn, training):
     """Turn the first stage's outputs into regions (section 3.3).
 
     The best candidates of each level are decoded, clipped and suppressed level by level; the best of
     all levels are kept.
 
     Args:
-        objectness: {level: (B, A_l)} logits.
-        deltas: {level: (B, A_l, 4)}.
-        anchors: {level: (A_l, 4)}.
-        image_sizes: (B, 2).
+        outputs: of `FasterRCNN.call` "objectness", "proposal_deltas", "anchors" and "image_sizes".
         rpn: the `RegionProposalNetwork`, for its settings.
         training: which of them.
 
@@ -416,14 +496,15 @@ def propose(objectness, deltas, anchors, image_sizes, rpn, training):
     """
     candidates, count = (values[0 if training else 1] for values in (rpn.candidates, rpn.proposals))
     boxes, scores, levels = [], [], []
-    for number, (level, logits) in enumerate(objectness.items()):
+    for number, (level, logits) in enumerate(outputs["objectness"].items()):
         best, rows = top_rows(logits, candidates)
-        picked = gather_rows(deltas[level], rows)
-        boxes.append(decode_deltas(picked, ops.take(anchors[level], rows, axis=0)))
+        picked = gather_rows(outputs["proposal_deltas"][level], rows)
+        anchors = ops.take(outputs["anchors"][level], rows, axis=0)
+        boxes.append(decode_deltas(picked, anchors))
         scores.append(ops.sigmoid(best))
         levels.append(ops.full_like(rows, number))
     boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
-    boxes = clip_boxes(boxes, image_sizes)
+    boxes = clip_boxes(boxes, outputs["image_sizes"])
     scores = ops.where(_sides_reach(boxes, SMALLEST_PROPOSAL), scores, -1.0)
     least = rpn.score_threshold if rpn.score_threshold else -0.5
     kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)
@@ -506,9 +587,13 @@ def positive_regions(sampled, count):
         count: S as it was asked for; where there were fewer regions, S is smaller.
 
     Returns:
-        regions (B, Q, 4), objects (B, Q), and whether each has an object (B, Q) bool; Q = S / 4.
+        regions (B, Q, 4), objects (B, Q), and whether each has an object (B, Q) bool; Q is S / 4 or,
+        where shapes may follow the data, what the image with the most needs.
     """
     most = max(1, int(count * REGION_POSITIVES))
+    if native.available():  # sizes may follow the data: no work for regions without an object
+        found = ops.max(ops.sum(ops.cast(sampled[1] >= 0, "int32"), axis=1))
+        most = ops.minimum(most, STEP * (found // STEP + 1))
     regions, objects, counted = (values[:, :most] for values in sampled)
     return regions, objects, counted & (objects >= 0)
 

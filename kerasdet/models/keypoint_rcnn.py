@@ -39,7 +39,7 @@ class KeypointRCNN(FasterRCNN):
     Args:
         num_classes: K, foreground classes 0..K-1; they share the keypoints. Default: 1, the person.
         num_keypoints: P; default COCO's 17.
-        keypoint_pooling: a layer from maps (a map, without neck) and boxes to regions; default
+        keypoint_pooling: a layer from maps, a dict, and boxes to regions; default
             `MultilevelRoIAlign(14)`.
         keypoint_head: a layer from regions (B, R, h, w, C) to features (B, R, h, w, F), from which maps of
             four times their size are drawn; default `MaskHead((512,) * 8, upsampled=None)`.

@@ -40,7 +40,7 @@ class MaskRCNN(FasterRCNN):
 
     Args:
         num_classes: K, foreground classes 0..K-1.
-        mask_pooling: a layer from maps (a map, without neck) and boxes to regions; default
+        mask_pooling: a layer from maps, a dict, and boxes to regions; default
             `MultilevelRoIAlign(14)`.
         mask_head: a layer from regions (B, R, h, w, C) to features (B, R, m, m, F); default `MaskHead()`.
         **faster_rcnn: every other argument of `FasterRCNN`.

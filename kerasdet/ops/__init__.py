@@ -36,6 +36,7 @@ from kerasdet.ops.nms import batched_nms, nms, soft_nms
 from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
 from kerasdet.ops.roi import (
     multilevel_roi_align,
+    multilevel_roi_pool,
     ps_roi_align,
     ps_roi_pool,
     region_levels,
@@ -74,6 +75,7 @@ __all__ = [
     "match_iou",
     "maxout",
     "multilevel_roi_align",
+    "multilevel_roi_pool",
     "nms",
     "ohem",
     "paired_ciou",

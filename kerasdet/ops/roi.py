@@ -90,7 +90,8 @@ def multilevel_roi_align(
 
     Args:
         pyramid: {"P2": (B, H, W, C), "P3": ...}, consecutive levels by name; level k has stride 2^k.
-            A list counts as P2, P3, ...
+            A list counts as P2, P3, ... Of several maps of one level, such as "P5_first" and "P5", the
+            first is pooled from.
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: bins, an integer or (h, w).
         sampling_ratio: points per bin in each direction.
@@ -113,6 +114,32 @@ def multilevel_roi_align(
     planes = levels * ops.shape(boxes)[0] + image_of(boxes)
     pooled = pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction)
     return unflatten(pooled, boxes, output_size)
+
+
+def multilevel_roi_pool(pyramid, boxes, output_size):
+    """Pool each region by RoIPool from the level of a feature pyramid that fits its size.
+
+    FPN (arXiv 1612.03144v2), section 4.2. Every level is pooled for every region.
+
+    Args:
+        pyramid: as `multilevel_roi_align`.
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: bins, an integer or (h, w).
+
+    Returns:
+        (B, R, h, w, C).
+
+    Raises:
+        ValueError: a wrong rank or size, or levels that are not consecutive.
+    """
+    numbers, maps = _levels_of(pyramid)
+    check_regions(boxes, output_size, 1.0)
+    levels = region_levels(boxes, numbers[0], numbers[-1])[..., None]
+    # A box that is not finite gives zeros: each level pools its own boxes, and the results add up.
+    return sum(
+        roi_pool(level, ops.where(levels == number, boxes, float("nan")), output_size, 2.0**-number)
+        for number, level in zip(numbers, maps)
+    )
 
 
 def region_levels(boxes, lowest, highest):
@@ -369,9 +396,11 @@ def _levels_of(pyramid):
     """Level numbers, ascending, and their maps."""
     if not isinstance(pyramid, dict):
         pyramid = {f"P{number}": level for number, level in enumerate(pyramid, start=2)}
+    levels = {}
     try:
-        levels = sorted((int(name[1:]), level) for name, level in pyramid.items())
-        numbers = [number for number, _ in levels]
+        for name, level in pyramid.items():
+            levels.setdefault(int(name[1:].partition("_")[0]), level)
+        numbers = sorted(levels)
     except (TypeError, ValueError):
         numbers = []
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
@@ -379,6 +408,6 @@ def _levels_of(pyramid):
             f"pyramid has the levels {', '.join(map(str, pyramid)) or 'none'}; give consecutive ones "
             "by name, such as P2, P3, P4, P5."
         )
-    for number, level in levels:
-        check_axes(f"pyramid[P{number}]", level, "B H W C")
-    return numbers, [level for _, level in levels]
+    for number in numbers:
+        check_axes(f"pyramid[P{number}]", levels[number], "B H W C")
+    return numbers, [levels[number] for number in numbers]

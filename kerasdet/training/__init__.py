@@ -1,6 +1,7 @@
 """Training: a recipe of numbers, plain Keras underneath, and a folder that holds all of a run.
 
 train.py         `train`: compile, fit, resume
+alternating.py   `train_alternating`: Faster R-CNN's stages in turn
 recipe.py        `Recipe`: the numbers, and the optimizer they make
 schedules.py     learning rates that Keras does not have
 run_folder.py    what a run writes at an epoch's end
@@ -8,8 +9,9 @@ checkpoints.py   the whole state in one file
 event_file.py    TensorBoard's log
 """
 
+from kerasdet.training.alternating import train_alternating
 from kerasdet.training.recipe import Recipe
 from kerasdet.training.schedules import WarmupSteps
 from kerasdet.training.train import train
 
-__all__ = ["Recipe", "WarmupSteps", "train"]
+__all__ = ["Recipe", "WarmupSteps", "train", "train_alternating"]

@@ -5,10 +5,10 @@ All that it writes lies in one folder:
 
     recipe.json      the recipe, with its defaults filled in
     checkpoint.npz   the whole training: `resume=True` continues from it
-    best.keras       the model at its best validation mAP so far (averaged weights)
+    best.keras       the model at its best validation mAP, of boxes, so far (averaged weights)
     last.keras       the model after the last epoch (averaged weights)
     history.csv      one row per epoch; history.png its curves
-    predictions.png  detections on a few validation pictures, after the latest validation
+    predictions.png  detections (boxes, masks, keypoints) on a few validation pictures
     events.out.*     the same for TensorBoard
 """
 
@@ -52,9 +52,10 @@ def train(
 
     Args:
         model: a `Detector`; compiled here.
-        data: `Dataset` to learn from.
+        data: `Dataset` to learn from; it needs what the model's `TARGETS` name (masks, keypoints).
         recipe: `Recipe`, default `Recipe()`.
-        validation: `Dataset` on which the loss and COCO's AP are measured, or None.
+        validation: `Dataset` on which the loss and COCO's AP are measured, or None; for models that
+            give masks or keypoints their AP too (`val_mask_mAP`, `val_keypoint_mAP`).
         out: folder of the run.
         resize: `Resize` for the training batches, or a list from which each batch takes one
             (multi-scale training); default `model.resize`.
@@ -73,17 +74,19 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
-        ValueError: classes of data and model differ, or `out` holds a run with another recipe.
+        ValueError: classes of data and model differ, the data lacks masks or keypoints that the
+            model learns, or `out` holds a run with another recipe.
         FloatingPointError: the loss became NaN or infinite; names epoch, step and last checkpoint.
     """
     _check_classes(model, data, validation)
+    _check_targets(model, data, validation)
     recipe = recipe or Recipe()
     steps = max(1, len(data) // recipe.batch_size)
     recipe = recipe.resolved(steps)
     folder = RunFolder(out)
     keras.utils.set_random_seed(recipe.seed)
     resuming = _prepare(folder, recipe, resume)
-    with _scope(model):
+    with strategy_scope(model):
         model.compile(make_optimizer(recipe, steps, model.trainable_variables))
         if resuming:
             folder.rows = load_checkpoint(folder.checkpoint, model)["rows"]
@@ -95,7 +98,8 @@ def train(
         initial_epoch=len(folder.rows),
         steps_per_epoch=steps,
         shuffle=False,  # the batches are shuffled already
-        validation_data=validation and validation.batches(recipe.batch_size, model.resize),
+        validation_data=validation
+        and validation.batches(recipe.batch_size, model.resize, masks="masks" in model.TARGETS),
         validation_freq=validate_every,
         callbacks=_callbacks(folder, validation, validate_every, callbacks),
         verbose=verbose,
@@ -129,6 +133,7 @@ def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
         repeat=True,
         seed=recipe.seed,
         drop_remainder=len(data) >= recipe.batch_size,
+        masks="masks" in model.TARGETS,
         cache=cache,
         start_epoch=start_epoch,
     )
@@ -148,6 +153,16 @@ def _check_classes(model, *datasets):
                 f"{', '.join(model.class_names)}: build the model with num_classes="
                 f"{len(data.class_names)} and class_names=data.class_names, or rename the data's."
             )
+
+
+def _check_targets(model, *datasets):
+    for data in datasets:
+        for part in model.TARGETS if data is not None and len(data) else ():
+            if getattr(data.record(0), part) is None:
+                raise ValueError(
+                    f"{type(model).__name__} learns {part}, and {data.name} has none: use data with "
+                    f"{part}, or a detector of boxes alone."
+                )
 
 
 def _prepare(folder, recipe, resume):
@@ -172,7 +187,7 @@ def _prepare(folder, recipe, resume):
     return True
 
 
-def _scope(model):
+def strategy_scope(model):
     """Variables of the optimizer belong where the model's are: on all devices of its strategy."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy else contextlib.nullcontext()

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from kerasdet import backbones
-from kerasdet.backbones import ImageClassifier, MobileNetV2, ResNet, residual_stage
+from kerasdet.backbones import ImageClassifier, MobileNetV2, ResNet, ResNetHead, residual_stage
 from kerasdet.backbones.mobilenet_v2 import round_channels
 
 FACTS = Path(__file__).resolve().parents[2] / "../shared/facts/state_dicts/backbones"
@@ -243,3 +243,54 @@ def test_bottlenecks_stride_in_the_middle():
 )
 def test_round_channels(channels, rounded):
     assert round_channels(channels) == rounded
+
+
+def test_trained_classifier_splits_into_trunk_and_fifth_stage(tmp_path, images):
+    classifier = ImageClassifier(tiny(), num_classes=3)
+    classifier.build()
+    randomize(classifier)
+    classifier.save(tmp_path / "model.keras")
+    trunk, head = ResNet.split_preset(tmp_path / "model.keras", freeze_at="C2")
+    assert trunk.levels == ("C4",)
+    maps = trunk(images)["C4"]
+    # A whole map as its only region: the split model is the whole one.
+    features = head(maps[:, None])
+    whole = classifier.backbone(images)["C5"]
+    np.testing.assert_allclose(features[:, 0], ops.mean(whole, axis=(1, 2)), rtol=1e-4, atol=1e-5)
+    assert features.shape == head.compute_output_shape((2, 1, *maps.shape[1:]))
+    names = {weight.path.rsplit("/", 1)[1] for weight in head.trainable_weights}
+    assert names == {"kernel"}
+    assert any("layer1" in weight.path for weight in classifier.backbone.trainable_weights)
+    assert not any("layer1" in weight.path for weight in trunk.trainable_weights)
+
+
+def test_preset_with_fewer_levels_keeps_the_weights_of_its_layers(tmp_path, images):
+    classifier = ImageClassifier(tiny(), num_classes=3)
+    classifier.build()
+    randomize(classifier)
+    classifier.save(tmp_path / "model.keras")
+    trunk = ResNet.from_preset(tmp_path / "model.keras", levels=("C3",))
+    expected = classifier.backbone(images)["C3"]
+    np.testing.assert_array_equal(trunk(images)["C3"], expected)
+    assert "layer3_0_conv1" not in {layer.name for layer in trunk.layers}
+
+
+def test_head_of_the_fifth_stage_keeps_its_config():
+    settings = {"groups": 2, "group_width": 4, "norm_epsilon": 0.1, "frozen_norm": True}
+    head = ResNetHead(2, dtype="mixed_bfloat16", name="other", **settings)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
+    assert again.get_config() == head.get_config()
+    assert again.get_config() | settings | {"blocks": 2, "name": "other"} == again.get_config()
+    again.build((None, None, 14, 14, 16))
+    outputs = again(np.ones((1, 3, 14, 14, 16), "float32"))
+    assert outputs.shape == (1, 3, 2048)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+
+
+def test_a_backbone_alone_is_a_preset_that_cannot_be_split(tmp_path, images):
+    trunk = randomize(tiny())
+    trunk.save(tmp_path / "model.keras")
+    again = ResNet.from_preset(tmp_path / "model.keras", levels=("C3",))
+    np.testing.assert_array_equal(again(images)["C3"], trunk(images)["C3"])
+    with pytest.raises(ValueError, match="is a ResNet; give an image classifier"):
+        ResNet.split_preset(tmp_path / "model.keras")

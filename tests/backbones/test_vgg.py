@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.backbones import VGG16, ImageClassifier, VGGHead
+from kerasdet.backbones import VGG16, ImageClassifier, MobileNetV2
 from kerasdet.backbones.vgg import _PictureHead
+from kerasdet.layers import DenseHead
 
 # vgg table 1, column D; the numbers are torchvision's.
 LAYERS = """images features_0 features_2 pool1 features_5 features_7 pool2 features_10 features_12
@@ -16,9 +17,9 @@ def array(x):
     return ops.convert_to_numpy(ops.cast(x, "float32"))
 
 
-def head(kind=VGGHead, units=5, **settings):
+def head(kind=DenseHead, units=5, **settings):
     """A small head on two channels with weights that show when one is left out."""
-    layer = kind(units, **settings)
+    layer = kind((units, units), **settings)
     layer.build((None, None, 7, 7, 2))
     rng = np.random.default_rng(0)
     for weight in layer.weights:
@@ -27,7 +28,7 @@ def head(kind=VGGHead, units=5, **settings):
 
 
 def dense_twice(layer, flat):
-    for dense in (layer.fc6, layer.fc7):
+    for dense in layer.dense_layers:
         flat = np.maximum(flat @ array(dense.kernel) + array(dense.bias), 0)
     return flat
 
@@ -56,7 +57,7 @@ def test_classifier_has_torchvisions_weights(monkeypatch):
     # Drawing 138 million numbers would take most of the time.
     zeros = keras.initializers.Zeros()
     monkeypatch.setattr(
-        keras.initializers.HeNormal, "__call__", lambda _, shape, dtype: zeros(shape, dtype)
+        keras.initializers.HeUniform, "__call__", lambda _, shape, dtype: zeros(shape, dtype)
     )
     model = ImageClassifier(VGG16())
     model.build()
@@ -114,42 +115,17 @@ def test_frozen_as_fast_rcnn_freezes():
     assert trained == [f"features_{n}/kernel" for n in (10, 12, 14, 17, 19, 21, 24, 26, 28)]
 
 
-def test_head_is_two_dense_layers_on_each_region():
-    layer = head()
-    regions = np.random.default_rng(1).normal(size=(2, 3, 7, 7, 2)).astype("float32")
-    outputs = array(layer(regions))
-    assert outputs.shape == layer.compute_output_shape(regions.shape) == (2, 3, 5)
-    assert (outputs > 0).any()
-    expected = dense_twice(layer, regions.reshape(2, 3, 98))
-    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
-
-
 def test_kernel_of_pytorchs_weight():
     # PyTorch's fc6 reads regions as C, H, W.
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(5, 2 * 7 * 7)).astype("float32")
     layer = head()
-    layer.fc6.kernel.assign(weight.reshape(5, 2, 7, 7).transpose(2, 3, 1, 0).reshape(98, 5))
+    fc6 = layer.dense_layers[0]
+    fc6.kernel.assign(weight.reshape(5, 2, 7, 7).transpose(2, 3, 1, 0).reshape(98, 5))
     region = rng.normal(size=(7, 7, 2)).astype("float32")
-    ours = array(layer.fc6(region.reshape(1, 98)))[0]
-    theirs = weight @ region.transpose(2, 0, 1).reshape(98) + array(layer.fc6.bias)
+    ours = array(fc6(region.reshape(1, 98)))[0]
+    theirs = weight @ region.transpose(2, 0, 1).reshape(98) + array(fc6.bias)
     np.testing.assert_allclose(ours, np.maximum(theirs, 0), rtol=1e-4, atol=1e-4)
-
-
-def test_head_drops_in_training_only():
-    layer = head(units=400, dropout=0.25)
-    layer.fc7.kernel.assign(np.zeros((400, 400)))
-    layer.fc7.bias.assign(np.ones(400))
-    regions = np.ones((1, 20, 7, 7, 2), "float32")
-    np.testing.assert_array_equal(array(layer(regions)), np.ones((1, 20, 400)))
-    outputs = array(layer(regions, training=True))
-    np.testing.assert_allclose(np.unique(outputs), [0, 1 / 0.75], rtol=1e-6)
-    assert np.mean(outputs == 0) == pytest.approx(0.25, abs=0.03)  # 8000 draws: sigma 0.005
-    # fc6's outputs are dropped too: otherwise the twenty equal regions would stay equal.
-    layer = head(units=400, dropout=0.25)
-    layer.drop7.rate = 0.0
-    outputs = array(layer(regions, training=True))
-    assert not np.array_equal(outputs[0, 0], outputs[0, 1])
 
 
 @pytest.mark.parametrize("size", [(7, 7), (3, 10), (14, 8)])
@@ -178,12 +154,29 @@ def test_saved_file_gives_equal_outputs(tmp_path, images):
     np.testing.assert_array_equal(array(loaded(images)["C2"]), array(model(images)["C2"]))
 
 
-def test_head_keeps_its_config():
-    layer = VGGHead(8, 0.25, dtype="mixed_bfloat16", name="head")
-    loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(loaded) is VGGHead
-    assert loaded.get_config() == layer.get_config()
-    assert (loaded.units, loaded.dropout, loaded.drop6.rate, loaded.fc7.units) == (8, 0.25, 0.25, 8)
+def test_trained_classifier_splits_into_trunk_and_head(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasdet.backbones.vgg.HEAD", {"units": (8, 8), "dropout": 0.5})
+    classifier = ImageClassifier(VGG16(), num_classes=3)
+    classifier.build()
+    classifier.save(tmp_path / "model.keras")
+    trunk, layer = VGG16.split_preset(tmp_path / "model.keras", freeze_at="C1")
+    assert trunk.levels == ("C4",)
+    assert trunk.layers[-1].name == "features_28"
+    assert len(trunk.trainable_weights) == 18
+    for ours, theirs in zip(trunk.weights, classifier.backbone.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert type(layer) is DenseHead
+    assert layer.drop.rate == 0.5
+    for ours, theirs in zip(layer.weights, classifier.head[0].weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_cannot_be_split_is_refused(tmp_path):
+    ImageClassifier(MobileNetV2(), num_classes=3).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="MobileNetV2 has no part for each region"):
+        MobileNetV2.split_preset(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="is a MobileNetV2, not a VGG16"):
+        VGG16.split_preset(tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from kerasdet.data import augment
+from kerasdet.data import augment, digit_scenes
 from kerasdet.data.records import Record
 
 
@@ -100,6 +100,29 @@ def test_horizontal_flip():
     assert mask_box(record) == [30, 5, 50, 25]
     assert record.keypoints.tolist() == [[[0, 0, 0], [48.5, 5.5, 2]]]
     assert (record.height, record.width, record.image_id) == (40, 60, 7)
+
+
+def test_keypoint_pairs():
+    face = ["nose", "left_eye", "right_eye", "left_ear", "right_ear"]
+    body = ["shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
+    names = face + [f"{side}_{part}" for part in body for side in ("left", "right")]
+    assert augment.keypoint_pairs(names) == tuple((i, i + 1) for i in range(1, 17, 2))
+    assert augment.keypoint_pairs(("top", "left", "bottom", "right")) == ((1, 3),)
+    assert augment.keypoint_pairs(["wing right", "wing left", "cleft", "cright"]) == ((1, 0),)
+    assert augment.keypoint_pairs(["left_fin", "tail"]) == ()
+    assert augment.keypoint_pairs(()) == ()
+
+
+def test_flip_keeps_left_keypoints_on_the_left():
+    data = digit_scenes("val", size=3)
+    flip = augment.HorizontalFlip(1.0, augment.keypoint_pairs(data.keypoint_names))
+    for index in range(3):
+        _, record = flip(rng(), data.image(index), data.record(index))
+        left, right = (
+            record.keypoints[:, data.keypoint_names.index(s), 0] for s in ("left", "right")
+        )
+        np.testing.assert_array_equal(left, record.boxes[:, 0] + 0.5)
+        np.testing.assert_array_equal(right, record.boxes[:, 2] - 0.5)
 
 
 def test_vertical_flip():

@@ -273,6 +273,20 @@ def test_boxes_that_are_none_stop_the_run(box):
         next(iter(batches))
 
 
+@pytest.mark.parametrize("augment", [None, jitter])
+def test_masks_of_another_size_than_their_picture_stop_the_run(augment):
+    class OnCanvas(Scenes):
+        def record(self, index):
+            pixels = np.zeros((32, 64, 1), "uint8", order="F")
+            record = super().record(index)
+            return dataclasses.replace(record, masks=tuple(mask.encode(pixels)) * index)
+
+    data = OnCanvas(2).subset([1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"picture 101: mask 0 is \(32, 64\)"):
+        next(iter(data.batches(1, Stretch(8), augment=augment, masks=True)))
+    next(iter(data.batches(1, Stretch(8), augment=augment)))  # nobody asks for them
+
+
 def test_two_replicas_share_a_batch():
     devices = tf.config.list_logical_devices("CPU")
     strategy = tf.distribute.MirroredStrategy([device.name for device in devices])

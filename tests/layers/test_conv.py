@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from kerasdet.layers import conv
-from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.conv import BatchNorm, Conv, ConvNorm
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 needs_tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="asks for the TensorFlow backend")
@@ -299,3 +299,36 @@ def test_initial_kernel_is_he_normal_by_fan_out():
 def test_bad_arguments_are_named(arguments, channels, message):
     with pytest.raises(ValueError, match=message):
         ConvNorm(**arguments).build((None, None, None, channels))
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("taught", [0, 1, 12, 600], ids="{} cells taught".format)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_gradient_from_few_cells_is_the_gradient(taught, dtype):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(taught)
+    inputs = tf.constant(rng.normal(size=(2, 20, 31, 5)), "float32")
+    weights = np.zeros((2, 20, 31, 7), np.float32)
+    cells = rng.permutation(2 * 20 * 31)[:taught]
+    weights.reshape(-1, 7)[cells] = rng.normal(size=(taught, 7))
+    if taught > 1:
+        weights[0, 0, 0], weights[1, -1, -1] = 1.0, 2.0  # patches that reach beyond the map
+
+    def gradients(sparsely_taught):
+        layer = Conv(7, 3, activation="relu", sparsely_taught=sparsely_taught, dtype=dtype)
+        layer.build((None, None, None, 5))
+        layer.kernel.assign(np.random.default_rng(1).normal(size=(3, 3, 5, 7)))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 5))])
+        def of(inputs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                loss = tf.reduce_sum(tf.cast(layer(inputs), "float32") * weights)
+            return [loss, *tape.gradient(loss, [inputs, layer.kernel.value, layer.bias.value])]
+
+        return of(inputs)
+
+    error = 1e-5 if dtype == "float32" else 0.05
+    for usual, ours in zip(gradients(False), gradients(True)):
+        np.testing.assert_allclose(ours, usual, rtol=error, atol=error * np.abs(usual).max())

@@ -64,6 +64,11 @@ EXAMPLES = {
         {"output_size": 2, "sampling_ratio": 1, "aligned": True, "reduction": "max"},
         ({"P3": normal(2, 4, 5, 2), "P4": normal(2, 2, 3, 2)}, TWO_SIZES),
     ),
+    "MultilevelRoIPool": Example(
+        layers.MultilevelRoIPool,
+        {"output_size": (3, 2)},
+        ({"P3": normal(2, 4, 5, 2), "P4": normal(2, 2, 3, 2)}, TWO_SIZES),
+    ),
     "PSRoIPool": Example(
         layers.PSRoIPool, {"output_size": 2, "spatial_scale": 1 / 4}, (normal(2, 6, 7, 8), BOXES)
     ),

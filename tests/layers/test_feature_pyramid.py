@@ -26,6 +26,13 @@ def test_upsampling_repeats_each_cell_and_crops():
     ]
 
 
+def test_upsampling_by_other_factors():
+    coarse = ops.reshape(ops.arange(2, dtype="float32"), (1, 1, 2, 1))
+    fine = upsample_to(coarse, ops.zeros((1, 3, 7, 1)), factor=4)
+    assert ops.convert_to_numpy(fine)[0, :, :, 0].tolist() == [[0, 0, 0, 0, 1, 1, 1]] * 3
+    assert upsample_to(coarse, ops.zeros((1, 1, 2, 1)), factor=1) is coarse
+
+
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (97, 130)])
 def test_levels_halve(height, width):
     pyramid = FeaturePyramid(8)(features(height, width))
@@ -34,17 +41,22 @@ def test_levels_halve(height, width):
     }
 
 
+def ones_and_identities(layer):
+    """Lateral convolutions that sum the channels, and output convolutions that change nothing."""
+    identity = np.zeros((3, 3, 1, 1))
+    identity[1, 1] = 1
+    for conv in layer.lateral_convs.values():
+        conv.set_weights([np.ones(conv.kernel.shape), np.zeros(1)])
+    for conv in layer.output_convs.values():
+        conv.set_weights([identity, np.zeros(1)])
+
+
 def test_top_down_sum_by_hand():
     layer = FeaturePyramid(1, p6_from=None)
     layer.build(
         {"C3": (None, None, None, 3), "C4": (None, None, None, 4), "C5": (None, None, None, 5)}
     )
-    for conv in layer.lateral_convs.values():
-        conv.set_weights([np.ones(conv.kernel.shape), np.zeros(1)])
-    identity = np.zeros((3, 3, 1, 1))
-    identity[1, 1] = 1
-    for conv in layer.output_convs.values():
-        conv.set_weights([identity, np.zeros(1)])
+    ones_and_identities(layer)
     pyramid = layer(features())
     # Maps of ones: C5 has 5 channels, C4 adds 4, C3 adds 3.
     assert {level: np.unique(p).tolist() for level, p in pyramid.items()} == {
@@ -52,6 +64,35 @@ def test_top_down_sum_by_hand():
         "P4": [9.0],
         "P5": [5.0],
     }
+
+
+def test_two_levels_of_one_stride_by_hand():
+    layer = FeaturePyramid(1, levels=("C3", "C5_first", "C5"), p6_from="pool")
+    shapes = {"C3": 1, "C5_first": 2, "C5": 3}
+    layer.build({level: (None, None, None, channels) for level, channels in shapes.items()})
+    ones_and_identities(layer)
+    inputs = {
+        level: keras.Input((None, None, channels), name=level) for level, channels in shapes.items()
+    }
+    model = keras.Model(inputs, layer(inputs))  # of unknown size
+    top = np.arange(4.0).reshape(1, 2, 2, 1)
+    values = {
+        "C3": np.zeros((1, 7, 8, 1)),
+        "C5_first": np.ones((1, 2, 2, 2)),
+        "C5": np.repeat(top, 3, axis=-1),
+    }
+    pyramid = {level: np.asarray(p)[0, :, :, 0].tolist() for level, p in model(values).items()}
+    # C5 has 3 channels, C5_first adds 2 of ones; C3 has a quarter of their stride.
+    row, below = [2, 2, 2, 2, 5, 5, 5, 5], [8, 8, 8, 8, 11, 11, 11, 11]
+    assert pyramid == {
+        "P3": [row] * 4 + [below] * 3,
+        "P5_first": [[2, 5], [8, 11]],
+        "P5": [[0, 3], [6, 9]],
+        "P6": [[0]],
+    }
+    specs = layer.compute_output_spec({k: keras.KerasTensor(v.shape) for k, v in values.items()})
+    assert specs.keys() == pyramid.keys()
+    assert specs["P6"].shape == (1, 1, 1, 1)
 
 
 def test_p6_reads_c5_or_p5():

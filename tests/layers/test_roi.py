@@ -5,7 +5,14 @@ import pytest
 from keras.src.testing import TestCase
 
 from kerasdet import ops
-from kerasdet.layers import MultilevelRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+from kerasdet.layers import (
+    MultilevelRoIAlign,
+    MultilevelRoIPool,
+    PSRoIAlign,
+    PSRoIPool,
+    RoIAlign,
+    RoIPool,
+)
 
 BOXES = np.float32([[[2.1, 1.3, 19, 17], [-5, -5, 9, 9]], [[9, 3, 30, 26], [5, 4, 1, 2]]])
 FEATURES = np.random.default_rng(0).normal(size=(2, 6, 7, 8)).astype("float32")
@@ -54,6 +61,34 @@ def test_values_of_a_pyramid():
     boxes = BOXES * 10
     expected = ops.multilevel_roi_align(pyramid, boxes, **options)
     np.testing.assert_array_equal(MultilevelRoIAlign(**options)(pyramid, boxes), expected)
+
+
+def test_maxima_of_a_pyramid():
+    # Sides of 224 pixels and more are pooled from P4, smaller ones from P3 (FPN, section 4.2).
+    pyramid = {"P3": FEATURES, "P4": -FEATURES[:, ::2, ::2]}
+    boxes = np.float32([[[0, 0, 40, 40], [0, 0, 250, 250]], [[0, 0, 224, 224], [8, 8, 30, 20]]])
+    pooled = np.asarray(MultilevelRoIPool((3, 2))(pyramid, boxes))
+    for image, region, level, stride in (
+        (0, 0, "P3", 8),
+        (0, 1, "P4", 16),
+        (1, 0, "P4", 16),
+        (1, 1, "P3", 8),
+    ):
+        own = boxes[image : image + 1, region : region + 1]
+        expected = ops.roi_pool(pyramid[level][image : image + 1], own, (3, 2), 1 / stride)
+        np.testing.assert_array_equal(pooled[image, region], expected[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("multilevel", "single"), [(MultilevelRoIPool, RoIPool), (MultilevelRoIAlign, RoIAlign)]
+)
+def test_one_level_is_a_pyramid(multilevel, single):
+    expected = single(3, 1 / 16)(FEATURES, 10 * BOXES)
+    maps = {"C4": FEATURES}
+    np.testing.assert_array_equal(multilevel(3)(maps, 10 * BOXES), expected)
+    np.testing.assert_array_equal(single(3, 1 / 16)(maps, 10 * BOXES), expected)
+    with pytest.raises(ValueError, match="got C4, C5; use MultilevelRoIAlign"):
+        single(3, 1 / 16)({"C4": FEATURES, "C5": FEATURES}, BOXES)
 
 
 @pytest.mark.parametrize(

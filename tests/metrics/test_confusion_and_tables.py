@@ -141,6 +141,14 @@ def test_plot_history(tmp_path):
     assert ink(tmp_path / "both.png", (0, 114, 178)) > 1e-3
 
 
+def test_plot_history_of_masks_and_keypoints(tmp_path):
+    log = tmp_path / "log.csv"
+    for kind, color in (("mask", (204, 121, 167)), ("keypoint", (86, 180, 233))):
+        log.write_text(f"epoch,val_mAP,val_{kind}_mAP\n0,0.2,0.5\n1,0.4,0.8\n")
+        plot_history(log, tmp_path / "history.png")
+        assert ink(tmp_path / "history.png", color) > 1e-3
+
+
 def test_plot_history_of_no_log_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such training log"):
         plot_history(tmp_path / "log.csv", tmp_path / "a.png")

@@ -1,15 +1,35 @@
 """Faster R-CNN's parts by hand: proposals, sampling, both losses, decoding."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from kerasdet.layers import AnchorGenerator, DenseHead, RoIAlign, RoIPool
-from kerasdet.models import FasterRCNN, RegionProposalNetwork
+from kerasdet.backbones import (
+    VGG16,
+    MobileNetV2,
+    MobileNetV3Large,
+    ResNet18,
+    ResNet50,
+    ResNetHead,
+    ResNeXt50,
+)
+from kerasdet.layers import (
+    AnchorGenerator,
+    DenseHead,
+    MaskHead,
+    MultilevelRoIAlign,
+    MultilevelRoIPool,
+    RoIAlign,
+    RoIPool,
+)
+from kerasdet.models import FasterRCNN, KeypointRCNN, MaskRCNN, RegionProposalNetwork
 from kerasdet.models.detector import prepare
 from kerasdet.models.faster_rcnn import (
-    default_anchors,
+    default_rpn,
     proposal_losses,
     propose,
     region_losses,
@@ -41,19 +61,32 @@ def model():
     return faster_rcnn(score_threshold=0.0)
 
 
-def test_default_anchors_are_those_of_the_papers(model):
-    pyramid = default_anchors(model)
-    assert pyramid.sizes == ((32,), (64,), (128,), (256,), (512,))
-    assert pyramid.num_anchors == 3
+def test_default_networks_are_those_of_the_papers(model):
+    pyramid = default_rpn(model)
+    assert pyramid.anchors.sizes == ((32,), (64,), (128,), (256,), (512,))
+    assert pyramid.anchors.num_anchors == 3
     single = FasterRCNN(
-        2,
-        backbone=TinyBackbone(levels=("C4",)),
-        neck=False,
-        pooling=RoIAlign(7, 1 / 16),
-        head=DenseHead((8,)),
+        2, backbone=TinyBackbone(levels=("C5",)), neck=False, head=DenseHead((8,))
+    ).rpn
+    assert single.anchors.sizes == ((128, 256, 512),)
+    assert single.anchors.num_anchors == 9
+    assert single.anchors.strides == (32,)
+    assert (single.channels, single.candidates, single.proposals) == (
+        512,
+        (12000, 6000),
+        (2000, 300),
     )
-    assert single.rpn.anchors.sizes == ((128, 256, 512),)
-    assert single.rpn.anchors.num_anchors == 9
+
+
+def undecoded(logits, anchors):
+    """What a proposal network that moves no anchor gives."""
+    deltas = {level: np.zeros((1, len(boxes), 4), "float32") for level, boxes in anchors.items()}
+    return {
+        "objectness": logits,
+        "proposal_deltas": deltas,
+        "anchors": anchors,
+        "image_sizes": SIZES,
+    }
 
 
 def test_proposals_by_hand():
@@ -66,8 +99,8 @@ def test_proposals_by_hand():
         "P3": np.array([[0, 0, 10, 10]], "float32"),
     }
     logits = {"P2": np.array([[3.0, 2.0, 1.0, 0.0]], "float32"), "P3": np.array([[0.5]], "float32")}
-    deltas = {level: np.zeros((1, len(boxes), 4), "float32") for level, boxes in anchors.items()}
-    boxes, is_proposal = propose(logits, deltas, anchors, SIZES, network(proposals=(6, 6)), False)
+    rpn = network(proposals=(6, 6))
+    boxes, is_proposal = propose(undecoded(logits, anchors), rpn, False)
     expected = [[0, 0, 10, 10], [1, 1, 11, 11], [0, 0, 10, 10], [95, 95, 100, 100]]
     np.testing.assert_array_equal(is_proposal[0], [True] * 4 + [False] * 2)
     np.testing.assert_allclose(boxes[0, :4], expected, atol=1e-5)
@@ -76,13 +109,10 @@ def test_proposals_by_hand():
 
 def test_numbers_of_candidates_and_proposals_differ_in_training():
     anchors = {"P2": np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(5)], "float32")}
-    logits = {"P2": np.arange(5, dtype="float32")[None]}
-    deltas = {"P2": np.zeros((1, 5, 4), "float32")}
+    outputs = undecoded({"P2": np.arange(5, dtype="float32")[None]}, anchors)
     rpn = network(candidates=(5, 4), proposals=(5, 2))
     count = {
-        training: int(
-            ops.sum(ops.cast(propose(logits, deltas, anchors, SIZES, rpn, training)[1], "int32"))
-        )
+        training: int(ops.sum(ops.cast(propose(outputs, rpn, training)[1], "int32")))
         for training in (True, False)
     }
     assert count == {True: 5, False: 2}
@@ -187,23 +217,178 @@ def test_training_stops_at_the_proposals(model):
     assert model(inputs)["proposals"].shape == (1, 30, 4)
 
 
-@pytest.mark.parametrize("pooling", [RoIAlign, RoIPool])
-def test_one_map_and_either_pooling(pooling):
-    model = FasterRCNN(
-        3,
-        backbone=TinyBackbone(levels=("C4",)),
-        neck=False,
-        rpn=RegionProposalNetwork(AnchorGenerator([[16, 32, 48]], [0.5, 1, 2]), 8, name="rpn"),
-        pooling=pooling(3, 1 / 16, name="pooling"),
-        head=DenseHead((16, 16), convs=(8,), name="head"),
-        regions_per_image=16,
-    )
+def vgg():
+    """The paper's own: one map of stride 16, fc6 and fc7 with dropout (here of fewer units)."""
+    return {
+        "backbone": VGG16(levels=("C4",)),
+        "pooling": MultilevelRoIPool(7, name="pooling"),
+        "head": DenseHead((32, 32), dropout=0.5, name="head"),
+    }
+
+
+def resnet_c4():
+    return {
+        "backbone": ResNet18(levels=("C4",)),
+        "pooling": MultilevelRoIAlign(14, name="pooling"),
+        "head": ResNetHead(2, bottleneck=False, name="head"),
+    }
+
+
+def resnet_c5():
+    return {
+        "backbone": ResNet18(levels=("C5",)),
+        "head": DenseHead((32, 32), name="head"),
+    }
+
+
+def single_map(pooling):
+    return {
+        "backbone": TinyBackbone(levels=("C4",)),
+        "pooling": pooling(3, 1 / 16, name="pooling"),
+        "head": DenseHead((16, 16), convs=(8,), name="head"),
+    }
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [vgg, resnet_c4, resnet_c5, lambda: single_map(RoIAlign), lambda: single_map(RoIPool)],
+    ids=["vgg", "resnet_c4", "resnet_c5", "align", "pool"],
+)
+def test_one_map_learns_and_is_saved(parts, tmp_path):
+    keras.utils.set_random_seed(0)
+    parts = parts()
+    (stride,) = parts["backbone"].strides.values()
+    anchors = AnchorGenerator([[16, 32, 48]], [0.5, 1, 2], strides=[stride])
+    rpn = RegionProposalNetwork(anchors, 8, 1, (50, 20), (50, 20), name="rpn")
+    model = FasterRCNN(3, neck=False, rpn=rpn, regions_per_image=16, score_threshold=0.0, **parts)
+    count = len(model.weights)
     inputs, truth = batch(2)
-    model.compile("adam")
-    history = model.fit(inputs, truth, epochs=2, verbose=0).history
-    assert np.isfinite(history["loss"]).all()
-    assert model.predict(inputs, verbose=0)["boxes"].shape == (2, 100, 4)
-    assert type(model).from_config(model.get_config()).get_config() == model.get_config()
+    model.compile(keras.optimizers.Adam(2e-4))
+    loss = model.fit(inputs, truth, epochs=6, verbose=0).history["loss"]
+    assert loss[-1] < loss[0]
+    assert len(model.weights) == count
+    expected = model.predict(inputs, verbose=0)
+    assert expected["boxes"].shape == (2, 100, 4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
+    for name, value in loaded.predict(inputs, verbose=0).items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def cheap_weights(monkeypatch):
+    """Draw no random numbers: for models whose weights are only counted."""
+    zeros = keras.initializers.Zeros()
+    kinds = [keras.initializers.RandomNormal, keras.initializers.VarianceScaling]
+    for kind in (*kinds, keras.initializers.HeNormal, keras.initializers.HeUniform):
+        monkeypatch.setattr(kind, "__call__", lambda _, shape, dtype=None: zeros(shape, dtype))
+
+
+def parameters(part):
+    return sum(int(np.prod(weight.shape)) for weight in part.trainable_weights)
+
+
+def test_vgg_has_the_papers_parameters(monkeypatch):
+    cheap_weights(monkeypatch)
+    model = FasterRCNN(
+        20,
+        VGG16(levels=("C4",)),
+        neck=False,
+        pooling=MultilevelRoIPool(7),
+        head=DenseHead((4096, 4096), dropout=0.5),
+    )
+    assert parameters(model.backbone) == 14_714_688
+    # 3x3 to 512 channels, then 9 logits and 36 deltas.
+    assert parameters(model.rpn) == (512 * 512 * 9 + 512) + (512 + 1) * 45
+    assert parameters(model.head) == (25088 + 1) * 4096 + (4096 + 1) * 4096
+    assert parameters(model.class_output) + parameters(model.box_output) == 4097 * (21 + 80)
+
+
+def test_resnet_c4_and_its_head_are_a_whole_resnet(monkeypatch):
+    cheap_weights(monkeypatch)
+    model = FasterRCNN(
+        80,
+        ResNet50(levels=("C4",)),
+        neck=False,
+        pooling=MultilevelRoIAlign(14),
+        head=ResNetHead(),
+    )
+    # torchvision's resnet50 without its fc: 25,557,032 less 2,049,000.
+    assert parameters(model.backbone) + parameters(model.head) == 23_508_032
+    assert parameters(model.head) == 14_964_736  # torchvision's layer4
+    assert model.head.compute_output_shape((None, None, 14, 14, 1024)) == (None, None, 2048)
+    assert model.rpn.anchors.strides == (16,)
+
+
+# Of a pyramid of 256 channels: lateral 1x1 convolutions from the trunk's widths, four 3x3.
+@pytest.mark.parametrize(
+    ("backbone", "widths"),
+    [
+        (ResNet50, (256, 512, 1024, 2048)),
+        (ResNeXt50, (256, 512, 1024, 2048)),
+        (MobileNetV2, (24, 32, 96, 320)),
+        (MobileNetV3Large, (24, 40, 112, 960)),
+    ],
+)
+def test_pyramids_of_every_backbone(backbone, widths, monkeypatch):
+    cheap_weights(monkeypatch)
+    model = FasterRCNN(2, backbone(), head=DenseHead((8,)))
+    assert tuple(model.backbone.channels.values()) == widths
+    expected = sum(width * 256 + 256 for width in widths) + 4 * (256 * 256 * 9 + 256)
+    assert parameters(model.neck) == expected
+    outputs = model.compute_output_spec(keras.KerasTensor((1, 64, 96, 3), "uint8"))
+    assert [maps.shape for maps in outputs["maps"].values()] == [
+        (1, 64 // 2**n, -(-96 // 2**n), 256) for n in (2, 3, 4, 5, 6)
+    ]
+
+
+@pytest.mark.parametrize("kind", [MaskRCNN, KeypointRCNN])
+def test_descendants_pool_from_one_map_by_default(kind):
+    rpn = RegionProposalNetwork(AnchorGenerator([[16]], [1.0], strides=[16]), 4, 1, (9, 9), (9, 9))
+    head = {"mask_head" if kind is MaskRCNN else "keypoint_head": MaskHead((4,), upsampled=None)}
+    parts = {"neck": False, "rpn": rpn, "head": DenseHead((4,)), "max_detections": 5}
+    model = kind(1, backbone=TinyBackbone(levels=("C4",)), score_threshold=0.0, **parts, **head)
+    outputs = model.predict(batch(1)[0], verbose=0)
+    size = {"masks": (14, 14), "keypoints": (17, 3)}
+    (name,) = model.TARGETS
+    assert outputs[name].shape == (1, 5, *size[name])
+
+
+def test_a_stage_learns_alone(model):
+    inputs, truth = batch(2)
+    model.compile(keras.optimizers.SGD(0.0))
+    try:
+        for stage, terms in {
+            "proposals": {"objectness_loss", "proposal_loss"},
+            "regions": {"classification_loss", "box_loss"},
+        }.items():
+            model.learns = [stage]
+            result = model.evaluate(inputs, truth, return_dict=True, verbose=0)
+            assert set(result) == {"loss", *terms}
+            assert result["loss"] == pytest.approx(sum(result[name] for name in terms), rel=1e-5)
+        with pytest.raises(ValueError, match=r"not \['boxes'\]"):
+            model.learns = ["boxes"]
+    finally:
+        model.learns = ["regions", "proposals"]
+    assert model.learns == ("proposals", "regions")
+    assert len(model.evaluate(inputs, truth, return_dict=True, verbose=0)) == 5
+
+
+def test_another_models_proposals_take_the_place_of_its_own(model):
+    keras.utils.set_random_seed(3)
+    other = faster_rcnn()
+    inputs, _ = batch(1)
+    own = np.asarray(model(inputs)["proposals"])
+    model.proposer = other.proposals
+    try:
+        np.testing.assert_array_equal(model(inputs)["proposals"], other(inputs)["proposals"])
+        assert not np.array_equal(own, other(inputs)["proposals"])
+        expected, _ = other.proposals(inputs, training=True)
+        assert expected.shape == (1, 100, 4)
+        np.testing.assert_array_equal(model(inputs, training=True)["proposals"], expected)
+    finally:
+        model.proposer = None
+    assert not np.array_equal(model(inputs)["proposals"], other(inputs)["proposals"])
 
 
 def test_sampling_follows_seed_step_and_image(model):
@@ -220,3 +405,56 @@ def test_sampling_follows_seed_step_and_image(model):
         assert loss() != first
     finally:
         model.seed = 0
+
+
+def still_losses(model, count, inputs, truth):
+    """Losses of steps that leave the weights as they are: they differ by their samples."""
+    history = model.fit(inputs, truth, epochs=count, verbose=0).history
+    return history["loss"]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_each_step_samples_anew_and_evaluation_never_counts(jit_compile):
+    keras.utils.set_random_seed(0)
+    model = faster_rcnn()
+    inputs, truth = batch(2)
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=jit_compile)
+    assert len(set(still_losses(model, 3, inputs, truth))) == 3
+    evaluated = [model.evaluate(inputs, truth, verbose=0) for _ in range(2)]
+    assert evaluated[0] == evaluated[1]
+    assert int(model.steps.state[1]) == 3
+
+
+def test_replicas_count_a_step_once():
+    # Two strategies of one process would mistake each other's collectives.
+    reduction = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        model = faster_rcnn()
+        model.compile(keras.optimizers.SGD(0.0))
+    data = tf.data.Dataset.from_tensor_slices(batch(2)).batch(2)
+    losses = model.fit(data, epochs=3, verbose=0).history["loss"]
+    assert len(set(losses)) == 3
+    assert [
+        int(state[1]) for state in strategy.experimental_local_results(model.steps.state.value)
+    ] == [3, 3]
+
+
+def test_a_loaded_training_samples_on_and_weights_alone_hold_no_steps(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = faster_rcnn()
+    inputs, truth = batch(2)
+    model.compile(keras.optimizers.SGD(0.0))
+    first = still_losses(model, 2, inputs, truth)
+    model.save(tmp_path / "training.keras")
+    loaded = keras.saving.load_model(tmp_path / "training.keras")
+    expected = still_losses(model, 2, inputs, truth)
+    assert still_losses(loaded, 2, inputs, truth) == expected
+    assert not set(expected) & set(first)
+
+    fresh = faster_rcnn()
+    fresh.save_weights(tmp_path / "alone.weights.h5")
+    loaded.load_weights(tmp_path / "alone.weights.h5")
+    assert int(loaded.steps.state[1]) == 4
+    assert not any("seed" in weight.path for weight in model.weights)

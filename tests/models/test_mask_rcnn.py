@@ -183,6 +183,13 @@ def test_config_keeps_every_argument():
     assert (copy.seed, copy.max_detections, copy.mask_head.convs) == (3, 9, (16,))
 
 
+def test_masks_of_another_size_than_the_canvas_are_an_error(trained):
+    model, _ = trained
+    inputs, targets = batch(2)
+    with pytest.raises(ValueError, match=r"masks\" are \(60, 64\) .* images \(64, 64\)"):
+        model.evaluate(inputs, {**targets, "masks": targets["masks"][:, :, :60]}, verbose=0)
+
+
 def test_targets_without_masks_are_an_error(trained):
     model, _ = trained
     inputs, targets = batch(2)

@@ -218,6 +218,7 @@ OPERATIONS = {
     "roi_align, max": _regions(
         K.roi_align, 2, output_size=2, sampling_ratio=2, aligned=True, reduction="max"
     ),
+    "multilevel_roi_pool": _pyramid(K.multilevel_roi_pool, output_size=2),
     "multilevel_roi_align": _pyramid(K.multilevel_roi_align, output_size=2, sampling_ratio=1),
     "ps_roi_pool": _regions(K.ps_roi_pool, 8, output_size=2),
     "ps_roi_align": _regions(K.ps_roi_align, 8, output_size=2, sampling_ratio=1),

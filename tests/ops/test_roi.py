@@ -73,6 +73,16 @@ def test_multilevel_roi_align_reads_each_region_from_its_level(form):
     np.testing.assert_array_equal(K.multilevel_roi_align(from_list, boxes, 1), pooled)
 
 
+def test_of_several_maps_of_one_level_the_first_is_pooled_from(form):
+    # As torchvision does, whose MobileNetV3 detectors have two maps of stride 32.
+    first, second = np.full((1, 4, 4, 1), 5, "float32"), np.full((1, 4, 4, 1), 6, "float32")
+    boxes = np.float32([[[9, 9, 29, 29], [1, 1, 120, 120]]])
+    pooled = K.multilevel_roi_align({"P5_first": first, "P5": second}, boxes, 1)
+    np.testing.assert_allclose(np.ravel(pooled), [5, 5], rtol=1e-6)
+    pooled = K.multilevel_roi_align(constant_pyramid() | {"P4_last": second}, boxes, 1)
+    np.testing.assert_allclose(np.ravel(pooled), [2, 3], rtol=1e-6)
+
+
 def test_multilevel_roi_align_equals_roi_align_of_the_level(form):
     rng = np.random.default_rng(0)
     pyramid = {f"P{k}": rng.normal(size=(2, 64 // 2**k, 64 // 2**k, 3)) for k in (3, 4)}

@@ -2,11 +2,14 @@
 
 Started by `run.py` on the folder that `reference.py` has written. Bounds: outputs of the modules agree to
 1e-4 of their largest value; 99 % of the detections agree in label, to 0.05 pixel and 1e-4 of score; every
-other one lies within 1e-4 of a threshold or is a tie.
+other one lies within 1e-4 of a threshold or is a tie. Of two stages, 99 % of the proposals are the same to
+0.05 pixel, and their class logits agree as outputs do. Masks agree to 1e-3 in their box, and pasted to an
+IoU of 0.99; 99 % of the keypoints to 0.1 pixel.
 
-The columns: largest difference of the outputs ("raw", a share of their largest value), detections of the side
-that has more, pairs that agree, the others that nothing explains, largest differences of the pairs in pixels
-and score, and how many labels the picture with the fewest has.
+The columns: largest difference of the outputs ("raw", a share of their largest value, the logits of paired
+proposals among them), share of proposals paired, detections of the side that has more, pairs that agree, the
+others that nothing explains, largest differences of the pairs in pixels and score, how many labels the
+picture with the fewest has; largest difference of the pairs' masks, their least IoU, share of keypoints.
 """
 
 import argparse
@@ -19,15 +22,30 @@ import tensorflow as tf
 
 from kerasdet.layers import ShortestEdge
 from kerasdet.zoo.conversion import CONFIGS, load_torchvision
+from tests.parity import branches
 from tests.parity.lively import lively_state, picture, sample
-from tests.parity.models import MODELS, in_order
+from tests.parity.models import MODELS
 
 RAW_BOUND = 1e-4  # of the largest value
 BOX_BOUND = 0.05  # pixels
 SCORE_BOUND = 1e-4
 MATCHED_BOUND = 0.99
 ANOTHER_BOX = 1.0  # pixels by which a rival differs from a detection's inexact copy
-COLUMNS = ("model", "batch", "raw", "found", "matched", "unexplained", "box", "score", "labels")
+PROPOSALS_BOUND = 0.99
+MASK_BOUND = 1e-3
+IOU_BOUND = 0.99
+KEYPOINTS_BOUND = 0.99
+COLUMNS = (
+    *("model", "batch", "raw", "proposals", "found", "matched", "unexplained", "box", "score"),
+    *("labels", "mask", "pasted", "keypoints"),
+)
+# A batch's figure from its pictures'.
+WORST = {
+    **dict.fromkeys(("found", "matched", "unexplained"), sum),
+    **dict.fromkeys(("raw", "box", "score", "mask"), lambda values: np.max(list(values))),
+    **dict.fromkeys(("proposals", "labels", "pasted", "keypoints"), min),
+}
+NONE = dict.fromkeys(COLUMNS, 0) | dict.fromkeys(("proposals", "mask", "pasted", "keypoints"))
 
 
 def main():
@@ -64,17 +82,15 @@ def compare(path, tensors=None):
     if tensors is None:
         tensors = _state(meta, reference, entry)
     pictures = [_picture(i, meta, reference) for i in range(len(meta["pictures"]))]
-    settings = {"resize": ShortestEdge(*meta["edges"])} if entry.calibrated else {}
+    resized = entry.calibrated and meta["edges"]
+    settings = {"resize": ShortestEdge(*meta["edges"])} if resized else {}
     model = CONFIGS[meta["name"]](**settings)
     load_torchvision(model, tensors, path.name)
     for number, batch in enumerate(meta["batches"]):
-        expected = {
-            key.removeprefix(f"{number}/"): value
-            for key, value in reference.items()
-            if key.startswith(f"{number}/")
-        }
+        expected = _under(reference, f"{number}/")
         run = _detect if entry.calibrated else _classify
         yield {
+            **NONE,
             "model": meta["name"],
             "batch": " + ".join(meta["pictures"][i] for i in batch),
             **run(model, entry, [pictures[i] for i in batch], batch, expected, meta["limit"]),
@@ -82,20 +98,32 @@ def compare(path, tensors=None):
 
 
 def within_bounds(row):
-    """Whether a row of the table meets the bounds."""
+    """Whether a row of the table meets the bounds; None: there is no such thing."""
     agreed = row["matched"] >= MATCHED_BOUND * row["found"] and row["unexplained"] == 0
-    return agreed and row["raw"] <= RAW_BOUND
+    at_most = {"raw": RAW_BOUND, "mask": MASK_BOUND}
+    at_least = {
+        "proposals": PROPOSALS_BOUND,
+        "pasted": IOU_BOUND,
+        "keypoints": KEYPOINTS_BOUND,
+    }
+    return (
+        agreed
+        and all(row[name] is None or row[name] <= bound for name, bound in at_most.items())
+        and all(row[name] is None or row[name] >= bound for name, bound in at_least.items())
+    )
+
+
+def _under(arrays, prefix):
+    """The entries whose names begin so, without that beginning."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _state(meta, reference, entry):
     """The state dict of a file that has none beside it."""
     state = lively_state(meta["shapes"], meta["seed"], dead_channels=entry.norm_epsilon == 0)
-    for key, value in reference.items():
-        if key.startswith("scale/"):
-            state[key.removeprefix("scale/")] *= value
-        elif key.startswith("bias/"):
-            state[key.removeprefix("bias/")] = value
-    return state
+    for key, value in _under(reference, "scale/").items():
+        state[key] *= value
+    return state | _under(reference, "bias/")
 
 
 def _picture(index, meta, reference):
@@ -107,8 +135,7 @@ def _picture(index, meta, reference):
 
 def _classify(model, entry, pictures, batch, expected, limit):
     outputs, _ = entry.ours(model, np.stack(pictures))
-    error = _raw_error(outputs, expected, limit)
-    return dict.fromkeys(COLUMNS[3:], 0) | {"raw": error}
+    return {"raw": _raw_error(outputs, expected, limit)}
 
 
 def _detect(model, entry, pictures, batch, expected, limit):
@@ -119,28 +146,48 @@ def _detect(model, entry, pictures, batch, expected, limit):
     del model.predict_on_batch
     # A graph frees what is not needed any more; a functional model run step by step keeps every map.
     outputs, ranked = entry.ours(tf.function(model), canvases[0])
-    outputs = {name: in_order(name, value, entry) for name, value in outputs.items()}
-    row = dict.fromkeys(COLUMNS[3:], 0) | {"raw": _raw_error(outputs, expected, limit)}
-    row["labels"] = 10**9
-    for position, (i, ours) in enumerate(zip(batch, detections)):
-        theirs = {key: expected[f"{i}/{key}"] for key in ("boxes", "scores", "labels")}
-        labels = np.asarray(model.category_ids)[ours["labels"]]  # torchvision's columns
-        ours = {"boxes": ours["boxes"], "scores": ours["confidence"], "labels": labels}
-        pairs = match(theirs, ours)
-        row["found"] += max(len(theirs["labels"]), len(ours["labels"]))
-        row["matched"] += len(pairs)
+    stages = [{} for _ in pictures]
+    for key in ("proposals", "class_logits") if entry.two_stages else ():
+        for stage, rows in zip(stages, outputs.pop(key)):
+            stage[key] = rows
+    rows = []
+    for position, (i, ours, stage) in enumerate(zip(batch, detections, stages)):
+        theirs = _under(expected, f"{i}/")
         cuts = [_last_of_best(scores[position], limit) for scores, limit in ranked]
-        row["unexplained"] += unexplained(theirs, ours, pairs, model, cuts)
-        for a, b in pairs:
-            row["box"] = max(row["box"], np.abs(theirs["boxes"][a] - ours["boxes"][b]).max())
-            row["score"] = max(row["score"], abs(theirs["scores"][a] - ours["scores"][b]))
-        row["labels"] = min(row["labels"], len(set(theirs["labels"].tolist())))
+        rows.append(_picture_row(model, theirs, ours, stage, cuts, pictures[position].shape[:2]))
+    row = {name: WORST[name](row[name] for row in rows) for name in rows[0]}
+    # NumPy's maximum, because it keeps NaN.
+    return row | {"raw": np.maximum(row.get("raw", 0.0), _raw_error(outputs, expected, limit))}
+
+
+def _picture_row(model, theirs, ours, stage, cuts, size):
+    """One picture's columns."""
+    labels = np.asarray(model.category_ids)[ours["labels"]]  # torchvision's columns
+    ours = ours | {"scores": ours["confidence"], "labels": labels}
+    pairs = match(theirs, ours)
+    a, b = np.array(pairs, int).reshape(-1, 2).T
+    row, strangers = {}, None
+    if stage:
+        row["proposals"], row["raw"], strangers = branches.proposals(theirs, stage)
+    alone = without_partner(theirs, ours, pairs, strangers)
+    row |= {
+        "found": len(pairs) + max(sum(not known for *_, known in side) for side in alone),
+        "matched": len(pairs),
+        "unexplained": unexplained(theirs, ours, alone, model, cuts),
+        "box": np.abs(theirs["boxes"][a] - ours["boxes"][b]).max(initial=0.0),
+        "score": np.abs(theirs["scores"][a] - ours["scores"][b]).max(initial=0.0),
+        "labels": len(set(theirs["labels"].tolist())),
+    }
+    if "masks" in ours:
+        row["mask"], row["pasted"] = branches.masks(theirs, ours, pairs, size)
+    if "keypoints" in ours:
+        row["keypoints"] = branches.keypoints(theirs, ours, pairs)
     return row
 
 
 def _raw_error(outputs, expected, limit):
     """Largest difference of the modules' outputs, as a share of the output's largest value."""
-    raw = {key.removeprefix("raw/"): v for key, v in expected.items() if key.startswith("raw/")}
+    raw = _under(expected, "raw/")
     if raw.keys() != outputs.keys():
         raise ValueError(f"torchvision's outputs are {sorted(raw)}, ours {sorted(outputs)}.")
     errors = [
@@ -180,40 +227,60 @@ def _last_of_best(scores, limit):
     return np.partition(scores, -limit)[-limit] if len(scores) > limit else -np.inf
 
 
-def unexplained(theirs, ours, pairs, model, cuts):
-    """Count the detections without partner that no threshold and no tie explains.
+def without_partner(theirs, ours, pairs, strangers=None):
+    """The detections that no pair has.
 
     Args:
         theirs, ours, pairs: as for `match`.
+        strangers: of each side the class probabilities (U, C) of proposals that it alone has.
+
+    Returns:
+        Of each side a list of (box, score, label, whether it comes from such a proposal).
+    """
+    alone = []
+    for k, side in enumerate((theirs, ours)):
+        rows = np.setdiff1d(np.arange(len(side["labels"])), [pair[k] for pair in pairs])
+        alone.append([])
+        for i in rows.astype(int):
+            score, label = side["scores"][i], side["labels"][i]
+            known = strangers and np.any(np.abs(strangers[k][:, label] - score) <= SCORE_BOUND)
+            alone[k].append((side["boxes"][i], score, label, bool(known)))
+    return alone
+
+
+def unexplained(theirs, ours, alone, model, cuts):
+    """Count the detections without partner that no threshold and no tie explains.
+
+    Args:
+        theirs, ours: as for `match`.
+        alone: what `without_partner` returned.
         model: its settings are the first thresholds.
         cuts: scores that were other thresholds.
     """
-    rows = [list(zip(side["boxes"], side["scores"], side["labels"])) for side in (theirs, ours)]
-    everyone = rows[0] + rows[1]
-    alone = [
-        row
-        for k, side in enumerate(rows)
-        for i, row in enumerate(side)
-        if i not in {pair[k] for pair in pairs}
-    ]
-    alone.sort(key=lambda row: -row[1])
-    full = [side[-1][1] for side in rows if len(side) == model.max_detections]
+    sides = (theirs, ours)
+    everyone = [row for s in sides for row in zip(s["boxes"], s["scores"], s["labels"])]
+    alone = sorted(alone[0] + alone[1], key=lambda row: -row[1])
+    full = [s["scores"][-1] for s in sides if len(s["scores"]) == model.max_detections]
     thresholds = np.array([model.score_threshold, *cuts, *full])
-    explained = []
-    for box, score, label in alone:
+    explained = set()
+    for box, score, label, known in alone:
         rivals = [
-            (_iou(box, other), abs(score - s) <= SCORE_BOUND, any(other is e for e in explained))
+            (_iou(box, other), abs(score - s) <= SCORE_BOUND, (k, *other) in explained)
             for other, s, k in everyone
             if k == label and np.abs(other - box).max() > ANOTHER_BOX
         ]
-        if np.any(np.abs(score - thresholds) <= SCORE_BOUND) or any(
-            abs(iou - model.iou_threshold) <= 1e-4
-            # Of two equal scores either may come first, and a detection that is explained explains those
-            # which it suppresses, or would have.
-            or (iou > model.iou_threshold and (tie or known))
-            for iou, tie, known in rivals
+        if (
+            known
+            or np.any(np.abs(score - thresholds) <= SCORE_BOUND)
+            or any(
+                abs(iou - model.iou_threshold) <= 1e-4
+                # Of two equal scores either may come first, and a detection that is explained explains those
+                # which it suppresses, or would have.
+                or (iou > model.iou_threshold and (tie or before))
+                for iou, tie, before in rivals
+            )
         ):
-            explained.append(box)
+            explained.add((label, *box))
     return len(alone) - len(explained)
 
 
@@ -224,6 +291,10 @@ def _iou(a, b):
 
 
 def _text(value):
+    if value is None:
+        return "-"
+    if isinstance(value, float | np.floating) and value > 0.5:  # a share
+        return f"{value:.4f}"
     return f"{value:.1e}" if isinstance(value, float | np.floating) else str(value)
 
 

@@ -63,7 +63,7 @@ def _ends_residual(name, shapes):
     """Whether a normalisation is a residual branch's last: a small one keeps sums of many branches small."""
     if name.endswith("bn2.weight"):
         return name.replace("bn2", "bn3") not in shapes
-    return re.search(r"(bn3|conv\.3)\.weight$", name) is not None
+    return re.search(r"(bn3|conv\.3|block\.[23]\.1)\.weight$", name) is not None
 
 
 def picture(height, width, seed):

@@ -8,11 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 
-def in_order(name, value, entry):
-    """An output as it is compared: of unordered rows each column sorted."""
-    return np.sort(value, axis=0) if name in entry.unordered else value
-
-
 class Model(NamedTuple):
     """One row of the table.
 
@@ -24,8 +19,12 @@ class Model(NamedTuple):
             channels last, and a list of (scores (B, N), limit) where only the best `limit` of N go on.
         norm_epsilon: of the trunk's batch normalisation, as the published weights have it.
         old_names: whether the published file is of the generation before 2022: other names, no counters.
-        unordered: outputs whose rows are in an order that ties decide; their columns are compared sorted.
-        calibrated: for detectors, {output: (module that computes it, standard deviation to give it)}.
+        two_stages: whether proposals, and the class logits of each, are compared too: pair by pair, as
+            ties decide which there are and in which order. `ours` then returns two outputs more, lists of
+            an array for each picture: "proposals" (P, 4) and "class_logits" (P, 1 + K).
+        calibrated: for detectors, {torchvision's module: standard deviation to give to its outputs}, in
+            rounds: what is done to a round's outputs changes what the next is computed from.
+        confident: of these, the module whose logits are raised until enough pass the score threshold.
     """
 
     torchvision: str
@@ -33,8 +32,9 @@ class Model(NamedTuple):
     ours: object
     norm_epsilon: float = 1e-5
     old_names: bool = False
-    unordered: tuple = ()
-    calibrated: dict | None = None
+    two_stages: bool = False
+    calibrated: tuple = ()
+    confident: str | None = None
 
 
 def _retina_head(call, inputs):
@@ -49,18 +49,18 @@ def _retina_head(call, inputs):
     return outputs, ranked
 
 
-def _two_stages(model, inputs):
-    outputs = model(inputs, training=False)
-    found, ranked = {}, []
+def _two_stages(call, inputs):
+    outputs = call(inputs, training=False)
+    found = {}
     for i, level in enumerate(outputs["objectness"]):
         shape = np.asarray(outputs["maps"][level]).shape[:3]
         for kind, key in enumerate(("objectness", "proposal_deltas")):
-            values = np.asarray(outputs[key][level])
-            found[f"rpn/{kind}/{i}"] = values.reshape(*shape, -1)
-        logits = np.asarray(outputs["objectness"][level])
-        ranked.append((1 / (1 + np.exp(-logits)), 1000))
-    proposals = np.asarray(outputs["is_proposal"])
-    return {**found, "classes": np.asarray(outputs["class_logits"])[proposals]}, ranked
+            found[f"rpn/{kind}/{i}"] = np.asarray(outputs[key][level]).reshape(*shape, -1)
+    proposals, logits = np.asarray(outputs["proposals"]), np.asarray(outputs["class_logits"])
+    valid = np.asarray(outputs["is_proposal"])
+    found["proposals"] = [rows[keep] for rows, keep in zip(proposals, valid)]
+    found["class_logits"] = [rows[keep] for rows, keep in zip(logits, valid)]
+    return found, []
 
 
 def _levels_and_logits(model, images):
@@ -93,32 +93,40 @@ VGG16 = {
 RETINANET = {
     "modules": {"head": "head"},
     "ours": _retina_head,
-    "calibrated": {
-        "head/cls_logits": ("head.classification_head.cls_logits", 2.0),
-        "head/bbox_regression": ("head.regression_head.bbox_reg", 0.25),
-    },
+    "calibrated": (
+        {"head.classification_head.cls_logits": 2.0, "head.regression_head.bbox_reg": 0.25},
+    ),
+    "confident": "head.classification_head.cls_logits",
 }
 
-FASTER_RCNN = {
-    "modules": {"rpn": "rpn.head", "classes": "roi_heads.box_predictor.cls_score"},
-    "ours": _two_stages,
-    "unordered": ("classes",),
-    "calibrated": {
-        "rpn/0/0": ("rpn.head.cls_logits", 1.5),
-        "rpn/1/0": ("rpn.head.bbox_pred", 0.25),
-        "classes": ("roi_heads.box_predictor.cls_score", 2.0),
-    },
+PROPOSALS = {"rpn.head.cls_logits": 1.5, "rpn.head.bbox_pred": 0.25}
+REGIONS = {"roi_heads.box_predictor.cls_score": 2.0, "roi_heads.box_predictor.bbox_pred": 1.0}
+TWO_STAGES = {"modules": {"rpn": "rpn.head"}, "ours": _two_stages, "two_stages": True}
+FASTER_RCNN = {**TWO_STAGES, "calibrated": (PROPOSALS, REGIONS)}
+MASK_RCNN = {
+    **TWO_STAGES,
+    "calibrated": (PROPOSALS, REGIONS | {"roi_heads.mask_predictor.mask_fcn_logits": 2.0}),
 }
+KEYPOINT_RCNN = {
+    **TWO_STAGES,
+    "calibrated": (PROPOSALS, REGIONS | {"roi_heads.keypoint_predictor.kps_score_lowres": 3.0}),
+}
+FIRST = {"norm_epsilon": 0.0, "old_names": True}  # trained before 2022
 
 # By our name (`kerasdet.zoo.conversion.CONFIGS`).
 MODELS = {
-    "fasterrcnn_resnet50_fpn_coco": Model(
-        "fasterrcnn_resnet50_fpn", **FASTER_RCNN, norm_epsilon=0.0, old_names=True
-    ),
+    "fasterrcnn_resnet50_fpn_coco": Model("fasterrcnn_resnet50_fpn", **FASTER_RCNN, **FIRST),
     "fasterrcnn_resnet50_fpn_v2_coco": Model("fasterrcnn_resnet50_fpn_v2", **FASTER_RCNN),
-    "retinanet_resnet50_fpn_coco": Model(
-        "retinanet_resnet50_fpn", **RETINANET, norm_epsilon=0.0, old_names=True
+    "fasterrcnn_mobilenet_v3_large_fpn_coco": Model(
+        "fasterrcnn_mobilenet_v3_large_fpn", **FASTER_RCNN, old_names=True
     ),
+    "fasterrcnn_mobilenet_v3_large_320_fpn_coco": Model(
+        "fasterrcnn_mobilenet_v3_large_320_fpn", **FASTER_RCNN, old_names=True
+    ),
+    "maskrcnn_resnet50_fpn_coco": Model("maskrcnn_resnet50_fpn", **MASK_RCNN, **FIRST),
+    "maskrcnn_resnet50_fpn_v2_coco": Model("maskrcnn_resnet50_fpn_v2", **MASK_RCNN),
+    "keypointrcnn_resnet50_fpn_coco": Model("keypointrcnn_resnet50_fpn", **KEYPOINT_RCNN, **FIRST),
+    "retinanet_resnet50_fpn_coco": Model("retinanet_resnet50_fpn", **RETINANET, **FIRST),
     "retinanet_resnet50_fpn_v2_coco": Model("retinanet_resnet50_fpn_v2", **RETINANET),
     "resnet18_imagenet": Model("resnet18", RESNET, _levels_and_logits),
     "resnet34_imagenet": Model("resnet34", RESNET, _levels_and_logits),

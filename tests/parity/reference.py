@@ -8,11 +8,15 @@ For each model NAME the folder receives NAME.pth, a state dict as published file
     bias/KEY, scale/KEY     what calibration changed in the state dict
     B/raw/OUTPUT            a module's output for batch B, channels last (`lively.sample` of it)
     B/I/boxes, /scores, /labels    detections of picture I in batch B
+    B/I/masks, /pasted             their masks (D, m, m) in the box, and in the picture, as packed bits
+    B/I/keypoints                  or their keypoints (D, P, 2)
+    B/I/proposals, /class_logits   of two stages: proposals, and their logits (with a limit, every n-th's)
 
 With `--golden` no .pth and no pictures are written: both follow from the seed.
 """
 
 import argparse
+import copy
 import json
 import re
 from pathlib import Path
@@ -24,8 +28,14 @@ from PIL import Image
 from torchvision.transforms.functional import normalize
 
 from tests.parity.lively import lively_state, picture, sample
-from tests.parity.models import MODELS, in_order
+from tests.parity.models import MODELS
 
+# Of detectors of two stages, modules from whose results proposals and masks in their boxes are read.
+SECOND_STAGE = {
+    "proposals": "rpn",
+    "class_logits": "roi_heads.box_predictor.cls_score",
+    "regions": "roi_heads",
+}
 CONFIDENT = 500  # (anchor, class) pairs over the score threshold, at least, in every picture
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,7 +48,9 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", nargs="+", default=["480x640", "640x427", "333x500", "800x1088"])
     parser.add_argument("--pictures", type=Path, help="folder of pictures to take instead")
-    parser.add_argument("--edges", nargs=2, type=int, default=[800, 1333], help="resize detectors")
+    parser.add_argument(
+        "--edges", nargs=2, type=int, help="shortest and longest; default: each's own"
+    )
     parser.add_argument("--limit", type=int, help="values of each output to keep; default all")
     parser.add_argument("--golden", action="store_true", help="leave out what follows from seeds")
     options = parser.parse_args()
@@ -76,12 +88,11 @@ def write(name, titles, pictures, options):
     if entry.calibrated and len(tensors) > 1:
         batches.append(list(range(len(tensors))))
     for number, batch in enumerate(batches):
-        outputs, detections = run(model, entry, [tensors[i] for i in batch])
+        outputs, detections = run(model, entry, [tensors[i] for i in batch], options.limit)
         for key, value in outputs.items():
-            value = in_order(key, value, entry)
             arrays[f"{number}/raw/{key}"] = sample(value, options.limit, key)
         for i, found in zip(batch, detections):
-            arrays |= {f"{number}/{i}/{key}": value.numpy() for key, value in found.items()}
+            arrays |= {f"{number}/{i}/{key}": value for key, value in found.items()}
     meta = {
         "name": name,
         "seed": options.seed,
@@ -109,12 +120,9 @@ def build(entry, edges):
     """torchvision's model in inference, with the epsilon that it sets when it loads published weights."""
     if not entry.calibrated:
         return torchvision.models.get_model(entry.torchvision, weights=None).eval()
+    sides = {} if edges is None else {"min_size": edges[0], "max_size": edges[1]}
     model = torchvision.models.get_model(
-        entry.torchvision,
-        weights=None,
-        weights_backbone=None,
-        min_size=edges[0],
-        max_size=edges[1],
+        entry.torchvision, weights=None, weights_backbone=None, **sides
     )
     for module in model.backbone.body.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -127,23 +135,56 @@ def load(model, state):
     model.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in state.items()})
 
 
-def run(model, entry, tensors):
-    """Outputs of the entry's modules, NumPy, channels last; and the detections of a detector."""
-    outputs, hooks = {}, []
-    for name, path in entry.modules.items():
-        keep = _keeper(outputs, name)
+def run(model, entry, tensors, limit=None):
+    """Run the model on a batch.
+
+    Returns:
+        Outputs of the entry's modules, {name: array}, channels last; and of a detector for each picture
+        {"boxes", "scores", "labels", ...}, arrays too.
+    """
+    seen, hooks = {}, []
+    for name, path in (entry.modules | (SECOND_STAGE if entry.two_stages else {})).items():
+        keep = _keeper(seen, name)
         hooks.append(model.get_submodule(path).register_forward_hook(keep))
-    result = model(tensors if entry.calibrated else torch.stack(tensors))
+    detections = model(tensors if entry.calibrated else torch.stack(tensors))
     for hook in hooks:
         hook.remove()
-    return outputs, result if entry.calibrated else []
+    outputs = {}
+    for name in entry.modules:
+        outputs |= _flat(name, seen[name])
+    if not entry.calibrated:
+        return outputs, []
+    found = [_picture(detection) for detection in detections]
+    if entry.two_stages:
+        proposals, _ = seen["proposals"]
+        logits = seen["class_logits"].split([len(boxes) for boxes in proposals])
+        for rows, *picture in zip(found, proposals, logits, seen["regions"][0]):
+            rows |= _second_stage(*picture, limit)
+    return outputs, found
 
 
-def _keeper(outputs, name):
+def _keeper(seen, name):
     def keep(module, inputs, result):
-        outputs.update(_flat(name, result))
+        seen[name] = copy.deepcopy(result)  # torchvision writes into its own results
 
     return keep
+
+
+def _picture(detection):
+    """Detections of a picture, as they are compared."""
+    found = {key: detection[key].numpy() for key in ("boxes", "scores", "labels")}
+    if "masks" in detection:
+        found["pasted"] = np.packbits(detection["masks"].numpy() > 0.5)
+    if "keypoints" in detection:
+        found["keypoints"] = detection["keypoints"][..., :2].numpy()
+    return found
+
+
+def _second_stage(proposals, logits, regions, limit):
+    """Proposals of a picture, their logits or, with a limit, every n-th's, and masks as they were drawn."""
+    step = 1 if limit is None else -(-logits.numel() // limit)
+    found = {"proposals": proposals.numpy(), "class_logits": logits[::step].numpy()}
+    return found | ({"masks": regions["masks"][:, 0].numpy()} if "masks" in regions else {})
 
 
 def _flat(name, result):
@@ -158,31 +199,48 @@ def _flat(name, result):
 def calibrate(model, entry, state, tensors):
     """Spread the heads' outputs over the score threshold; changes model and state.
 
-    Random heads answer alike everywhere. Every channel gets mean zero over the first picture, and logits then
-    a common bias by which `CONFIDENT` of them pass the threshold in the dullest picture.
+    Random heads answer alike everywhere. Every channel gets mean zero over the first picture, and those of
+    `entry.confident` then a common bias: `CONFIDENT` logits pass the threshold in the dullest picture.
 
     Returns:
         {"bias/KEY": array, "scale/KEY": factor} of what was changed.
     """
-    outputs = [run(model, entry, [tensor])[0] for tensor in tensors]
     changed = {}
-    for name, (module, deviation) in entry.calibrated.items():
-        weight, bias = f"{module}.weight", f"{module}.bias"
-        channels = [output[name].reshape(-1, len(state[bias])) for output in outputs]
-        mean = channels[0].mean(axis=0, dtype=np.float64)
-        scale = deviation / channels[0].std(axis=0, dtype=np.float64).mean()
-        level = 0.0
-        if "logits" in name:
-            threshold = np.log(model.score_thresh / (1 - model.score_thresh))
-            ranked = [np.sort((c - mean) * scale, axis=None)[::-1] for c in channels]
-            dullest = min(ranked, key=lambda values: values[CONFIDENT])
-            level = threshold - dullest[CONFIDENT - 1 : CONFIDENT + 1].mean()  # on none of them
-        new_bias = np.float32(level - scale * (mean - state[bias]))
-        changed |= {f"scale/{weight}": np.float32(scale), f"bias/{bias}": new_bias}
-        state[weight] *= np.float32(scale)
-        state[bias] = new_bias
-    load(model, state)
+    for deviations in entry.calibrated:
+        pictures = [_rows(model, deviations, tensor) for tensor in tensors]
+        for module, deviation in deviations.items():
+            weight, bias = f"{module}.weight", f"{module}.bias"
+            channels = [rows[module] for rows in pictures]
+            mean = channels[0].mean(axis=0, dtype=np.float64)
+            scale = deviation / channels[0].std(axis=0, dtype=np.float64).mean()
+            level = 0.0
+            if module == entry.confident:
+                threshold = np.log(model.score_thresh / (1 - model.score_thresh))
+                ranked = [np.sort((c - mean) * scale, axis=None)[::-1] for c in channels]
+                dullest = min(ranked, key=lambda values: values[CONFIDENT])
+                level = threshold - dullest[CONFIDENT - 1 : CONFIDENT + 1].mean()  # on none of them
+            new_bias = np.float32(level - scale * (mean - state[bias]))
+            changed |= {f"scale/{weight}": np.float32(scale), f"bias/{bias}": new_bias}
+            state[weight] *= np.float32(scale)
+            state[bias] = new_bias
+        load(model, state)
     return changed
+
+
+def _rows(model, modules, tensor):
+    """{module: (N, C)}: all that convolutions or dense layers give for one picture."""
+    rows = {module: [] for module in modules}
+
+    def keep(module):
+        return lambda _, inputs, result: rows[module].append(
+            result.movedim(1, -1).flatten(0, -2).numpy()
+        )
+
+    hooks = [model.get_submodule(m).register_forward_hook(keep(m)) for m in modules]
+    model([tensor])
+    for hook in hooks:
+        hook.remove()
+    return {module: np.concatenate(parts) for module, parts in rows.items()}
 
 
 def published(state, entry):
@@ -194,6 +252,8 @@ def published(state, entry):
         if key.endswith("num_batches_tracked"):
             continue
         key = re.sub(r"(fpn\.(?:inner|layer)_blocks\.\d+)\.0\.", r"\1.", key)
+        key = re.sub(r"(rpn\.head\.conv)\.0\.0\.", r"\1.", key)
+        key = re.sub(r"(mask_head)\.(\d)\.0\.", lambda m: f"{m[1]}.mask_fcn{int(m[2]) + 1}.", key)
         key = re.sub(r"(_head\.conv)\.(\d)\.0\.", lambda m: f"{m[1]}.{2 * int(m[2])}.", key)
         old[key] = torch.from_numpy(value)
     return old

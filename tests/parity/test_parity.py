@@ -7,6 +7,8 @@ written by
         --models retinanet_resnet50_fpn_coco retinanet_resnet50_fpn_v2_coco --sizes 240x320 320x214
     python -m tests.parity.reference tests/parity/golden --golden --limit 4000 \
         --models resnet18_imagenet mobilenet_v2_imagenet --sizes 224x224 161x203
+    python -m tests.parity.reference tests/parity/golden --golden --limit 1500 --edges 192 256 \
+        --models fasterrcnn_mobilenet_v3_large_320_fpn_coco --sizes 240x320 320x214
 
 `run.py` compares all models on large pictures, by their files.
 """
@@ -16,7 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.parity.compare import compare, match, unexplained, within_bounds
+from kerasdet.ops.masks import paste_masks
+from tests.parity import branches
+from tests.parity.compare import (
+    NONE,
+    compare,
+    match,
+    unexplained,
+    within_bounds,
+    without_partner,
+)
 from tests.parity.lively import lively_state, picture
 from tests.parity.models import MODELS
 
@@ -38,6 +49,7 @@ def test_outputs_and_boxes_are_torchvisions(path):
 
 def test_there_are_golden_files():
     assert [path.stem for path in GOLDEN] == [
+        "fasterrcnn_mobilenet_v3_large_320_fpn_coco",
         "mobilenet_v2_imagenet",
         "resnet18_imagenet",
         "retinanet_resnet50_fpn_coco",
@@ -90,4 +102,79 @@ def test_pairs_agree_in_label_box_and_score():
 )
 def test_what_explains_a_missing_detection(theirs, ours, cuts, count):
     theirs, ours = detections(*theirs), detections(*ours)
-    assert unexplained(theirs, ours, match(theirs, ours), Settings, cuts) == count
+    alone = without_partner(theirs, ours, match(theirs, ours))
+    assert unexplained(theirs, ours, alone, Settings, cuts) == count
+
+
+def test_a_proposal_that_one_side_has_explains_its_detections():
+    theirs, ours = detections((0, 0.9, 1), (20, 0.8, 1)), detections((20, 0.8, 1), (3, 0.7, 1))
+    pairs = match(theirs, ours)
+    strangers = (np.array([[0.1, 0.9]]), np.zeros((0, 2)))
+    alone = without_partner(theirs, ours, pairs, strangers)
+    assert [[known for *_, known in side] for side in alone] == [[True], [False]]
+    # Theirs suppresses ours: IoU 7/13.
+    assert unexplained(theirs, ours, alone, Settings, []) == 0
+    alone = without_partner(theirs, ours, pairs, (strangers[1], strangers[1]))
+    assert unexplained(theirs, ours, alone, Settings, []) == 2
+
+
+def test_proposals_are_paired_before_their_logits_are_compared():
+    theirs = {
+        "proposals": np.array([[0, 0, 8, 8], [0, 0, 8, 9], [0, 0, 8, 8.06]]),
+        "class_logits": np.array([[2.0, 0], [0, 4], [1, 1]]),
+    }
+    ours = {
+        "proposals": np.array([[0, 0, 8, 9.02], [0, 0, 8, 8.04], [5, 5, 6, 6]]),
+        "class_logits": np.array([[0, 4.0], [1, 1.4], [np.log(3), 0]]),
+    }
+    # 8.04 is nearer to 8.06 than to 8.
+    share, error, (only_theirs, only_ours) = branches.proposals(theirs, ours)
+    assert share == pytest.approx(2 / 3)
+    assert error == pytest.approx(0.4 / 4)
+    np.testing.assert_allclose(only_theirs, [[1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))]])
+    np.testing.assert_allclose(only_ours, [[0.75, 0.25]])
+    # Of logits of every second proposal, the one in between is left out.
+    theirs["class_logits"] = theirs["class_logits"][::2] + np.array([0, 0.4])
+    assert branches.proposals(theirs, ours)[1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_masks_in_their_boxes_and_pasted():
+    boxes = np.array([[0, 0, 8, 8], [4, 4, 8, 8]], np.float32)
+    masks = np.stack([np.ones((4, 4)), np.zeros((4, 4))]).astype(np.float32)
+    pasted = paste_masks(masks[:1], boxes[:1], (10, 10))
+    whole, part = pasted.sum(), pasted[:, :, :3].sum()
+    pasted[:, :, :3] = False
+    theirs = {"masks": masks[:1] * 0.75, "pasted": np.packbits(pasted)}
+    ours = {"masks": masks[::-1], "boxes": boxes[::-1]}
+    error, iou = branches.masks(theirs, ours, [(0, 1)], (10, 10))
+    assert error == 0.25
+    assert whole > part > 0
+    assert iou == pytest.approx(1 - part / whole)
+    assert branches.masks(theirs, ours, [], (10, 10)) == (0.0, 1.0)
+
+
+def test_share_of_keypoints():
+    theirs = {"keypoints": np.zeros((2, 2, 2))}
+    ours = {"keypoints": np.array([[[0.05, 0, 9], [0, 0.2, 9]], [[0.2, 0, 9], [0, -0.05, 9]]])}
+    assert branches.keypoints(theirs, ours, [(0, 0)]) == 0.5
+    assert branches.keypoints(theirs, ours, [(0, 1), (1, 0)]) == 0.5
+    assert branches.keypoints(theirs, ours, []) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        ("raw", 0.9e-4, 1.1e-4),
+        ("raw", 0.0, np.nan),
+        ("unexplained", 0, 1),
+        ("matched", 99, 98),
+        ("proposals", 0.991, 0.989),
+        ("mask", 0.9e-3, 1.1e-3),
+        ("pasted", 0.991, 0.989),
+        ("keypoints", 0.991, 0.989),
+    ],
+)
+def test_bounds(column, good, bad):
+    row = NONE | {"found": 100, "matched": 100}
+    assert within_bounds(row | {column: good})
+    assert not within_bounds(row | {column: bad})

@@ -7,10 +7,25 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.backbones import ImageClassifier, MobileNetV2, ResNet
-from kerasdet.layers import GIoULoss, ShortestEdge, SmoothL1
-from kerasdet.models import RetinaNet
-from kerasdet.zoo.conversion import CONFIGS, coco_classes, load_torchvision, torchvision_names
+from kerasdet.backbones import ImageClassifier, MobileNetV2, MobileNetV3Large, ResNet
+from kerasdet.layers import (
+    AnchorGenerator,
+    DenseHead,
+    FeaturePyramid,
+    GIoULoss,
+    MaskHead,
+    ShortestEdge,
+    SmoothL1,
+)
+from kerasdet.models import (
+    FasterRCNN,
+    KeypointRCNN,
+    MaskRCNN,
+    RegionProposalNetwork,
+    RetinaNet,
+)
+from kerasdet.zoo.conversion import CONFIGS, coco_classes, load_torchvision
+from kerasdet.zoo.names import newest_name, torchvision_names
 from tests.tiny import TinyBackbone
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
@@ -214,7 +229,7 @@ def test_of_many_faults_ten_are_named():
 def test_models_that_torchvision_does_not_have():
     with pytest.raises(ValueError, match="'stage1' of this RetinaNet on TinyBackbone"):
         torchvision_names(RetinaNet(2, backbone=TinyBackbone(), channels=32, head_depth=1))
-    with pytest.raises(ValueError, match="'pyramid/lateral_C3/norm' of this RetinaNet on ResNet"):
+    with pytest.raises(ValueError, match="'head/class_norm0_P3' of this RetinaNet on ResNet"):
         torchvision_names(detector("batch"))
 
 
@@ -253,3 +268,126 @@ def test_retinanets_are_configured_as_published(name, epsilon, norm, p6_from, bo
     assert model.class_names[1] == "person"
     assert RetinaNet.from_config(model.get_config()).backbone.norm_epsilon == epsilon
     assert CONFIGS[name](max_detections=7).max_detections == 7
+
+
+def two_stages(kind=FasterRCNN, batch=False, **parts):
+    """A small detector on the two maps of MobileNetV3's."""
+    levels = ("C5_first", "C5")
+    neck = FeaturePyramid(16, levels, p6_from="pool", norm="batch" if batch else None, name="neck")
+    anchors = AnchorGenerator([[32, 64]] * 3, [1.0])
+    layers = {"units": (8,), "convs": (16, 16), "norm": "batch"} if batch else {"units": (8, 8)}
+    return kind(
+        3,
+        backbone=MobileNetV3Large(levels, reduced_tail=True),
+        neck=neck,
+        rpn=RegionProposalNetwork(anchors, channels=16, name="rpn"),
+        head=DenseHead(**layers, name="head"),
+        **parts,
+    )
+
+
+def test_two_stages_on_two_maps_of_one_stride():
+    names = {
+        name: tuple(variable.shape) for name, variable in torchvision_names(two_stages()).items()
+    }
+    trunk = {name for name in names if name.startswith("backbone.body.")}
+    assert {name.split(".")[2] for name in trunk} == {str(i) for i in range(17)}
+    assert names["backbone.body.13.block.2.fc1.weight"] == (1, 1, 672, 168)
+    assert names["backbone.body.16.1.running_var"] == (480,)
+    weights = {name: shape for name, shape in names.items() if name.endswith("weight")}
+    assert {name: shape for name, shape in weights.items() if name not in trunk} == {
+        "backbone.fpn.inner_blocks.0.0.weight": (1, 1, 80, 16),
+        "backbone.fpn.inner_blocks.1.0.weight": (1, 1, 480, 16),
+        "backbone.fpn.layer_blocks.0.0.weight": (3, 3, 16, 16),
+        "backbone.fpn.layer_blocks.1.0.weight": (3, 3, 16, 16),
+        "rpn.head.conv.0.0.weight": (3, 3, 16, 16),
+        "rpn.head.cls_logits.weight": (1, 1, 16, 2),
+        "rpn.head.bbox_pred.weight": (1, 1, 16, 8),
+        "roi_heads.box_head.fc6.weight": (784, 8),
+        "roi_heads.box_head.fc7.weight": (8, 8),
+        "roi_heads.box_predictor.cls_score.weight": (8, 4),
+        "roi_heads.box_predictor.bbox_pred.weight": (8, 12),
+    }
+
+
+def test_normed_necks_and_heads_and_masks():
+    mask_head = MaskHead((16, 16), 16, norm="batch", name="mask_head")
+    names = torchvision_names(two_stages(MaskRCNN, batch=True, mask_head=mask_head))
+    expected = {
+        "backbone.fpn.inner_blocks.1.1.running_mean",
+        "backbone.fpn.layer_blocks.0.1.bias",
+        "roi_heads.box_head.1.0.weight",
+        "roi_heads.box_head.1.1.running_var",
+        "roi_heads.box_head.3.weight",  # two convolutions, and what flattens
+        "roi_heads.mask_head.1.0.weight",
+        "roi_heads.mask_head.1.1.weight",
+        "roi_heads.mask_predictor.conv5_mask.weight",
+        "roi_heads.mask_predictor.mask_fcn_logits.bias",
+    }
+    assert expected <= names.keys()
+
+
+def test_keypoints_are_drawn_after_every_second_layer():
+    head = MaskHead((16,) * 8, upsampled=None, name="keypoint_head")
+    names = torchvision_names(two_stages(KeypointRCNN, num_keypoints=2, keypoint_head=head))
+    convs = {name for name in names if "keypoint_head" in name and "weight" in name}
+    assert convs == {f"roi_heads.keypoint_head.{i}.weight" for i in range(0, 16, 2)}
+    assert "roi_heads.keypoint_predictor.kps_score_lowres.bias" in names
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("backbone.fpn.inner_blocks.1.weight", "backbone.fpn.inner_blocks.1.0.weight"),
+        ("rpn.head.conv.bias", "rpn.head.conv.0.0.bias"),
+        ("roi_heads.mask_head.mask_fcn4.weight", "roi_heads.mask_head.3.0.weight"),
+        ("head.classification_head.conv.6.bias", "head.classification_head.conv.3.0.bias"),
+        ("roi_heads.keypoint_head.14.weight", "roi_heads.keypoint_head.14.weight"),
+    ],
+)
+def test_names_of_the_first_generation(old, new):
+    assert newest_name(old) == new
+    assert newest_name(new) == new
+
+
+def test_what_the_background_has_is_left_out():
+    model = two_stages(MaskRCNN, mask_head=MaskHead((16,), 16, name="mask_head"))
+    state = tensors({name: _theirs(v) for name, v in torchvision_names(model).items()})
+    whole = {
+        "roi_heads.box_predictor.bbox_pred": (16, 8),
+        "roi_heads.mask_predictor.mask_fcn_logits": (4, 16, 1, 1),
+    }
+    for name, shape in whole.items():
+        state |= tensors({f"{name}.weight": shape, f"{name}.bias": shape[:1]}, seed=1)
+    load_torchvision(model, state, "a.pth")
+    boxes = state["roi_heads.box_predictor.bbox_pred.weight"]
+    np.testing.assert_array_equal(value(model.box_output.kernel), boxes[4:].T)
+    masks = state["roi_heads.mask_predictor.mask_fcn_logits.weight"]
+    np.testing.assert_array_equal(value(model.mask_output.kernel)[0, 0], masks[1:, :, 0, 0].T)
+    # Regions of 7 x 7 cells are flattened channel by channel there, cell by cell here.
+    fc6 = state["roi_heads.box_head.fc6.weight"].reshape(8, 16, 7, 7)
+    kernel = value(model.head.dense_layers[0].kernel).reshape(7, 7, 16, 8)
+    np.testing.assert_array_equal(kernel[2, 3, 5], fc6[:, 5, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("name", "edges", "proposals"),
+    [
+        ("fasterrcnn_mobilenet_v3_large_fpn_coco", (800, 1333), 1000),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn_coco", (320, 640), 150),
+    ],
+)
+def test_mobilenets_detectors_are_configured_as_published(name, edges, proposals):
+    model = CONFIGS[name]()
+    assert model.resize == ShortestEdge(*edges)
+    assert model.rpn.candidates == model.rpn.proposals == (2000, proposals)
+    assert model.rpn.score_threshold == 0.05
+    assert model.rpn.anchors.num_anchors == 15
+    assert model.rpn.anchors.sizes == ((32, 64, 128, 256, 512),) * 3
+    # Ratio by ratio, sizes within, as torchvision's columns are.
+    np.testing.assert_array_equal(model.rpn.anchors.cells[2][1], [-45, -23, 45, 23])
+    assert (model.score_threshold, model.iou_threshold, model.max_detections) == (0.05, 0.5, 100)
+    assert model.backbone.norm_epsilon == 1e-5
+    assert model.backbone.levels == model.neck.levels == ("C5_first", "C5")
+    assert model.class_names[0] == "person"
+    assert (len(model.class_names), model.category_ids[-1]) == (90, 90)

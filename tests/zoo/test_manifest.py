@@ -57,10 +57,12 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     trunks = [*once, *twice, *(f"{trunk}_v2" for trunk in twice)]
     detectors = [
         f"{family}_resnet50_fpn{version}_coco"
-        for family in ("retinanet", "fasterrcnn")
+        for family in ("retinanet", "fasterrcnn", "maskrcnn")
         for version in ("", "_v2")
     ]
-    assert sorted(PUBLISHED) == sorted([*trunks, *detectors])
+    detectors += [f"fasterrcnn_mobilenet_v3_large{size}_fpn_coco" for size in ("", "_320")]
+    detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
+    assert sorted(PUBLISHED) == sorted([*trunks, "vgg16_imagenet_features", *detectors])
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -71,11 +73,54 @@ def test_a_published_manifest_agrees_with_itself(name):
     assert weights["url"].rpartition("-")[2].startswith(weights["sha256"][:8])
     if weights["bytes"]:
         assert weights["bytes"] / 2**20 == pytest.approx(weights["mebibytes"], abs=1e-3)
-    # Four bytes a number, and a little around each tensor.
-    assert weights["mebibytes"] == pytest.approx(4 * manifest["parameters"] / 2**20, rel=0.01)
     assert weights["licence"] == "not stated"
-    count = manifest["config"]["num_classes"]
-    assert len(manifest["classes"]) == len(set(manifest["classes"])) == count
+    parameters = manifest["parameters"]
+    if manifest["task"] == "features":
+        assert manifest["classes"] == []
+        parameters += 123_642_856  # of the classifier, which the file has and which is not used
+    else:
+        count = manifest["config"]["num_classes"]
+        assert len(manifest["classes"]) == len(set(manifest["classes"])) == count
+    # Four bytes a number, and a little around each tensor.
+    assert weights["mebibytes"] == pytest.approx(4 * parameters / 2**20, rel=0.01)
+
+
+# torchvision's counts; ours less the background's boxes and masks, and with the batch normalisations'
+# statistics and, where they are frozen, scales, which it does not count.
+@pytest.mark.parametrize(
+    ("name", "parameters", "background", "uncounted"),
+    [
+        ("fasterrcnn_resnet50_fpn_coco", 41_755_286, 4 * 1025, 4 * 26_560),
+        ("fasterrcnn_mobilenet_v3_large_fpn_coco", 19_386_354, 4 * 1025, 4 * 12_200),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn_coco", 19_386_354, 4 * 1025, 4 * 12_200),
+        ("maskrcnn_resnet50_fpn_coco", 44_401_393, 4 * 1025 + 257, 4 * 26_560),
+        # Neck, box head and mask head have 2 x (4 x 2 + 4 + 4) x 256 statistics more.
+        ("maskrcnn_resnet50_fpn_v2_coco", 46_359_409, 4 * 1025 + 257, 2 * 26_560 + 2 * 16 * 256),
+        ("keypointrcnn_resnet50_fpn_coco", 59_137_258, 4 * 1025, 4 * 26_560),
+        ("keypointrcnn_resnet50_fpn_coco_legacy", 59_137_258, 4 * 1025, 4 * 26_560),
+    ],
+)
+def test_detectors_have_torchvisions_parameters(name, parameters, background, uncounted):
+    assert MANIFESTS[name]["parameters"] == parameters - background + uncounted
+    assert MANIFESTS[name]["config"].get("num_keypoints", 17) == 17
+
+
+def test_published_figures_of_the_two_stage_detectors():
+    figures = {
+        name: tuple(manifest["published"]["metrics"].values())
+        for name, manifest in MANIFESTS.items()
+        if "rcnn" in name
+    }
+    assert figures == {
+        "fasterrcnn_resnet50_fpn_coco": (37.0,),
+        "fasterrcnn_resnet50_fpn_v2_coco": (46.7,),
+        "fasterrcnn_mobilenet_v3_large_fpn_coco": (32.8,),
+        "fasterrcnn_mobilenet_v3_large_320_fpn_coco": (22.8,),
+        "maskrcnn_resnet50_fpn_coco": (37.9, 34.6),
+        "maskrcnn_resnet50_fpn_v2_coco": (47.4, 41.8),
+        "keypointrcnn_resnet50_fpn_coco": (54.6, 65.0),
+        "keypointrcnn_resnet50_fpn_coco_legacy": (50.6, 61.1),
+    }
 
 
 def test_categories_known_by_heart():
@@ -116,6 +161,7 @@ def test_a_packed_manifest_is_valid(good, packed):
         ("metrics", {"AP": 0.5, "mood": 0.9}),
         ("config", {}),
         ("config", None),
+        ("classes", ["one", 2, "three"]),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file_and_value(good, field, value):
@@ -137,6 +183,7 @@ def test_an_unknown_field_is_named(good):
         ("weights.file", "weights/other.weights.h5"),
         ("classes", ["one", "two", "four"]),
         ("config.num_classes", 4),
+        ("config.num_classes", 0),
     ],
 )
 def test_fields_must_agree_with_each_other(good, field, value):

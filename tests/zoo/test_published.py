@@ -7,17 +7,27 @@ import numpy as np
 import pytest
 
 import kerasdet
-from kerasdet.backbones import ImageClassifier, MobileNetV2
+from kerasdet.backbones import Backbone, ImageClassifier, MobileNetV2
 from kerasdet.cli import main
+from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead
 from kerasdet.layers.resizing import Fit
-from kerasdet.models import RetinaNet
+from kerasdet.models import (
+    Detector,
+    FasterRCNN,
+    KeypointRCNN,
+    MaskRCNN,
+    RegionProposalNetwork,
+    RetinaNet,
+)
 from kerasdet.zoo import presets
-from kerasdet.zoo.conversion import AXES, torchvision_names
+from kerasdet.zoo.conversion import AXES
 from kerasdet.zoo.download import DownloadError
 from kerasdet.zoo.manifest import manifest_paths, read_manifest, validate
+from kerasdet.zoo.names import torchvision_names
 from tests.zoo.checkpoint_files import zip_of
 from tests.zoo.server import Answer, Server
 
+TASKS = {Detector: "detection", ImageClassifier: "classification", Backbone: "features"}
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
@@ -26,8 +36,8 @@ def detector():
     return RetinaNet(3, backbone, channels=8, head_depth=1, p6_from="C5", resize=Fit(64, 64))
 
 
-def classifier():
-    model = ImageClassifier(MobileNetV2(alpha=0.1), num_classes=4)
+def classifier(num_classes=4):
+    model = ImageClassifier(MobileNetV2(alpha=0.1), num_classes=num_classes)
     model.build()
     return model
 
@@ -46,9 +56,21 @@ def checkpoint(model, seed=0, **more):
         spread = rng.uniform(0.5, 1.5) if "variance" in variable.path else 0
         value = rng.normal(0, 0.1, variable.shape) + np.ones(variable.shape) * spread
         variable.assign(abs(value) if "variance" in variable.path else value)
-        arrays[name] = variable.numpy().transpose(np.argsort(AXES[value.ndim]))
+        array = variable.numpy().transpose(np.argsort(AXES[value.ndim]))
+        arrays[name] = with_background(array, name)
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     return zip_of(arrays | more)
+
+
+def with_background(array, name):
+    """What our models leave out, and the columns of regions channel by channel."""
+    if "box_predictor.bbox_pred" in name:
+        return np.concatenate([array[:4] + 1, array])
+    if "mask_fcn_logits" in name:
+        return np.concatenate([array[:1] + 1, array])
+    if name.endswith("box_head.fc6.weight"):
+        return array.reshape(len(array), 49, -1).transpose(0, 2, 1).reshape(array.shape)
+    return array
 
 
 @pytest.fixture
@@ -63,20 +85,20 @@ def server(monkeypatch, tmp_path):
         yield running
 
 
-def publish(server, model, name, **changes):
-    """Serve a model's weights, and tell of them in a manifest."""
-    content = checkpoint(model)
+def publish(server, model, name, content=None, **changes):
+    """Serve a model's weights, or a content, and tell of them in a manifest."""
+    content = content or checkpoint(model)
     server.files[f"/{name}.pth"] = content
     config = json.loads(json.dumps(model.get_config()))
     manifest = {
         "schema": 2,
         "name": name,
-        "task": "detection" if isinstance(model, RetinaNet) else "classification",
+        "task": next(task for kind, task in TASKS.items() if isinstance(model, kind)),
         "paper": {"title": "A Paper", "arxiv": "1708.02002"},
         "class": type(model).__name__,
         "config": config,
         "parameters": model.count_params(),
-        "classes": list(getattr(model, "class_names", map(str, range(4)))),
+        "classes": [str(i) for i in range(getattr(model, "num_classes", 0))],
         "input": {"channels": 3, "order": "RGB", "range": [0, 255], "preparation": "none"},
         "weights": {
             "url": server.url(f"/{name}.pth"),
@@ -94,6 +116,14 @@ def publish(server, model, name, **changes):
     path = presets.FOLDER / f"{name}.json"
     validate(manifest, path)
     path.write_text(json.dumps(manifest))
+
+
+def two_stages(kind=FasterRCNN, **parts):
+    backbone = MobileNetV2(alpha=0.1, levels=("C4", "C5"))
+    neck = FeaturePyramid(8, ("C4", "C5"), p6_from="pool", name="neck")
+    rpn = RegionProposalNetwork(AnchorGenerator.fpn(levels=3), 8, proposals=(50, 50), name="rpn")
+    head = DenseHead((8,), name="head")
+    return kind(3, backbone=backbone, neck=neck, rpn=rpn, head=head, resize=Fit(64, 64), **parts)
 
 
 def equal(model, other):
@@ -136,6 +166,68 @@ def test_other_classes_on_published_weights(server):
     assert equal(loaded.pyramid, model.pyramid)
     assert loaded.num_classes == 7
     assert loaded.category_ids == tuple(range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "new"),
+    [
+        (FasterRCNN, {}, "class_output"),
+        (MaskRCNN, {"mask_head": MaskHead((8,), 8, name="mask_head")}, "mask_output"),
+        (
+            KeypointRCNN,
+            {"num_keypoints": 5, "keypoint_head": MaskHead((8,) * 8, None, name="keypoint_head")},
+            "keypoint_output",
+        ),
+    ],
+)
+def test_other_classes_on_two_stages(server, kind, parts, new):
+    model = two_stages(kind, **parts)
+    publish(server, model, "small_coco")
+    assert equal(kind.from_preset("small_coco"), model)
+    loaded = kind.from_preset("small_coco", class_names=["cell", "wall"], freeze_at="C3")
+    for part in ("backbone", "neck", "rpn"):
+        assert equal(getattr(loaded, part), getattr(model, part))
+    assert not equal(getattr(loaded, new), getattr(model, new))
+    assert loaded.num_classes == 2
+    assert loaded.backbone.frozen_norm
+    assert getattr(loaded, "num_keypoints", 5) == 5
+
+
+def test_other_classes_without_a_neck(server):
+    backbone = MobileNetV2(alpha=0.1, levels=("C4",))
+    rpn = RegionProposalNetwork(AnchorGenerator([[32]], [1.0]), 8, name="rpn")
+    parts = {"rpn": rpn, "head": DenseHead((8,), name="head"), "resize": Fit(64, 64)}
+    model = FasterRCNN(3, backbone=backbone, neck=False, **parts)
+    publish(server, model, "small_coco")
+    loaded = FasterRCNN.from_preset("small_coco", num_classes=2)
+    assert loaded.neck is False
+    assert equal(loaded.rpn, model.rpn)
+
+
+def test_other_classes_on_a_published_classifier(server):
+    model = classifier()
+    publish(server, model, "trunk_imagenet")
+    loaded = kerasdet.zoo.build("trunk_imagenet", num_classes=3, freeze_at="C2")
+    assert equal(loaded.backbone, model.backbone)
+    assert loaded.backbone.frozen_norm
+    assert loaded.backbone.freeze_at == "C2"
+    assert loaded.fc.kernel.shape[-1] == 3
+
+
+def test_a_trunk_whose_classifier_is_not_usable(server, tmp_path):
+    model = classifier(1000)
+    nothing = {
+        name: np.full(shape, np.nan, "float32")
+        for name, shape in {"classifier.1.weight": (1000, 1280), "classifier.1.bias": 1000}.items()
+    }
+    publish(server, model.backbone, "trunk_imagenet", checkpoint(model, **nothing))
+    trunk = kerasdet.zoo.build("trunk_imagenet", freeze_at="C2")
+    assert equal(trunk, model.backbone)
+    assert trunk.freeze_at == "C2"
+    trunk.save(tmp_path / "trunk.keras")
+    assert equal(kerasdet.load(tmp_path / "trunk.keras"), trunk)
+    with pytest.raises(ValueError, match="no argument 'num_classes'"):
+        kerasdet.zoo.build("trunk_imagenet", num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +301,24 @@ def test_list_and_info_tell_of_published_weights(server, capsys):
 def test_every_published_config_builds_what_its_manifest_counts():
     # The largest take seconds each; one of each family is built here.
     paths = manifest_paths(presets.FOLDER)
-    for name in ("retinanet_resnet50_fpn_v2_coco", "resnet18_imagenet", "mobilenet_v2_imagenet_v2"):
+    for name in (
+        "retinanet_resnet50_fpn_v2_coco",
+        "fasterrcnn_mobilenet_v3_large_320_fpn_coco",
+        "resnet18_imagenet",
+        "mobilenet_v2_imagenet_v2",
+        "vgg16_imagenet_features",
+    ):
         manifest = read_manifest(paths[name])
         model = presets.empty_model(manifest, manifest["config"])
         assert model.count_params() == manifest["parameters"]
         assert model.name == name
+
+
+def test_a_trunks_preset_is_a_backbone(server):
+    model = classifier(1000)
+    publish(server, model.backbone, "trunk_imagenet", checkpoint(model))
+    trunk = Backbone.from_preset("trunk_imagenet", freeze_at="C2", levels=("C4",))
+    assert equal(trunk.get_layer("stem"), model.backbone.get_layer("stem"))
+    assert trunk.levels == ("C4",)
+    with pytest.raises(ValueError, match="is a MobileNetV2; give an image classifier"):
+        Backbone.split_preset("trunk_imagenet")

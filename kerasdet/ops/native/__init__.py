@@ -10,7 +10,12 @@ import threading
 
 import keras
 
-from kerasdet.ops.native.convolution import batch_norm, bias_add, grouped_conv
+from kerasdet.ops.native.convolution import (
+    batch_norm,
+    bias_add,
+    grouped_conv,
+    sparsely_taught_conv,
+)
 from kerasdet.ops.native.regions import pool_lattice, read_points
 from kerasdet.ops.native.suppression import suppress
 from kerasdet.ops.native.windows import window_max, window_sum
@@ -23,6 +28,7 @@ __all__ = [
     "pool_lattice",
     "portable",
     "read_points",
+    "sparsely_taught_conv",
     "suppress",
     "window_max",
     "window_sum",

@@ -1,4 +1,4 @@
-"""Normalisation, bias and grouped convolution by the kernels that oneDNN and XLA know."""
+"""Normalisation, bias and convolution by the kernels that oneDNN knows, and all but one XLA."""
 
 
 def batch_norm(inputs, gamma, beta, epsilon):
@@ -54,3 +54,71 @@ def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
     import tensorflow as tf
 
     return tf.nn.conv2d(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
+
+
+def sparsely_taught_conv(inputs, kernel):
+    """Convolution whose gradient is computed from the cells alone that have any.
+
+    The loss of a dense head that counts few of its cells sends zeros back to all others, of which
+    the usual gradient makes as much work as of the rest. Where more than one in 36 cells has a
+    gradient, the usual one is taken. Not for XLA: sizes follow the data.
+
+    Args:
+        inputs: (B, H, W, C).
+        kernel: (k, k, C, filters), k odd.
+
+    Returns:
+        (B, H, W, filters), zeros around the map as `padding="same"` has them.
+    """
+    import tensorflow as tf
+
+    options = {"strides": (1, 1, 1, 1), "padding": "SAME"}
+
+    @tf.custom_gradient
+    def convolve(inputs, kernel):
+        def gradient(upstream):
+            places = tf.where(tf.reduce_any(upstream != 0, axis=-1))
+
+            def dense():
+                to_inputs = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, **options
+                )
+                to_kernel = tf.raw_ops.Conv2DBackpropFilter(
+                    input=inputs, filter_sizes=tf.shape(kernel), out_backprop=upstream, **options
+                )
+                return to_inputs, to_kernel
+
+            few = 36 * tf.shape(places)[0] < tf.reduce_prod(tf.shape(upstream)[:3])
+            return tf.cond(few, lambda: _gradient_of_few(inputs, kernel, upstream, places), dense)
+
+        return tf.nn.conv2d(inputs, kernel, **options), gradient
+
+    return convolve(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
+
+
+def _gradient_of_few(inputs, kernel, upstream, places):
+    """Gradients to inputs and kernel from the cells (N, 3): batch, row and column."""
+    import tensorflow as tf
+
+    size, _, channels, filters = kernel.shape
+    batch, height, width = tf.unstack(tf.shape(inputs, out_type=tf.int64)[:3])
+    taps = tf.range(size, dtype="int64") - size // 2
+    rows = places[:, 1, None, None] + taps[:, None]
+    columns = places[:, 2, None, None] + taps
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    cells = (places[:, 0, None, None] * height + rows) * width + columns
+    # TensorFlow leaves out sums of a negative number.
+    cells = tf.reshape(tf.where(inside, cells, -1), [-1])
+
+    table = tf.reshape(inputs, (batch * height * width, channels))
+    patches = tf.gather(table, tf.maximum(cells, 0))
+    patches = tf.where(cells[:, None] >= 0, patches, tf.zeros((), inputs.dtype))
+    patches = tf.reshape(patches, (-1, size * size * channels))
+    taught = tf.gather_nd(upstream, places)
+    to_kernel = tf.matmul(patches, taught, transpose_a=True)
+
+    spread = tf.matmul(taught, tf.reshape(kernel, (-1, filters)), transpose_b=True)
+    spread = tf.reshape(tf.cast(spread, "float32"), (-1, channels))
+    to_inputs = tf.math.unsorted_segment_sum(spread, cells, batch * height * width)
+    to_inputs = tf.reshape(tf.cast(to_inputs, inputs.dtype), tf.shape(inputs))
+    return to_inputs, tf.reshape(to_kernel, kernel.shape)

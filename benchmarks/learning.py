@@ -1,0 +1,233 @@
+"""What detectors learn in equal minutes: digit scenes, the same small backbone, from scratch.
+
+    python benchmarks/learning.py --minutes 20
+
+Each model trains alone on the machine for that many minutes, validations included, and is then measured
+on scenes of digits that were in no training scene. The steps that make the minutes are reckoned from the
+model's own pace, so that the learning rate's schedule ends with them. Models run before stay in the
+report; a run that was broken off goes on.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import time
+from pathlib import Path
+
+from _harness import machine, markdown, median, write_report
+
+BATCH = 8
+EPOCHS = 5  # as many validations
+VALIDATED = 128  # scenes
+REPORT = Path(__file__).parent / "results" / "learning.json"
+# What each model is compared by: its own figures.
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm")
+NAMES = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
+
+
+def retinanet(parts, boxes):
+    """As the shipped `retinanet_mobilenetv2_digits`: maps of 96 channels, box loss GIoU."""
+    from kerasdet.layers import AnchorGenerator
+    from kerasdet.layers.losses import GIoULoss
+    from kerasdet.models import RetinaNet
+
+    return RetinaNet(
+        channels=96,
+        head_depth=3,
+        norm="batch",
+        anchors=AnchorGenerator.fitted(boxes),
+        box_loss=GIoULoss(),
+        **parts,
+    )
+
+
+def faster_rcnn(parts, boxes, kind="FasterRCNN", **branch):
+    """FPN's Faster R-CNN, small: maps of 64 channels, 64 regions per scene, which has 12 digits at most."""
+    from kerasdet import models
+    from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
+
+    levels = parts["backbone"].levels
+    anchors = AnchorGenerator.fitted(boxes, AnchorGenerator.fpn)
+    return getattr(models, kind)(
+        neck=FeaturePyramid(64, levels, p6_from="pool", norm="batch", name="neck"),
+        rpn=models.RegionProposalNetwork(
+            anchors, 64, candidates=(300, 200), proposals=(300, 100), name="rpn"
+        ),
+        head=DenseHead((256, 256), name="head"),
+        regions_per_image=64,
+        **parts,
+        **branch,
+    )
+
+
+def faster_rcnn_roi_pool(parts, boxes):
+    """The same, but for bins of whole cells."""
+    from kerasdet.layers import MultilevelRoIPool
+
+    return faster_rcnn(parts, boxes, pooling=MultilevelRoIPool(7, name="pooling"))
+
+
+def mask_rcnn(parts, boxes):
+    """The same with a mask branch of two convolutions."""
+    from kerasdet.layers import MaskHead
+
+    head = MaskHead((64, 64), 64, norm="batch", name="mask_head")
+    return faster_rcnn(parts, boxes, "MaskRCNN", mask_head=head)
+
+
+def keypoint_rcnn(parts, boxes):
+    """The same with a keypoint branch of four convolutions."""
+    from kerasdet.layers import MaskHead
+
+    head = MaskHead((64,) * 4, upsampled=None, norm="batch", name="keypoint_head")
+    return faster_rcnn(parts, boxes, "KeypointRCNN", num_keypoints=4, keypoint_head=head)
+
+
+MODELS = {
+    function.__name__: (function, rate)
+    for function, rate in (
+        (retinanet, 3e-3),
+        (faster_rcnn, 3e-3),
+        (faster_rcnn_roi_pool, 3e-3),
+        (mask_rcnn, 3e-3),
+        (keypoint_rcnn, 3e-3),
+    )
+}
+
+
+def make(name, data):
+    """A fresh model of the table, and its learning rate."""
+    import keras
+    import numpy as np
+
+    from kerasdet.backbones import MobileNetV2
+    from kerasdet.layers.resizing import Fit
+
+    keras.utils.set_random_seed(0)
+    function, rate = MODELS[name]
+    parts = {
+        "num_classes": len(data.class_names),
+        "class_names": data.class_names,
+        "category_ids": data.category_ids,
+        "backbone": MobileNetV2(alpha=0.5),
+        "resize": Fit(256, 256),
+    }
+    boxes = np.concatenate([data.record(index).boxes for index in range(500)])
+    return function(parts, boxes), rate
+
+
+def pace(name, data, validation):
+    """Seconds of a training step and of validating on a scene."""
+    import keras
+
+    from kerasdet import metrics
+
+    model, _ = make(name, data)
+    model.compile(keras.optimizers.AdamW(1e-4))
+    batches = data.batches(BATCH, model.resize, masks="masks" in model.TARGETS, repeat=True)
+    ends = []
+    clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
+    model.fit(batches, steps_per_epoch=20, epochs=4, callbacks=[clock], verbose=0)
+    step = median([after - before for before, after in itertools.pairwise(ends)]) / 20
+    few = validation.subset(range(32))
+    kinds = metrics.iou_types(model, few)
+    metrics.evaluate(model, few, iou_type=kinds)
+    begin = time.perf_counter()
+    metrics.evaluate(model, few, iou_type=kinds)
+    return step, (time.perf_counter() - begin) / len(few)
+
+
+def run(name, minutes, out):
+    """Train one model and measure it.
+
+    Returns:
+        Dict of its figures, for the report.
+    """
+    from kerasdet import metrics
+    from kerasdet.data import digit_scenes
+    from kerasdet.training import Recipe, train
+
+    validation, test = digit_scenes("val", size=VALIDATED), digit_scenes("test")
+    plan = out / name / "plan.json"
+    if not plan.exists():
+        step, scene = pace(name, digit_scenes("train", size=1000), validation)
+        # Twice: the validation loss passes over the scenes as well.
+        seconds = 60 * minutes - 2 * EPOCHS * VALIDATED * scene
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_text(json.dumps({"steps": int(seconds / step), "step": step, "scene": scene}))
+    steps = json.loads(plan.read_text())["steps"]
+    data = digit_scenes("train", size=steps * BATCH // EPOCHS)
+    model, rate = make(name, data)
+    recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=rate)
+    folder = out / name / "run"
+    train(model, data, recipe, validation=validation, out=folder, resume=True, verbose=2)
+    measured, _ = metrics.evaluate(model, test, iou_type=metrics.iou_types(model, test))
+    with open(folder / "history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        "parameters": model.count_params(),
+        "steps": steps,
+        "minutes": float(rows[-1]["minutes"]),
+        "figures": {
+            kind: {figure: figures.get(figure) for figure in FIGURES}
+            for kind, figures in measured.items()
+        },
+        "curve": [
+            {key: float(row[key]) for key in ("minutes", "loss", "val_mAP", "val_AP50")}
+            for row in rows
+        ],
+    }
+
+
+def table(report):
+    """The report's models, one row each."""
+    rows = []
+    for name, entry in report["models"].items():
+        row = {
+            "model": name,
+            "parameters": f"{entry['parameters'] / 1e6:.2f} M",
+            "steps": entry["steps"],
+            "minutes": f"{entry['minutes']:.1f}",
+        }
+        for kind, prefix in NAMES.items():
+            for figure in FIGURES[:3]:
+                value = entry["figures"].get(kind, {}).get(figure)
+                row[prefix + figure] = "" if value is None else f"{value:.3f}"
+        rows.append(row)
+    return markdown(rows)
+
+
+def plot(report, path):
+    """Validation AP over minutes, a line for each model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, entry in report["models"].items():
+        minutes = [row["minutes"] for row in entry["curve"]]
+        axes.plot(minutes, [row["val_mAP"] for row in entry["curve"]], marker="o", label=name)
+    axes.set(xlabel="minutes", ylabel=f"AP on {VALIDATED} validation scenes", ylim=(0, None))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    """Train what is asked for, and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated")
+    parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="for the runs")
+    options = parser.parse_args()
+    report = json.loads(REPORT.read_text("utf-8")) if REPORT.exists() else {"models": {}}
+    for name in options.models.split(","):
+        report["models"][name] = run(name, options.minutes, options.out)
+        report["models"] = {key: report["models"][key] for key in MODELS if key in report["models"]}
+        report["machine"] = machine()
+        write_report(REPORT, report, table(report))
+        plot(report, REPORT.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Second stages compared: proposals pair by pair, masks in their boxes and pasted, keypoints."""
+
+import numpy as np
+
+from kerasdet.ops.masks import paste_masks
+
+PROPOSAL_BOUND = 0.05  # pixels
+KEYPOINT_BOUND = 0.1
+
+
+def proposals(theirs, ours):
+    """Pair the proposals of a picture and compare what the second stage says of each.
+
+    Suppression decides between boxes of equal scores, so that each side may have some that the other
+    has not, and they come in different orders.
+
+    Args:
+        theirs: {"proposals" (P, 4), "class_logits" (P, C)}, or the logits of every n-th proposal only.
+        ours: likewise, of all.
+
+    Returns:
+        share of the proposals that both sides have; largest difference of the pairs' logits as a share of
+        the largest logit; and of each side the class probabilities (U, C) of proposals that it alone has.
+    """
+    step = -(-len(theirs["proposals"]) // len(theirs["class_logits"]))
+    logits = np.full((len(theirs["proposals"]), theirs["class_logits"].shape[1]), np.nan)
+    logits[::step] = theirs["class_logits"]
+    away = np.abs(theirs["proposals"][:, None] - ours["proposals"]).max(axis=-1)
+    close = np.argwhere(away <= PROPOSAL_BOUND)
+    pairs, taken = {}, set()
+    for a, b in close[np.argsort(away[tuple(close.T)], kind="stable")].tolist():
+        if a not in pairs and b not in taken:
+            pairs[a] = b
+            taken.add(b)
+    error = np.abs(logits[list(pairs)] - ours["class_logits"][list(pairs.values())])
+    largest = np.max(error[~np.isnan(logits[list(pairs)])], initial=0.0)
+    strangers = (
+        _softmax(np.delete(logits, list(pairs), axis=0)),
+        _softmax(np.delete(ours["class_logits"], list(taken), axis=0)),
+    )
+    count = max(len(logits), len(ours["class_logits"]))
+    return len(pairs) / count, float(largest / np.nanmax(np.abs(logits))), strangers
+
+
+def _softmax(logits):
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def masks(theirs, ours, pairs, size):
+    """Compare the masks of paired detections.
+
+    Args:
+        theirs: {"masks" (D, m, m), "pasted", bits of (D, H, W)}.
+        ours: {"masks" (D, m, m), "boxes" (D, 4)}.
+        pairs: list of (their row, our row).
+        size: (H, W) of the picture.
+
+    Returns:
+        the largest difference of probabilities, and the least IoU of two pasted masks.
+    """
+    a, b = np.array(pairs, int).reshape(-1, 2).T
+    error = np.abs(theirs["masks"][a] - ours["masks"][b]).max(initial=0.0)
+    count = len(theirs["masks"])
+    pasted = np.unpackbits(theirs["pasted"], count=count * size[0] * size[1]).astype(bool)
+    pasted = pasted.reshape(count, *size)[a]
+    mine = paste_masks(ours["masks"][b], ours["boxes"][b], size)
+    union = np.sum(pasted | mine, axis=(1, 2))
+    iou = np.where(union > 0, np.sum(pasted & mine, axis=(1, 2)) / np.maximum(union, 1), 1.0)
+    return float(error), float(iou.min(initial=1.0))
+
+
+def keypoints(theirs, ours, pairs):
+    """Share of paired detections' keypoints that lie within `KEYPOINT_BOUND` pixels in x and y.
+
+    Args:
+        theirs: {"keypoints" (D, P, 2)}.
+        ours: {"keypoints" (D, P, 3)}.
+        pairs: list of (their row, our row).
+    """
+    a, b = np.array(pairs, int).reshape(-1, 2).T
+    away = np.abs(theirs["keypoints"][a] - ours["keypoints"][b, :, :2]).max(axis=-1)
+    return float(np.mean(away <= KEYPOINT_BOUND)) if away.size else 1.0
