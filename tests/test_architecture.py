@@ -52,9 +52,10 @@ LAZY = {
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
     "detector": set(),
-    "faster_rcnn": {"detector"},
+    "faster_rcnn": {"detector", "region_proposals"},
     "keypoint_rcnn": {"detector", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"detector", "faster_rcnn"},
+    "region_proposals": set(),
     "retinanet": {"detector"},
 }
 

@@ -4,8 +4,8 @@
     NIPS 2015. arXiv 1506.01497v3. With feature pyramids: Lin et al., Feature Pyramid Networks for Object
     Detection, CVPR 2017, arXiv 1612.03144v2.
 
-Reading order: `FasterRCNN.call` (section 3: features, proposals, regions), `RegionProposalNetwork` (section
-3.1), `propose` (section 3.3), `FasterRCNN.loss_terms` (section 3.1.2 and, for the second stage, Fast R-CNN,
+Reading order: `FasterRCNN.call` (section 3: features, proposals, regions), the first stage in
+`region_proposals.py` (sections 3.1 to 3.3), `FasterRCNN.loss_terms` (both stages; the second is Fast R-CNN's,
 arXiv 1504.08083, section 2.3), `FasterRCNN.decode`. The pyramid is `kerasdet.layers.FeaturePyramid`.
 
 Departures from the papers:
@@ -14,7 +14,7 @@ Departures from the papers:
     - Anchors that cross the picture's border take part (FPN's code; section 3.1.2 of the paper leaves
       them out in training).
 
-Axes: B batch, A anchors, P proposals, S sampled regions, G ground truth, K classes, D detections.
+Axes: B batch, P proposals, S sampled regions, G ground truth, K classes, D detections.
 """
 
 import keras
@@ -22,142 +22,26 @@ from keras import ops
 
 from kerasdet import distribute
 from kerasdet.backbones import ResNet50
-from kerasdet.layers.anchors import AnchorGenerator
-from kerasdet.layers.conv import Conv
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIAlign
 from kerasdet.models.detector import Detector, format_detections
+from kerasdet.models.region_proposals import default_rpn, proposal_losses, propose
 from kerasdet.ops import native
-from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
+from kerasdet.ops.boxes import box_iou, clip_boxes, sides_reach, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
-from kerasdet.ops.gather import gather_rows, top_rows
-from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
-from kerasdet.ops.matching import BACKGROUND, match_iou
+from kerasdet.ops.gather import gather_rows
+from kerasdet.ops.losses import smooth_l1
+from kerasdet.ops.matching import BACKGROUND, in_ignored, match_iou
 from kerasdet.ops.nms import batched_nms
 from kerasdet.ops.sampling import random_keys, sample_quota
 
-ANCHOR_FOREGROUND_IOU = 0.7  # section 3.1.2
-ANCHOR_BACKGROUND_IOU = 0.3
-ANCHORS_PER_IMAGE = 256
-ANCHOR_POSITIVES = 0.5
-PROPOSAL_IOU = 0.7  # section 3.3
-PROPOSAL_BETA = 1 / 9  # of smooth L1, as in the authors' code
 REGION_FOREGROUND_IOU = 0.5  # Fast R-CNN, section 2.3
 REGION_POSITIVES = 0.25
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the deltas' usual spread (the authors' code)
-SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the picture is dropped
-SMALLEST_DETECTION = 1e-2
+SMALLEST_DETECTION = 1e-2  # pixels
 STAGES = ("proposals", "regions")
 STEP = 8  # regions; kernels keep a plan for each size that they have met
-
-
-@keras.saving.register_keras_serializable("kerasdet")
-class RegionProposalNetwork(keras.layers.Layer):
-    """At each anchor: is there an object, and where exactly (section 3.1). Shared by all levels.
-
-    Args:
-        anchors: an `AnchorGenerator`, one level per map.
-        channels: channels of the hidden map.
-        depth: hidden 3x3 convolutions.
-        candidates: anchors per level that are suppressed among, (in training, at test).
-        proposals: proposals per image, (in training, at test).
-        score_threshold: least probability of an object, for proposals at test.
-
-    Call arguments:
-        maps: {level: (B, H, W, C)}.
-
-    Returns:
-        ({level: logits (B, A_l)}, {level: deltas (B, A_l, 4)}), float32.
-    """
-
-    def __init__(
-        self,
-        anchors,
-        channels=256,
-        depth=1,
-        candidates=(2000, 1000),
-        proposals=(2000, 1000),
-        score_threshold=0.0,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.anchors = anchors
-        self.channels = channels
-        self.depth = depth
-        self.candidates = tuple(candidates)
-        self.proposals = tuple(proposals)
-        self.score_threshold = score_threshold
-        count = anchors.num_anchors
-        if not isinstance(count, int):
-            raise ValueError(
-                f"the levels' anchors differ in number: {count}; they share a network."
-            )
-        normal, policy = keras.initializers.RandomNormal(stddev=0.01), self.dtype_policy
-        self.convs = [
-            Conv(
-                channels,
-                3,
-                activation="relu",
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                sparsely_taught=True,  # by 256 anchors
-                dtype=policy,
-                name=f"conv{i}",
-            )
-            for i in range(depth)
-        ]
-        self.logits = Conv(count, 1, kernel_initializer=normal, dtype="float32", name="logits")
-        normal = keras.initializers.RandomNormal(stddev=0.01)
-        self.deltas = Conv(4 * count, 1, kernel_initializer=normal, dtype="float32", name="deltas")
-
-    def build(self, maps_shape):
-        """Create the convolutions' weights, once for all levels."""
-        shape = next(iter(maps_shape.values()))
-        for conv in self.convs:
-            conv.build(shape)
-            shape = (None, None, None, self.channels)
-        self.logits.build(shape)
-        self.deltas.build(shape)
-        self.built = True
-
-    def call(self, maps):
-        """See the class docstring."""
-        logits, deltas = {}, {}
-        for level, x in maps.items():
-            for conv in self.convs:
-                x = conv(x)
-            batch = ops.shape(x)[0]
-            logits[level] = ops.reshape(self.logits(x), (batch, -1))
-            deltas[level] = ops.reshape(self.deltas(x), (batch, -1, 4))
-        return logits, deltas
-
-    def compute_output_spec(self, maps):
-        """One row per anchor of each level."""
-        logits, deltas = {}, {}
-        for level, features in maps.items():
-            batch, height, width, _ = features.shape
-            rows = None if None in (height, width) else height * width * self.anchors.num_anchors
-            logits[level] = keras.KerasTensor((batch, rows), "float32")
-            deltas[level] = keras.KerasTensor((batch, rows, 4), "float32")
-        return logits, deltas
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "anchors": keras.saving.serialize_keras_object(self.anchors),
-            "channels": self.channels,
-            "depth": self.depth,
-            "candidates": self.candidates,
-            "proposals": self.proposals,
-            "score_threshold": self.score_threshold,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuild the layer and its anchors."""
-        anchors = keras.saving.deserialize_keras_object(config["anchors"])
-        return cls(**{**config, "anchors": anchors})
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -386,7 +270,7 @@ class FasterRCNN(Detector):
         boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])
         scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
         scores = ops.reshape(scores, (batch, -1))
-        scores = ops.where(_sides_reach(boxes, SMALLEST_DETECTION), scores, 0.0)
+        scores = ops.where(sides_reach(boxes, SMALLEST_DETECTION), scores, 0.0)
         labels = ops.arange(count * classes, dtype="int32") % classes
         labels = ops.zeros_like(scores, dtype="int32") + labels
         kept = batched_nms(
@@ -463,95 +347,6 @@ def build_once(part, shape):
         part.build(shape)
 
 
-def default_rpn(model):
-    """The papers' proposal network for a model's maps.
-
-    Of a pyramid, FPN's: 15 anchors, sizes 32 to 512 on P2 to P6 (section 4.1). Of one map, the paper's for
-    VGG-16: 9 anchors, 512 channels, 12000 candidates and 2000 proposals in training, 6000 and 300 at test.
-    """
-    settings = {"dtype": model.dtype_policy, "name": "rpn"}
-    if model.neck:
-        count = len(model.neck.levels) + (model.neck.p6_from == "pool")
-        return RegionProposalNetwork(AnchorGenerator.fpn(levels=count), **settings)
-    stride = model.backbone.strides[model.backbone.levels[-1]]
-    # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
-    anchors = AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0), strides=[stride])
-    return RegionProposalNetwork(anchors, 512, 1, (12000, 6000), (2000, 300), **settings)
-
-
-def propose(outputs, rpn, training):
-    """Turn the first stage's outputs into regions (section 3.3).
-
-    The best candidates of each level are decoded, clipped and suppressed level by level; the best of
-    all levels are kept.
-
-    Args:
-        outputs: of `FasterRCNN.call` "objectness", "proposal_deltas", "anchors" and "image_sizes".
-        rpn: the `RegionProposalNetwork`, for its settings.
-        training: which of them.
-
-    Returns:
-        Boxes (B, P, 4), zeros where there are fewer than P, and whether each is one (B, P) bool;
-        without gradient.
-    """
-    candidates, count = (values[0 if training else 1] for values in (rpn.candidates, rpn.proposals))
-    boxes, scores, levels = [], [], []
-    for number, (level, logits) in enumerate(outputs["objectness"].items()):
-        best, rows = top_rows(logits, candidates)
-        picked = gather_rows(outputs["proposal_deltas"][level], rows)
-        anchors = ops.take(outputs["anchors"][level], rows, axis=0)
-        boxes.append(decode_deltas(picked, anchors))
-        scores.append(ops.sigmoid(best))
-        levels.append(ops.full_like(rows, number))
-    boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
-    boxes = clip_boxes(boxes, outputs["image_sizes"])
-    scores = ops.where(_sides_reach(boxes, SMALLEST_PROPOSAL), scores, -1.0)
-    least = rpn.score_threshold if rpn.score_threshold else -0.5
-    kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)
-    is_proposal = kept >= 0
-    proposals = ops.where(is_proposal[..., None], gather_rows(boxes, kept), 0.0)
-    return ops.stop_gradient(proposals), is_proposal
-
-
-def proposal_losses(outputs, targets, anchors, keys):
-    """Objectness and deltas of 256 sampled anchors per image (section 3.1.2).
-
-    Args:
-        outputs: what `FasterRCNN.call` returned.
-        targets: prepared targets.
-        anchors: (A, 4), of all levels.
-        keys: (B, A), the random order of the sampling.
-
-    Returns:
-        {"objectness_loss": (sum, count), "proposal_loss": (sum, count)}.
-    """
-    logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)
-    deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)
-    boxes, ignore = targets["boxes"], targets["ignore"]
-    learnt = valid_mask(targets["labels"]) & ~ignore
-    # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
-    iou = ops.where(learnt[..., None], box_iou(boxes, anchors), -1.0)
-    matches = match_iou(iou, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)
-    negative = (matches == BACKGROUND) & ~_in_ignored(anchors, boxes, ignore)
-    sampled, counted = sample_quota(
-        matches >= 0, negative, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
-    )
-    objects = gather_rows(matches, sampled)
-    positive = counted & (objects >= 0)
-
-    # Eq: faster_rcnn 1 | L = 1/N sum L_cls(p_i, p_i*) + lambda/N sum p_i* L_reg(t_i, t_i*)
-    targets_, sampled_logits = ops.cast(positive, "float32"), gather_rows(logits, sampled)
-    losses = alpha_balanced_cross_entropy(targets_, sampled_logits, alpha=None)
-    own = ops.take(anchors, sampled, axis=0)
-    boxes = ops.where(positive[..., None], gather_rows(boxes, objects), own)
-    box_losses = smooth_l1(encode_deltas(boxes, own), gather_rows(deltas, sampled), PROPOSAL_BETA)
-    count = ops.sum(ops.cast(counted, "float32"))
-    return {
-        "objectness_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
-        "proposal_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
-    }
-
-
 def sample_regions(targets, boxes, is_box, keys, count):
     """Sample the regions that a second stage learns from (Fast R-CNN, section 2.3).
 
@@ -572,7 +367,7 @@ def sample_regions(targets, boxes, is_box, keys, count):
     # Eq: fast_rcnn §2.3 | 25 % of the regions have IoU >= 0.5 with an object, the others less
     high = REGION_FOREGROUND_IOU
     matches = ops.where(is_box, match_iou(iou, high, high, allow_low_quality=False), BACKGROUND)
-    ignored = _in_ignored(boxes, targets["boxes"], targets["ignore"])
+    ignored = in_ignored(boxes, targets["boxes"], targets["ignore"])
     negative = is_box & (matches < 0) & ~ignored
     sampled, counted = sample_quota(matches >= 0, negative, keys, count, REGION_POSITIVES)
     objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)
@@ -629,14 +424,3 @@ def region_losses(predicted, targets, regions, objects, counted):
         "classification_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
         "box_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
     }
-
-
-def _sides_reach(boxes, least):
-    """Whether both sides of boxes (..., 4) have at least this many pixels: (...) bool."""
-    return ops.all(boxes[..., 2:] - boxes[..., :2] >= least, axis=-1)
-
-
-def _in_ignored(boxes, objects, ignore):
-    """Whether boxes (N, 4) or (B, N, 4) lie inside an ignored object: (B, N) bool."""
-    inside = ops.moveaxis(intersection_over_area(boxes, objects), -1, 1)
-    return ops.any(ignore[..., None] & (inside >= REGION_FOREGROUND_IOU), axis=1)

@@ -31,10 +31,10 @@ from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.group_norm import GroupNorm
 from kerasdet.layers.losses import FocalLoss, OnlineHardExamples, SmoothL1
 from kerasdet.models.detector import Detector, format_detections
-from kerasdet.ops.boxes import box_iou, clip_boxes, intersection_over_area, valid_mask
+from kerasdet.ops.boxes import box_iou, clip_boxes, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows, top_rows
-from kerasdet.ops.matching import BETWEEN, match_iou
+from kerasdet.ops.matching import BETWEEN, in_ignored, match_iou
 from kerasdet.ops.nms import batched_nms
 
 FOREGROUND_IOU = 0.5  # section 4, Anchors
@@ -337,13 +337,12 @@ def assign(targets, anchors):
         matches: (B, A) int32, the object's row, negative where there is none.
         counted: (B, A) bool, False for overlaps in [0.4, 0.5) and for background inside ignored regions.
     """
-    boxes, ignore = targets["boxes"], targets["ignore"][..., None]
-    learnt = valid_mask(targets["labels"])[..., None] & ~ignore
+    boxes, ignore = targets["boxes"], targets["ignore"]
+    learnt = (valid_mask(targets["labels"]) & ~ignore)[..., None]
     # Eq: retinanet §4 | foreground: IoU >= 0.5, background: IoU in [0, 0.4), else ignored
     iou = ops.where(learnt, box_iou(boxes, anchors), -1.0)
     matches = match_iou(iou, BACKGROUND_IOU, FOREGROUND_IOU)
-    inside = ops.transpose(intersection_over_area(anchors, boxes), (0, 2, 1))
-    ignored = ops.any(ignore & (inside >= FOREGROUND_IOU), axis=1)
+    ignored = in_ignored(anchors, boxes, ignore)
     return matches, (matches >= 0) | ((matches != BETWEEN) & ~ignored)
 
 

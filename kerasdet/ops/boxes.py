@@ -138,6 +138,19 @@ def box_ciou(boxes1, boxes2):
     return _ciou(_rows(boxes1), _columns(boxes2))
 
 
+def sides_reach(boxes, least):
+    """Whether both sides of a box are long enough.
+
+    Args:
+        boxes: (..., 4) xyxy.
+        least: pixels.
+
+    Returns:
+        (...) bool.
+    """
+    return ops.all(boxes[..., 2:] - boxes[..., :2] >= least, axis=-1)
+
+
 def intersection_over_area(boxes, regions):
     """Share of each box's area that lies inside each region: the test against crowd regions.
 

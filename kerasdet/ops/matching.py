@@ -2,8 +2,11 @@
 
 from keras import ops
 
+from kerasdet.ops.boxes import intersection_over_area
+
 BACKGROUND = -1  # the anchor is to find nothing
 BETWEEN = -2  # neither object nor background: it takes no part in the loss
+IGNORED_SHARE = 0.5  # of a box's area inside an ignored object
 
 
 def match_iou(iou, low, high, allow_low_quality=True):
@@ -34,3 +37,18 @@ def match_iou(iou, low, high, allow_low_quality=True):
         best_of_object = ops.logical_and(iou >= object_best, object_best > 0.0)
         matched = ops.logical_or(matched, ops.any(best_of_object, axis=-2))
     return ops.where(matched, best_object, unmatched)
+
+
+def in_ignored(boxes, objects, ignore):
+    """Whether boxes lie, by half their area at least, inside an ignored object: no background there.
+
+    Args:
+        boxes: (N, 4) or (B, N, 4) xyxy.
+        objects: (B, G, 4) xyxy.
+        ignore: (B, G) bool.
+
+    Returns:
+        (B, N) bool.
+    """
+    inside = ops.moveaxis(intersection_over_area(boxes, objects), -1, 1)
+    return ops.any(ignore[..., None] & (inside >= IGNORED_SHARE), axis=1)

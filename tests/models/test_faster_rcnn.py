@@ -28,13 +28,8 @@ from kerasdet.layers import (
 )
 from kerasdet.models import FasterRCNN, KeypointRCNN, MaskRCNN, RegionProposalNetwork
 from kerasdet.models.detector import prepare
-from kerasdet.models.faster_rcnn import (
-    default_rpn,
-    proposal_losses,
-    propose,
-    region_losses,
-    sample_regions,
-)
+from kerasdet.models.faster_rcnn import region_losses, sample_regions
+from kerasdet.models.region_proposals import default_rpn, proposal_losses, propose
 from tests.contract.detectors import SIZE, batch, faster_rcnn
 from tests.tiny import TinyBackbone
 

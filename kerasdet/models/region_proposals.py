@@ -1,0 +1,229 @@
+"""The first stage of Faster R-CNN: a network that proposes regions, and what it learns.
+
+    Ren, He, Girshick, Sun. Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks.
+    NIPS 2015. arXiv 1506.01497v3, section 3. With feature pyramids: Lin et al., Feature Pyramid Networks for
+    Object Detection, CVPR 2017, arXiv 1612.03144v2, section 4.1.
+
+Reading order: `RegionProposalNetwork` (section 3.1), `propose` (section 3.3), `proposal_losses` (section
+3.1.2), `default_rpn`. The second stage and the departures from the papers are in `faster_rcnn.py`.
+
+Axes: B batch, A anchors, P proposals, G ground truth.
+"""
+
+import keras
+from keras import ops
+
+from kerasdet.layers.anchors import AnchorGenerator
+from kerasdet.layers.conv import Conv
+from kerasdet.ops.boxes import box_iou, clip_boxes, sides_reach, valid_mask
+from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.gather import gather_rows, top_rows
+from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
+from kerasdet.ops.matching import BACKGROUND, in_ignored, match_iou
+from kerasdet.ops.nms import batched_nms
+from kerasdet.ops.sampling import sample_quota
+
+ANCHOR_FOREGROUND_IOU = 0.7  # section 3.1.2
+ANCHOR_BACKGROUND_IOU = 0.3
+ANCHORS_PER_IMAGE = 256
+ANCHOR_POSITIVES = 0.5
+PROPOSAL_IOU = 0.7  # section 3.3
+PROPOSAL_BETA = 1 / 9  # of smooth L1, as in the authors' code
+SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the picture is dropped
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class RegionProposalNetwork(keras.layers.Layer):
+    """At each anchor: is there an object, and where exactly (section 3.1). Shared by all levels.
+
+    Args:
+        anchors: an `AnchorGenerator`, one level per map.
+        channels: channels of the hidden map.
+        depth: hidden 3x3 convolutions.
+        candidates: anchors per level that are suppressed among, (in training, at test).
+        proposals: proposals per image, (in training, at test).
+        score_threshold: least probability of an object, for proposals at test.
+
+    Call arguments:
+        maps: {level: (B, H, W, C)}.
+
+    Returns:
+        ({level: logits (B, A_l)}, {level: deltas (B, A_l, 4)}), float32.
+    """
+
+    def __init__(
+        self,
+        anchors,
+        channels=256,
+        depth=1,
+        candidates=(2000, 1000),
+        proposals=(2000, 1000),
+        score_threshold=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.anchors = anchors
+        self.channels = channels
+        self.depth = depth
+        self.candidates = tuple(candidates)
+        self.proposals = tuple(proposals)
+        self.score_threshold = score_threshold
+        count = anchors.num_anchors
+        if not isinstance(count, int):
+            raise ValueError(
+                f"the levels' anchors differ in number: {count}; they share a network."
+            )
+        normal, policy = keras.initializers.RandomNormal(stddev=0.01), self.dtype_policy
+        self.convs = [
+            Conv(
+                channels,
+                3,
+                activation="relu",
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                sparsely_taught=True,  # by 256 anchors
+                dtype=policy,
+                name=f"conv{i}",
+            )
+            for i in range(depth)
+        ]
+        self.logits = Conv(count, 1, kernel_initializer=normal, dtype="float32", name="logits")
+        normal = keras.initializers.RandomNormal(stddev=0.01)
+        self.deltas = Conv(4 * count, 1, kernel_initializer=normal, dtype="float32", name="deltas")
+
+    def build(self, maps_shape):
+        """Create the convolutions' weights, once for all levels."""
+        shape = next(iter(maps_shape.values()))
+        for conv in self.convs:
+            conv.build(shape)
+            shape = (None, None, None, self.channels)
+        self.logits.build(shape)
+        self.deltas.build(shape)
+        self.built = True
+
+    def call(self, maps):
+        """See the class docstring."""
+        logits, deltas = {}, {}
+        for level, x in maps.items():
+            for conv in self.convs:
+                x = conv(x)
+            batch = ops.shape(x)[0]
+            logits[level] = ops.reshape(self.logits(x), (batch, -1))
+            deltas[level] = ops.reshape(self.deltas(x), (batch, -1, 4))
+        return logits, deltas
+
+    def compute_output_spec(self, maps):
+        """One row per anchor of each level."""
+        logits, deltas = {}, {}
+        for level, features in maps.items():
+            batch, height, width, _ = features.shape
+            rows = None if None in (height, width) else height * width * self.anchors.num_anchors
+            logits[level] = keras.KerasTensor((batch, rows), "float32")
+            deltas[level] = keras.KerasTensor((batch, rows, 4), "float32")
+        return logits, deltas
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "anchors": keras.saving.serialize_keras_object(self.anchors),
+            "channels": self.channels,
+            "depth": self.depth,
+            "candidates": self.candidates,
+            "proposals": self.proposals,
+            "score_threshold": self.score_threshold,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the layer and its anchors."""
+        anchors = keras.saving.deserialize_keras_object(config["anchors"])
+        return cls(**{**config, "anchors": anchors})
+
+
+def propose(outputs, rpn, training):
+    """Turn the first stage's outputs into regions (section 3.3).
+
+    The best candidates of each level are decoded, clipped and suppressed level by level; the best of
+    all levels are kept.
+
+    Args:
+        outputs: of `FasterRCNN.call` "objectness", "proposal_deltas", "anchors" and "image_sizes".
+        rpn: the `RegionProposalNetwork`, for its settings.
+        training: which of them.
+
+    Returns:
+        Boxes (B, P, 4), zeros where there are fewer than P, and whether each is one (B, P) bool;
+        without gradient.
+    """
+    candidates, count = (values[0 if training else 1] for values in (rpn.candidates, rpn.proposals))
+    boxes, scores, levels = [], [], []
+    for number, (level, logits) in enumerate(outputs["objectness"].items()):
+        best, rows = top_rows(logits, candidates)
+        picked = gather_rows(outputs["proposal_deltas"][level], rows)
+        anchors = ops.take(outputs["anchors"][level], rows, axis=0)
+        boxes.append(decode_deltas(picked, anchors))
+        scores.append(ops.sigmoid(best))
+        levels.append(ops.full_like(rows, number))
+    boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
+    boxes = clip_boxes(boxes, outputs["image_sizes"])
+    scores = ops.where(sides_reach(boxes, SMALLEST_PROPOSAL), scores, -1.0)
+    least = rpn.score_threshold if rpn.score_threshold else -0.5
+    kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)
+    is_proposal = kept >= 0
+    proposals = ops.where(is_proposal[..., None], gather_rows(boxes, kept), 0.0)
+    return ops.stop_gradient(proposals), is_proposal
+
+
+def proposal_losses(outputs, targets, anchors, keys):
+    """Objectness and deltas of 256 sampled anchors per image (section 3.1.2).
+
+    Args:
+        outputs: what `FasterRCNN.call` returned.
+        targets: prepared targets.
+        anchors: (A, 4), of all levels.
+        keys: (B, A), the random order of the sampling.
+
+    Returns:
+        {"objectness_loss": (sum, count), "proposal_loss": (sum, count)}.
+    """
+    logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)
+    deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)
+    boxes, ignore = targets["boxes"], targets["ignore"]
+    learnt = valid_mask(targets["labels"]) & ~ignore
+    # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
+    iou = ops.where(learnt[..., None], box_iou(boxes, anchors), -1.0)
+    matches = match_iou(iou, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)
+    negative = (matches == BACKGROUND) & ~in_ignored(anchors, boxes, ignore)
+    sampled, counted = sample_quota(
+        matches >= 0, negative, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
+    )
+    objects = gather_rows(matches, sampled)
+    positive = counted & (objects >= 0)
+
+    # Eq: faster_rcnn 1 | L = 1/N sum L_cls(p_i, p_i*) + lambda/N sum p_i* L_reg(t_i, t_i*)
+    targets_, sampled_logits = ops.cast(positive, "float32"), gather_rows(logits, sampled)
+    losses = alpha_balanced_cross_entropy(targets_, sampled_logits, alpha=None)
+    own = ops.take(anchors, sampled, axis=0)
+    boxes = ops.where(positive[..., None], gather_rows(boxes, objects), own)
+    box_losses = smooth_l1(encode_deltas(boxes, own), gather_rows(deltas, sampled), PROPOSAL_BETA)
+    count = ops.sum(ops.cast(counted, "float32"))
+    return {
+        "objectness_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
+        "proposal_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
+    }
+
+
+def default_rpn(model):
+    """The papers' proposal network for a model's maps.
+
+    Of a pyramid, FPN's: 15 anchors, sizes 32 to 512 on P2 to P6 (section 4.1). Of one map, the paper's for
+    VGG-16: 9 anchors, 512 channels, 12000 candidates and 2000 proposals in training, 6000 and 300 at test.
+    """
+    settings = {"dtype": model.dtype_policy, "name": "rpn"}
+    if model.neck:
+        count = len(model.neck.levels) + (model.neck.p6_from == "pool")
+        return RegionProposalNetwork(AnchorGenerator.fpn(levels=count), **settings)
+    stride = model.backbone.strides[model.backbone.levels[-1]]
+    # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
+    anchors = AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0), strides=[stride])
+    return RegionProposalNetwork(anchors, 512, 1, (12000, 6000), (2000, 300), **settings)
