@@ -162,21 +162,43 @@ def run(name, minutes, out):
     recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=rate)
     folder = out / name / "run"
     train(model, data, recipe, validation=validation, out=folder, resume=True, verbose=2)
-    measured, _ = metrics.evaluate(model, test, iou_type=metrics.iou_types(model, test))
+    kinds = metrics.iou_types(model, test)
+    measured, _ = metrics.evaluate(model, test, iou_type=kinds)
     with open(folder / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {
         "parameters": model.count_params(),
         "steps": steps,
         "minutes": float(rows[-1]["minutes"]),
-        "figures": {
-            kind: {figure: figures.get(figure) for figure in FIGURES}
-            for kind, figures in measured.items()
-        },
+        "figures": _figures(measured),
+        "bfloat16": _figures(
+            metrics.evaluate(in_bfloat16(model, name, data), test, iou_type=kinds)[0]
+        ),
         "curve": [
             {key: float(row[key]) for key in ("minutes", "loss", "val_mAP", "val_AP50")}
             for row in rows
         ],
+    }
+
+
+def in_bfloat16(model, name, data):
+    """The same weights in a model that computes in bfloat16 wherever a model may."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        copy, _ = make(name, data)
+    finally:
+        keras.config.set_dtype_policy(before)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _figures(measured):
+    return {
+        kind: {figure: figures.get(figure) for figure in FIGURES}
+        for kind, figures in measured.items()
     }
 
 
@@ -194,6 +216,8 @@ def table(report):
             for figure in FIGURES[:3]:
                 value = entry["figures"].get(kind, {}).get(figure)
                 row[prefix + figure] = "" if value is None else f"{value:.3f}"
+        if "bfloat16" in entry:
+            row["AP in bfloat16"] = f"{entry['bfloat16']['bbox']['AP']:.3f}"
         rows.append(row)
     return markdown(rows)
 

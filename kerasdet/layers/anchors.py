@@ -57,40 +57,44 @@ class AnchorGenerator(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0)):
+    def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0):
         """RetinaNet's anchors on P3 to P7 (arXiv 1708.02002, section 4): 32^2 to 512^2, three per octave.
 
         Args:
-            base: size in pixels on P3; doubles with each level.
+            base: size in pixels on P3.
             aspect_ratios: height / width.
+            growth: of the size from one level to the next.
         """
         # Eq: retinanet §4 | sizes = 32 2^l {2^0, 2^(1/3), 2^(2/3)}, l = 0..4
-        sizes = [[base * 2**level * 2 ** (i / 3) for i in range(3)] for level in range(5)]
+        sizes = [[base * growth ** (level + i / 3) for i in range(3)] for level in range(5)]
         return cls(sizes, aspect_ratios, strides=[8, 16, 32, 64, 128])
 
     @classmethod
-    def fpn(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), levels=5):
+    def fpn(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), levels=5, growth=2.0):
         """The anchors of a proposal network on P2 to P6 (arXiv 1612.03144, section 4.1): 32^2 to 512^2.
 
         Args:
-            base: size in pixels on P2; doubles with each level.
+            base: size in pixels on P2.
             aspect_ratios: height / width.
             levels: number of levels.
+            growth: of the size from one level to the next.
         """
         # Eq: fpn §4.1 | areas 32^2, 64^2, 128^2, 256^2, 512^2 on P2, P3, P4, P5, P6
-        return cls([[base * 2**level] for level in range(levels)], aspect_ratios)
+        return cls([[base * growth**level] for level in range(levels)], aspect_ratios)
 
     @classmethod
     def fitted(cls, boxes, layout=None):
         """A paper's anchors, moved to the sizes and shapes of a data set's objects.
 
         The smallest size is the 5th percentile of the objects' (at least 4 pixels), the three
-        aspect ratios are the 5th, 50th and 95th percentile. An anchor that fits its objects has less to
-        regress, and small objects get anchors at all.
+        aspect ratios are the 5th, 50th and 95th percentile. Sizes double with each level, or grow
+        faster where five levels would not reach the 95th percentile of the objects' sizes. An anchor
+        that fits its objects has less to regress, and small objects get anchors at all.
 
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas the detector will see.
-            layout: function of the smallest size and the ratios; default `AnchorGenerator.retinanet`.
+            layout: function of the smallest size, the ratios and `growth=`; default
+                `AnchorGenerator.retinanet`.
 
         Raises:
             ValueError: no box has an area.
@@ -101,9 +105,11 @@ class AnchorGenerator(keras.layers.Layer):
         if not usable.any():
             raise ValueError(f"none of the {len(boxes)} boxes has an area to fit anchors to.")
         widths, heights = widths[usable], heights[usable]
-        base = max(4.0, round(np.percentile(np.sqrt(widths * heights), 5), 1))
-        ratios = np.percentile(heights / widths, [5, 50, 95])
-        return (layout or cls.retinanet)(base, [round(ratio, 2) for ratio in ratios])
+        smallest, largest = np.percentile(np.sqrt(widths * heights), [5, 95])
+        base = max(4.0, round(smallest, 1))
+        growth = max(2.0, round((largest / base) ** (1 / 4), 2))
+        ratios = [round(ratio, 2) for ratio in np.percentile(heights / widths, [5, 50, 95])]
+        return (layout or cls.retinanet)(base, ratios, growth=growth)
 
     @property
     def num_anchors(self):

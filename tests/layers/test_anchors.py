@@ -89,6 +89,10 @@ def test_a_proposal_networks_anchors():
     fitted = AnchorGenerator.fitted([[0, 0, 10, 20]] * 3, AnchorGenerator.fpn)
     assert fitted.sizes[1] == pytest.approx((2 * 14.1,))  # the root of 200, rounded
     assert fitted.aspect_ratios[0] == (2.0, 2.0, 2.0)
+    # Objects of 10 and of 810 pixels: five levels reach from one to the other by threes.
+    wide = [[0, 0, 10, 10]] * 9 + [[0, 0, 810, 810]] * 9
+    sizes = AnchorGenerator.fitted(wide, AnchorGenerator.fpn).sizes
+    assert sizes == ((10,), (30,), (90,), (270,), (810,))
 
 
 def test_levels_may_differ():
