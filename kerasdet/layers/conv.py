@@ -240,9 +240,10 @@ class Conv(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight((self.filters,), self.bias_initializer, name="bias")
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         """Convolve: (B, H, W, C) -> (B, ceil(H / stride), ceil(W / stride), filters)."""
-        if self.sparsely_taught and self.stride == 1 and native.available():
+        # Not at test: a gradient of its own keeps TensorFlow from fusing bias and activation.
+        if self.sparsely_taught and training and self.stride == 1 and native.available():
             outputs = native.sparsely_taught_conv(inputs, ops.cast(self.kernel, inputs.dtype))
         else:
             outputs = _convolve(inputs, self.kernel, self.stride)

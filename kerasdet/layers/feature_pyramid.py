@@ -64,13 +64,13 @@ class FeaturePyramid(keras.layers.Layer):
         """See the class docstring."""
         pyramid, coarser, above = {}, None, None
         for level in reversed(self.levels):
-            merged = _apply(self.lateral_convs[level], features[level], training)
+            merged = self.lateral_convs[level](features[level], training=training)
             # Eq: fpn §3 | P_l = conv3x3(conv1x1(C_l) + upsample2(M_{l+1}))
             if coarser is not None:
                 factor = 2 ** (_number(above) - _number(level))
                 merged = merged + upsample_to(coarser, merged, factor)
             coarser, above = merged, level
-            pyramid["P" + level[1:]] = _apply(self.output_convs[level], merged, training)
+            pyramid["P" + level[1:]] = self.output_convs[level](merged, training=training)
         pyramid = dict(reversed(pyramid.items()))
         coarsest = list(pyramid)[-1]
         if self.p6_from == "pool":
@@ -131,10 +131,6 @@ def _number(level):
 
 def _next(level):
     return f"P{_number(level) + 1}"
-
-
-def _apply(conv, x, training):
-    return conv(x, training=training) if isinstance(conv, ConvNorm) else conv(x)
 
 
 def upsample_to(coarse, fine, factor=2):

@@ -60,7 +60,7 @@ class DenseHead(keras.layers.Layer):
         batch, count = ops.shape(regions)[:2]
         x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
         for layer in self.conv_layers:
-            x = layer(x, training=training) if self.norm else layer(x)
+            x = layer(x, training=training)
         x = ops.reshape(x, (batch * count, self.dense_layers[0].kernel.shape[0]))
         for layer in self.dense_layers:
             x = self.drop(layer(x), training=training)

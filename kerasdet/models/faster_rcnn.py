@@ -197,7 +197,7 @@ class FasterRCNN(Detector):
         else:
             last = self.backbone.levels[-1]
             maps = {last: maps[last]}
-        objectness, deltas = self.rpn(maps)
+        objectness, deltas = self.rpn(maps, training=training)
         return {
             "maps": maps,
             "objectness": objectness,

@@ -100,18 +100,18 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.deltas.build(shape)
         self.built = True
 
-    def call(self, maps):
+    def call(self, maps, training=False):
         """See the class docstring."""
         logits, deltas = {}, {}
         for level, x in maps.items():
             for conv in self.convs:
-                x = conv(x)
+                x = conv(x, training=training)
             batch = ops.shape(x)[0]
             logits[level] = ops.reshape(self.logits(x), (batch, -1))
             deltas[level] = ops.reshape(self.deltas(x), (batch, -1, 4))
         return logits, deltas
 
-    def compute_output_spec(self, maps):
+    def compute_output_spec(self, maps, training=False):
         """One row per anchor of each level."""
         logits, deltas = {}, {}
         for level, features in maps.items():

@@ -324,7 +324,7 @@ def test_gradient_from_few_cells_is_the_gradient(taught, dtype):
         def of(inputs):
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
-                loss = tf.reduce_sum(tf.cast(layer(inputs), "float32") * weights)
+                loss = tf.reduce_sum(tf.cast(layer(inputs, training=True), "float32") * weights)
             return [loss, *tape.gradient(loss, [inputs, layer.kernel.value, layer.bias.value])]
 
         return of(inputs)

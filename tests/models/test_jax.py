@@ -1,4 +1,4 @@
-"""RetinaNet on the JAX backend: a saved model gives TensorFlow's boxes, and training lowers the loss."""
+"""Detectors on the JAX backend: a saved model gives TensorFlow's detections, and training lowers the loss."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.contract.detectors import batch, retinanet
+from tests.contract.detectors import DETECTORS, batch
 
 
 def on_jax(model_path, result_path):
@@ -22,10 +22,11 @@ def on_jax(model_path, result_path):
     np.savez(result_path, loss=history["loss"], **found)
 
 
-def test_jax_equals_tensorflow_and_trains(tmp_path):
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn", "keypoint_rcnn"])
+def test_jax_equals_tensorflow_and_trains(name, tmp_path):
     pytest.importorskip("jax")
     keras.utils.set_random_seed(0)
-    model = retinanet(score_threshold=0.0)
+    model = DETECTORS[name](score_threshold=0.0)
     model.compile(keras.optimizers.Adam(2e-3))
     inputs, targets = batch()
     model.fit(inputs, targets, epochs=5, verbose=0)
@@ -50,7 +51,8 @@ def test_jax_equals_tensorflow_and_trains(tmp_path):
     np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
     # The surest boxes of each picture: further down, scores that agree to rounding change places.
     np.testing.assert_array_equal(found["labels"][:, :3], expected["labels"][:, :3])
-    np.testing.assert_allclose(found["boxes"][:, :3], expected["boxes"][:, :3], atol=0.01)
+    for part in ("boxes", *model.TARGETS):
+        np.testing.assert_allclose(found[part][:, :3], expected[part][:, :3], atol=0.01)
     assert np.isfinite(found["loss"]).all()
     assert found["loss"][-1] < found["loss"][0]
 
