@@ -231,7 +231,12 @@ def plot(report, path):
     for name, entry in report["models"].items():
         minutes = [row["minutes"] for row in entry["curve"]]
         axes.plot(minutes, [row["val_mAP"] for row in entry["curve"]], marker="o", label=name)
-    axes.set(xlabel="minutes", ylabel=f"AP on {VALIDATED} validation scenes", ylim=(0, None))
+    axes.set(
+        xlabel="minutes",
+        ylabel=f"AP on {VALIDATED} validation scenes",
+        xlim=(0, None),
+        ylim=(0, None),
+    )
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
