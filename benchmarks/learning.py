@@ -216,8 +216,7 @@ def table(report):
             for figure in FIGURES[:3]:
                 value = entry["figures"].get(kind, {}).get(figure)
                 row[prefix + figure] = "" if value is None else f"{value:.3f}"
-        if "bfloat16" in entry:
-            row["AP in bfloat16"] = f"{entry['bfloat16']['bbox']['AP']:.3f}"
+        row["AP in bfloat16"] = f"{entry['bfloat16']['bbox']['AP']:.3f}"
         rows.append(row)
     return markdown(rows)
 

@@ -246,7 +246,7 @@ def test_train_makes_a_retinanet(tmp_path):
 def two_stage_arguments(detector, **changed):
     return {
         **{"detector": detector, "backbone": "mobilenet_v2", "alpha": 0.25},
-        **{"channels": 16, "depth": 3, "norm": "batch"},
+        **{"channels": 16, "depth": 3, "norm": "batch", "regions": 32},
         **{"anchors": "paper", "box_loss": "smooth_l1"},
         **changed,
     }
@@ -258,6 +258,7 @@ def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
     assert type(masks) is MaskRCNN
     assert (masks.class_names, masks.neck.channels) == (tuple("0123456789"), 16)
     assert (masks.mask_head.convs, masks.mask_head.upsampled) == ((16,) * 3, 16)
+    assert masks.regions_per_image == 32
     points = make(two_stage_arguments("keypoint_rcnn"), digits, None)
     assert type(points) is KeypointRCNN
     assert (points.num_keypoints, points.keypoint_head.convs) == (4, (32,) * 6)

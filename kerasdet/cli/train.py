@@ -249,12 +249,10 @@ def _mask_rcnn(arguments, data, backbone, norm, classes):
     from kerasdet.layers import MaskHead
     from kerasdet.models import MaskRCNN
 
+    parts = _two_stages(arguments, data, backbone, norm, classes)
     channels = arguments["channels"]
-    return MaskRCNN(
-        len(data.class_names),
-        mask_head=MaskHead((channels,) * arguments["depth"], channels, norm, name="mask_head"),
-        **_two_stages(arguments, data, backbone, norm, classes),
-    )
+    head = MaskHead((channels,) * arguments["depth"], channels, norm, name="mask_head")
+    return MaskRCNN(len(data.class_names), mask_head=head, **parts)
 
 
 def _keypoint_rcnn(arguments, data, backbone, norm, classes):
@@ -263,12 +261,13 @@ def _keypoint_rcnn(arguments, data, backbone, norm, classes):
 
     if not data.keypoint_names:
         raise ValueError(f"keypoint_rcnn learns keypoints, and {data.name} has none.")
+    parts = _two_stages(arguments, data, backbone, norm, classes)
     widths = (2 * arguments["channels"],) * (2 * arguments["depth"])
     return KeypointRCNN(
         len(data.class_names),
         num_keypoints=len(data.keypoint_names),
         keypoint_head=MaskHead(widths, upsampled=None, norm=norm, name="keypoint_head"),
-        **_two_stages(arguments, data, backbone, norm, classes),
+        **parts,
     )
 
 

@@ -43,7 +43,7 @@ def test_outputs_and_boxes_are_torchvisions(path):
     for row in rows:
         assert within_bounds(row), row
         if detector:
-            assert row["found"] >= 200
+            assert row["found"] >= 100  # all that a Faster R-CNN gives of one picture
             assert row["labels"] >= LABELS
 
 
