@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasdet.layers.conv import Conv, ConvNorm
+from kerasdet.ops.roi import level_number
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -67,7 +68,7 @@ class FeaturePyramid(keras.layers.Layer):
             merged = self.lateral_convs[level](features[level], training=training)
             # Eq: fpn §3 | P_l = conv3x3(conv1x1(C_l) + upsample2(M_{l+1}))
             if coarser is not None:
-                factor = 2 ** (_number(above) - _number(level))
+                factor = 2 ** (level_number(above) - level_number(level))
                 merged = merged + upsample_to(coarser, merged, factor)
             coarser, above = merged, level
             pyramid["P" + level[1:]] = self.output_convs[level](merged, training=training)
@@ -124,13 +125,8 @@ class FeaturePyramid(keras.layers.Layer):
         )
 
 
-def _number(level):
-    """5 of "C5" and of "C5_first"."""
-    return int(level[1:].partition("_")[0])
-
-
 def _next(level):
-    return f"P{_number(level) + 1}"
+    return f"P{level_number(level) + 1}"
 
 
 def upsample_to(coarse, fine, factor=2):

@@ -325,9 +325,7 @@ class FasterRCNN(Detector):
 
     def _regional(self, maps):
         """The maps that regions are pooled from: without the pyramid's added level, or the only one."""
-        if not self.neck:
-            return maps
-        return {f"P{level[1:]}": maps[f"P{level[1:]}"] for level in self.neck.levels}
+        return {level: maps[level] for level in self._map_shapes()}
 
     def _map_shapes(self):
         if not self.neck:
@@ -338,7 +336,7 @@ class FasterRCNN(Detector):
 
     def _pooled_shape(self, pooling):
         """Shape (None, None, h, w, C) of the regions that a pooling layer makes of the maps."""
-        return pooling.compute_output_shape(self._regional(self._map_shapes()), (None, None, 4))
+        return pooling.compute_output_shape(self._map_shapes(), (None, None, 4))
 
 
 def build_once(part, shape):

@@ -392,6 +392,11 @@ def _lattice(regions, output_size, sampling_ratio, aligned):
     return corner + 0.5 * steps, steps
 
 
+def level_number(name):
+    """5 of the level "P5", "C5" or "C5_first", whose stride is 2^5."""
+    return int(name[1:].partition("_")[0])
+
+
 def _levels_of(pyramid):
     """Level numbers, ascending, and their maps."""
     if not isinstance(pyramid, dict):
@@ -399,7 +404,7 @@ def _levels_of(pyramid):
     levels = {}
     try:
         for name, level in pyramid.items():
-            levels.setdefault(int(name[1:].partition("_")[0]), level)
+            levels.setdefault(level_number(name), level)
         numbers = sorted(levels)
     except (TypeError, ValueError):
         numbers = []
