@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasdet.layers.conv import Conv, ConvNorm
+from kerasdet.ops import native
 from kerasdet.ops.roi import level_number
 
 
@@ -65,7 +66,8 @@ class FeaturePyramid(keras.layers.Layer):
         """See the class docstring."""
         pyramid, coarser, above = {}, None, None
         for level in reversed(self.levels):
-            merged = self.lateral_convs[level](features[level], training=training)
+            lateral = native.after(features[level], pyramid.values())
+            merged = self.lateral_convs[level](lateral, training=training)
             # Eq: fpn §3 | P_l = conv3x3(conv1x1(C_l) + upsample2(M_{l+1}))
             if coarser is not None:
                 factor = 2 ** (level_number(above) - level_number(level))

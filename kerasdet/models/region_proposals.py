@@ -15,6 +15,7 @@ from keras import ops
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import Conv
+from kerasdet.ops import native
 from kerasdet.ops.boxes import box_iou, clip_boxes, sides_reach, valid_mask
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows, top_rows
@@ -104,6 +105,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         """See the class docstring."""
         logits, deltas = {}, {}
         for level, x in maps.items():
+            x = native.after(x, [*maps.values(), *logits.values(), *deltas.values()])
             for conv in self.convs:
                 x = conv(x, training=training)
             batch = ops.shape(x)[0]

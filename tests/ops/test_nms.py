@@ -188,14 +188,6 @@ def test_litert_builtins_give_the_same():
     np.testing.assert_array_equal(found_counts, counts)
 
 
-def test_portable_belongs_to_its_context():
-    with native.portable():
-        with native.portable():
-            assert not native.available()
-        assert not native.available()
-    assert native.available()
-
-
 def test_soft_nms():
     # IoU 1/3 between the first two; the third stands alone.
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [50, 50, 60, 60]], "float32")

@@ -21,6 +21,7 @@ from kerasdet.ops.native.suppression import suppress
 from kerasdet.ops.native.windows import window_max, window_sum
 
 __all__ = [
+    "after",
     "available",
     "batch_norm",
     "bias_add",
@@ -57,6 +58,29 @@ def available():
     if keras.backend.backend() != "tensorflow" or getattr(_state, "portable", False):
         return False
     return not _compiles_for_xla()
+
+
+def after(values, earlier):
+    """`values`, not to be used before all of `earlier` are there.
+
+    A graph's branches run at once. Convolutions that each use every core gain nothing from it, and
+    lose what the others throw out of the cache.
+
+    Args:
+        values: a tensor.
+        earlier: tensors of the same graph.
+
+    Returns:
+        `values`; as it is where nothing runs at once, in eager code, or other code sees to it.
+    """
+    if not available():
+        return values
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return values
+    with tf.control_dependencies(list(earlier)):
+        return tf.identity(values)
 
 
 def _compiles_for_xla():

@@ -32,11 +32,7 @@ def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
     count = tf.shape(rows)[0]
 
     def product(table):
-        bins = tf.range(tf.cast(count, "int64"))[:, None]
-        cells = tf.cast(rows, "int64")
-        places = tf.reshape(tf.stack([bins + tf.zeros_like(cells), cells], axis=-1), (-1, 2))
-        extent = [count, tf.shape(table)[0]]
-        matrix = _sparse(places, tf.reshape(weights, [-1]), extent)
+        matrix = _sparse(rows, weights, tf.shape(table)[0])
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=table)
 
     @tf.custom_gradient
@@ -139,23 +135,22 @@ def _spread(upstream, rows, weights, count):
     """
     import tensorflow as tf
 
-    points, around = tf.unstack(tf.shape(rows))
-    cells = tf.reshape(rows, [-1])
-    # Cells as the matrix's rows: with points as rows the product would be made once per thread.
-    order = tf.argsort(cells, stable=True)
-    places = tf.stack([tf.gather(cells, order), order // around], axis=-1)
-    matrix = _sparse(places, tf.gather(tf.reshape(weights, [-1]), order), [count, points])
+    # Transposed first: the product by `transpose_a` would be made once per thread.
+    matrix = _sparse(rows, weights, count)
+    matrix = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=weights.dtype)
     return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream)
 
 
-def _sparse(places, values, extent):
-    """A sparse matrix from places (n, 2) int32, ascending by row, and values (n,)."""
+def _sparse(rows, weights, count):
+    """A sparse matrix (P, count): `weights` (P, K) at the columns `rows` (P, K)."""
     import tensorflow as tf
 
+    points = tf.shape(rows)[0]
+    own = tf.broadcast_to(tf.range(points)[:, None], tf.shape(rows))
     return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=tf.cast(places, "int64"),
-        values=values,
-        dense_shape=tf.cast(tf.stack(extent), "int64"),
+        indices=tf.cast(tf.reshape(tf.stack([own, rows], -1), (-1, 2)), "int64"),
+        values=tf.reshape(weights, [-1]),
+        dense_shape=tf.cast(tf.stack([points, count]), "int64"),
     )
 
 
