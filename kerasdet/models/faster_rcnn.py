@@ -217,7 +217,7 @@ class FasterRCNN(Detector):
         Returns:
             {"class_logits": (B, R, 1 + K), "box_deltas": (B, R, K, 4)}, float32.
         """
-        regions = self.pooling(self._regional(maps), boxes)
+        regions = self._pool(self.pooling, maps, boxes)
         features = self.head(regions, training=training)
         batch, count = ops.shape(boxes)[:2]
         return {
@@ -327,6 +327,11 @@ class FasterRCNN(Detector):
         """The maps that regions are pooled from: without the pyramid's added level, or the only one."""
         return {level: maps[level] for level in self._map_shapes()}
 
+    def _pool(self, pooling, maps, boxes, rows=None):
+        """Pooled regions (B, R, h, w, C) of boxes (B, R, 4), or (1, N, h, w, C) of these rows alone."""
+        regions = pooling(self._regional(maps), boxes)
+        return regions if rows is None else pack_rows(regions, rows)
+
     def _map_shapes(self):
         if not self.neck:
             last = self.backbone.levels[-1]
@@ -373,22 +378,35 @@ def sample_regions(targets, boxes, is_box, keys, count):
 
 
 def positive_regions(sampled, count):
-    """The sampled regions that have an object: they stand first, and are a quarter at most.
+    """The sampled regions that have an object: a third branch learns from no others.
 
     Args:
         sampled: what `sample_regions` returned: regions (B, S, 4), objects and counted (B, S).
         count: S as it was asked for; where there were fewer regions, S is smaller.
 
     Returns:
-        regions (B, Q, 4), objects (B, Q), and whether each has an object (B, Q) bool; Q is S / 4 or,
-        where shapes may follow the data, what the image with the most needs.
+        regions (B, Q, 4) and objects (B, Q), -1 for none, with Q = S / 4, the most that are positive;
+        and rows (N,) int32, the places of those with an object among the B * Q, -1 for padding. N is
+        B * Q or, where sizes may follow the data, their number rounded up.
     """
     most = max(1, int(count * REGION_POSITIVES))
-    if native.available():  # sizes may follow the data: no work for regions without an object
-        found = ops.max(ops.sum(ops.cast(sampled[1] >= 0, "int32"), axis=1))
-        most = ops.minimum(most, STEP * (found // STEP + 1))
-    regions, objects, counted = (values[:, :most] for values in sampled)
-    return regions, objects, counted & (objects >= 0)
+    regions, objects, _ = (values[:, :most] for values in sampled)  # they stand first
+    positive = ops.reshape(objects >= 0, (-1,))
+    rows = ops.argsort(ops.where(positive, 0, 1))
+    if native.available():  # no work for regions without an object
+        found = ops.sum(ops.cast(positive, "int32"))
+        rows = rows[: STEP * (ops.maximum(found - 1, 0) // STEP + 1)]
+    return regions, objects, ops.where(ops.take(positive, rows), ops.cast(rows, "int32"), -1)
+
+
+def pack_rows(values, rows):
+    """Rows of all images one after another, as of one image: (B, Q, ...), (N,) -> (1, N, ...).
+
+    A negative row (padding) picks the first, for the caller to mask.
+    """
+    shape = ops.shape(values)
+    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))
+    return ops.take(flat, ops.maximum(rows, 0), axis=0)[None]
 
 
 def region_losses(predicted, targets, regions, objects, counted):

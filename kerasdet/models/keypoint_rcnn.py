@@ -21,7 +21,7 @@ from keras import ops
 
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.roi import MultilevelRoIAlign
-from kerasdet.models.faster_rcnn import FasterRCNN, build_once, positive_regions
+from kerasdet.models.faster_rcnn import FasterRCNN, build_once, pack_rows, positive_regions
 from kerasdet.models.mask_rcnn import REGION_SIZE
 from kerasdet.ops.boxes import valid_mask
 from kerasdet.ops.gather import gather_rows
@@ -108,20 +108,21 @@ class KeypointRCNN(FasterRCNN):
         logits = self.point(outputs["maps"], detections["boxes"])
         return {**outputs, "detections": detections, "keypoint_logits": logits}
 
-    def point(self, maps, boxes, training=False):
+    def point(self, maps, boxes, training=False, rows=None):
         """The keypoint branch on any boxes.
 
         Args:
             maps: the "maps" of `call`.
             boxes: (B, R, 4) xyxy.
             training: bool.
+            rows: the only boxes to look at, as `positive_regions` gives them, (N,); None: all.
 
         Returns:
-            (B, R, m, m, P) float32 logits, a map for every type of keypoint.
+            (B, R, m, m, P), with rows (1, N, m, m, P), float32 logits, a map for every type of keypoint.
         """
-        regions = self.keypoint_pooling(self._regional(maps), boxes)
+        regions = self._pool(self.keypoint_pooling, maps, boxes, rows)
         features = self.keypoint_head(regions, training=training)
-        batch, count = ops.shape(boxes)[:2]
+        batch, count = ops.shape(features)[:2]
         logits = self.keypoint_output(ops.reshape(features, (batch * count, *features.shape[2:])))
         size = [2 * side for side in logits.shape[1:3]]
         logits = ops.image.resize(logits, size, "bilinear", data_format="channels_last")
@@ -137,10 +138,11 @@ class KeypointRCNN(FasterRCNN):
                 f"and they have {given}: use data with keypoints, and num_keypoints= their number."
             )
         terms = super().region_terms(maps, targets, sampled, training)
-        regions, objects, positive = positive_regions(sampled, self.regions_per_image)
-        logits = self.point(maps, regions, training)
-        points = gather_rows(points, objects)
-        return {**terms, "keypoint_loss": keypoint_losses(logits, points, regions, positive)}
+        regions, objects, rows = positive_regions(sampled, self.regions_per_image)
+        logits = self.point(maps, regions, training, rows)
+        points = pack_rows(gather_rows(points, objects), rows)
+        loss = keypoint_losses(logits, points, pack_rows(regions, rows), (rows >= 0)[None])
+        return {**terms, "keypoint_loss": loss}
 
     def decode(self, outputs):
         """Faster R-CNN's detections, each with the highest place of each of its maps."""

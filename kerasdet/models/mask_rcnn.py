@@ -22,7 +22,7 @@ from keras import ops
 from kerasdet.layers.conv import Conv
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.roi import MultilevelRoIAlign
-from kerasdet.models.faster_rcnn import FasterRCNN, build_once, positive_regions
+from kerasdet.models.faster_rcnn import FasterRCNN, build_once, pack_rows, positive_regions
 from kerasdet.ops.boxes import valid_mask
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.masks import cut_masks
@@ -97,20 +97,21 @@ class MaskRCNN(FasterRCNN):
         logits = self.draw(outputs["maps"], detections["boxes"])
         return {**outputs, "detections": detections, "mask_logits": logits}
 
-    def draw(self, maps, boxes, training=False):
+    def draw(self, maps, boxes, training=False, rows=None):
         """The mask branch on any boxes.
 
         Args:
             maps: the "maps" of `call`.
             boxes: (B, R, 4) xyxy.
             training: bool.
+            rows: the only boxes to draw, as `positive_regions` gives them, (N,); None: all.
 
         Returns:
-            (B, R, m, m, K) float32 logits, a mask for every class.
+            (B, R, m, m, K), with rows (1, N, m, m, K), float32 logits, a mask for every class.
         """
-        regions = self.mask_pooling(self._regional(maps), boxes)
+        regions = self._pool(self.mask_pooling, maps, boxes, rows)
         features = self.mask_head(regions, training=training)
-        batch, count = ops.shape(boxes)[:2]
+        batch, count = ops.shape(features)[:2]
         flat = ops.reshape(features, (batch * count, *features.shape[2:]))
         logits = self.mask_output(flat)
         return ops.reshape(logits, (batch, count, *logits.shape[1:]))
@@ -123,10 +124,14 @@ class MaskRCNN(FasterRCNN):
                 f"they have {', '.join(sorted(targets))}. Ask for them: batches(..., masks=True)."
             )
         terms = super().region_terms(maps, targets, sampled, training)
-        regions, objects, positive = positive_regions(sampled, self.regions_per_image)
-        logits = self.draw(maps, regions, training)
+        regions, objects, rows = positive_regions(sampled, self.regions_per_image)
+        logits = self.draw(maps, regions, training, rows)
+        masks = cut_masks(targets["masks"], regions, objects, logits.shape[2])
+        labels = gather_rows(targets["labels"], objects)
+        masks, labels = pack_rows(masks, rows), pack_rows(labels, rows)
         # Eq: mask_rcnn §3 | L = L_cls + L_box + L_mask
-        return {**terms, "mask_loss": mask_losses(logits, targets, regions, objects, positive)}
+        loss = mask_losses(logits, masks, ops.where(rows >= 0, labels, -1))
+        return {**terms, "mask_loss": loss}
 
     def decode(self, outputs):
         """Faster R-CNN's detections, each with the mask of its own class (section 3.1, Inference)."""
@@ -145,22 +150,19 @@ class MaskRCNN(FasterRCNN):
         }
 
 
-def mask_losses(logits, targets, regions, objects, positive):
+def mask_losses(logits, masks, labels):
     """Cross entropy of the positive regions' masks, of the true class's alone (section 3).
 
     Args:
         logits: (B, R, m, m, K).
-        targets: prepared targets with "masks".
-        regions: (B, R, 4), what `positive_regions` returned, as are the next two.
-        objects: (B, R).
-        positive: (B, R).
+        masks: (B, R, m, m) in 0..1, what each region is to draw.
+        labels: (B, R), the true class, -1 for none.
 
     Returns:
         (sum, count): each region counts by the mean of its cells.
     """
-    masks = ops.stop_gradient(cut_masks(targets["masks"], regions, objects, logits.shape[2]))
-    positive = positive & ops.any(masks > 0.0, axis=(2, 3))
-    labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
+    masks = ops.stop_gradient(masks)
+    positive = valid_mask(labels) & ops.any(masks > 0.0, axis=(2, 3))
     own = own_class(ops.cast(logits, "float32"), labels)
     # Eq: mask_rcnn §3 | L_mask = mean over m x m cells of the binary cross entropy of the k-th mask
     losses = ops.mean(ops.softplus(own) - masks * own, axis=(2, 3))

@@ -1,5 +1,6 @@
 """Mask R-CNN against its paper: the loss of the true class's mask, its targets, decoding, and training."""
 
+import contextlib
 import math
 
 import keras
@@ -13,6 +14,7 @@ from kerasdet.models import MaskRCNN, RegionProposalNetwork
 from kerasdet.models.detector import prepare
 from kerasdet.models.faster_rcnn import positive_regions
 from kerasdet.models.mask_rcnn import mask_losses, own_class
+from kerasdet.ops import native
 from kerasdet.zoo.conversion import load_torchvision, torchvision_names
 from tests.contract.detectors import batch
 from tests.tiny import TinyBackbone
@@ -74,19 +76,12 @@ def test_the_transposed_convolution_paints_blocks_of_two():
 
 
 def by_hand(empty=False):
-    """One positive region of class 1 and one of background, on an object that is a left half."""
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 5, (1, 2, 2, 2, 3)).astype(np.float32)
+    """One region of class 1, whose mask is the left half, and one without an object."""
+    logits = np.random.default_rng(0).normal(0, 5, (1, 2, 2, 2, 3)).astype(np.float32)
     logits[0, 0, :, :, 1] = [[2, -1], [0, 3]]
-    masks = np.zeros((1, 2, 8, 8), np.uint8)
-    masks[0, 1, :, : 0 if empty else 4] = 1
-    targets = {
-        "boxes": np.array([[[-1] * 4, [0, 0, 8, 8]]], np.float32),
-        "labels": np.array([[-1, 1]]),
-        "masks": masks,
-    }
-    regions = np.array([[[0, 0, 8, 8], [0, 0, 4, 4]]], np.float32)
-    return logits, prepare(targets), regions, np.array([[1, -1]]), np.array([[True, False]])
+    masks = np.zeros((1, 2, 2, 2), np.float32)
+    masks[0, :, :, 0] = 0 if empty else 1
+    return logits, masks, np.array([[1, -1]])
 
 
 def test_mask_losses_by_hand_and_of_the_true_class_alone():
@@ -110,21 +105,46 @@ def test_an_object_without_a_mask_teaches_none():
     assert (float(total), float(count)) == (0, 0)
 
 
+def sampled_regions():
+    """Two images of eight regions: one with an object in the first, three in the second."""
+    regions = np.arange(64, dtype=np.float32).reshape(2, 8, 4)
+    objects = np.array([[3] + [-1] * 7, [0, 0, 1] + [-1] * 5])
+    return regions, objects, objects < 9
+
+
+def test_regions_without_an_object_are_left_out():
+    sampled = sampled_regions()
+    for count, most in ((8, 2), (9, 2), (100, 8), (2, 1)):
+        regions, objects, rows = positive_regions(sampled, count)
+        assert np.asarray(regions).tolist() == sampled[0][:, :most].tolist()
+        positive = np.flatnonzero(np.asarray(objects) >= 0)
+        assert sorted(row for row in np.asarray(rows) if row >= 0) == positive.tolist()
+        assert len(rows) == (8 if 2 * most >= 8 else 2 * most)
+
+
+def test_all_places_are_kept_where_sizes_are_fixed():
+    with native.portable():
+        *_, rows = positive_regions(sampled_regions(), 100)
+    assert sorted(np.asarray(rows)) == [-1] * 12 + [0, 8, 9, 10]
+
+
+def test_the_branch_learns_the_same_from_packed_regions():
+    model = mask_rcnn()
+    inputs, targets = batch(2)
+    targets["labels"][0, 1:] = -1  # images differ in the number of their objects
+    terms = []
+    for form in (contextlib.nullcontext, native.portable):
+        with form():
+            outputs = model(inputs, training=True)
+            terms.append(model.loss_terms(outputs, prepare(targets), training=False)["mask_loss"])
+    np.testing.assert_allclose(*np.asarray(terms), rtol=1e-5)
+    assert terms[0][1] > 0
+
+
 def test_own_class_by_hand():
     logits = np.arange(2 * 2 * 2 * 3, dtype=np.float32).reshape(1, 2, 2, 2, 3)
     own = own_class(logits, np.array([[2, -1]]))
     assert np.asarray(own)[0].tolist() == [[[2, 5], [8, 11]], [[0, 0], [0, 0]]]
-
-
-def test_positive_regions_stand_first():
-    regions = np.arange(32, dtype=np.float32).reshape(1, 8, 4)
-    objects = np.array([[3, -1, -1, -1, -1, -1, -1, -1]])
-    counted = np.array([[True] * 6 + [False] * 2])
-    for count, most in ((8, 2), (9, 2), (100, 8), (2, 1)):
-        kept, of, positive = positive_regions((regions, objects, counted), count)
-        assert kept.tolist() == regions[:, :most].tolist()
-        assert of.shape == (1, most)
-        assert positive.tolist() == [[True] + [False] * (most - 1)]
 
 
 def test_decode_takes_each_detections_own_mask():
