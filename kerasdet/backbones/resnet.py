@@ -159,14 +159,23 @@ class ResNetHead(keras.layers.Layer):
 
     def call(self, regions, training=False):
         """See the class docstring."""
+        return ops.mean(self.maps(regions, training), axis=(2, 3))
+
+    def maps(self, regions, training=False):
+        """The stage's maps (B, R, ceil(h / 2), ceil(w / 2), F), of which a mask branch may begin."""
         batch, count = ops.shape(regions)[:2]
         x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
-        x = ops.mean(self.stage(x, training=training), axis=(1, 2))
-        return ops.reshape(x, (batch, count, x.shape[-1]))
+        x = self.stage(x, training=training)
+        return ops.reshape(x, (batch, count, *x.shape[1:]))
 
     def compute_output_shape(self, regions_shape):
         """Return (B, R, F)."""
         return (*regions_shape[:2], 2048 if self.bottleneck else 512)
+
+    def maps_shape(self, regions_shape):
+        """Return (B, R, ceil(h / 2), ceil(w / 2), F), the shape of `maps`."""
+        cells = ((side + 1) // 2 for side in regions_shape[2:4])
+        return (*regions_shape[:2], *cells, self.compute_output_shape(regions_shape)[-1])
 
     def get_config(self):
         """Return the constructor's arguments."""

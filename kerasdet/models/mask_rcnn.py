@@ -43,6 +43,8 @@ class MaskRCNN(FasterRCNN):
         mask_pooling: a layer from maps, a dict, and boxes to regions; default
             `MultilevelRoIAlign(14)`.
         mask_head: a layer from regions (B, R, h, w, C) to features (B, R, m, m, F); default `MaskHead()`.
+        share_head: whether the branch begins with `head`'s maps, which has them as `ResNetHead` does,
+            instead of `mask_pooling`; default `mask_head`: `MaskHead(())`.
         **faster_rcnn: every other argument of `FasterRCNN`.
 
     Example:
@@ -52,6 +54,12 @@ class MaskRCNN(FasterRCNN):
         >>> found = model.detect([picture])[0]
         >>> masks = paste_masks(found["masks"], found["boxes"], picture.shape[:2])
 
+        ResNet-C4, masks drawn of the fifth stage that also classifies (figure 4, left):
+
+        >>> trunk, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
+        >>> MaskRCNN(20, backbone=trunk, neck=False, pooling=MultilevelRoIAlign(14), head=head,
+        ...          share_head=True)
+
     Raises:
         ValueError: an argument is out of its range, or, in training, targets have no "masks".
     """
@@ -59,13 +67,22 @@ class MaskRCNN(FasterRCNN):
     LOSS_TERMS = (*FasterRCNN.LOSS_TERMS, "mask_loss")
     TARGETS = ("masks",)
 
-    def __init__(self, num_classes, mask_pooling=None, mask_head=None, **faster_rcnn):
+    def __init__(
+        self, num_classes, mask_pooling=None, mask_head=None, share_head=False, **faster_rcnn
+    ):
         super().__init__(num_classes, **faster_rcnn)
         policy = self.dtype_policy
-        self.mask_pooling = mask_pooling or MultilevelRoIAlign(
-            REGION_SIZE, dtype=policy, name="mask_pooling"
-        )
-        self.mask_head = mask_head or MaskHead(dtype=policy, name="mask_head")
+        if share_head and (mask_pooling or not hasattr(self.head, "maps")):
+            raise ValueError(
+                "share_head needs a head with maps, as ResNetHead, and no mask_pooling; they are "
+                f"{type(self.head).__name__} and {mask_pooling!r}."
+            )
+        self.share_head = share_head
+        if not (share_head or mask_pooling):
+            mask_pooling = MultilevelRoIAlign(REGION_SIZE, dtype=policy, name="mask_pooling")
+        self.mask_pooling = mask_pooling
+        convs = {"convs": ()} if share_head else {}
+        self.mask_head = mask_head or MaskHead(**convs, dtype=policy, name="mask_head")
         self.mask_output = Conv(
             self.num_classes,
             1,
@@ -78,9 +95,12 @@ class MaskRCNN(FasterRCNN):
     def build(self, input_shape=None):
         """Create every weight."""
         super().build()
-        pooled = self._pooled_shape(self.mask_pooling)
-        build_once(self.mask_head, pooled)
-        self.mask_output.build(self.mask_head.compute_output_shape(pooled))
+        if self.share_head:
+            regions = self.head.maps_shape(self._pooled_shape(self.pooling))
+        else:
+            regions = self._pooled_shape(self.mask_pooling)
+        build_once(self.mask_head, regions)
+        self.mask_output.build(self.mask_head.compute_output_shape(regions))
 
     def call(self, inputs, training=False):
         """Raw outputs.
@@ -109,7 +129,9 @@ class MaskRCNN(FasterRCNN):
         Returns:
             (B, R, m, m, K), with rows (1, N, m, m, K), float32 logits, a mask for every class.
         """
-        regions = self._pool(self.mask_pooling, maps, boxes, rows)
+        regions = self._pool(self.mask_pooling or self.pooling, maps, boxes, rows)
+        if self.share_head:
+            regions = self.head.maps(regions, training)
         features = self.mask_head(regions, training=training)
         batch, count = ops.shape(features)[:2]
         flat = ops.reshape(features, (batch * count, *features.shape[2:]))
@@ -147,6 +169,7 @@ class MaskRCNN(FasterRCNN):
             **super().get_config(),
             "mask_pooling": serialize(self.mask_pooling),
             "mask_head": serialize(self.mask_head),
+            "share_head": self.share_head,
         }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdet.backbones import ResNet
+from kerasdet.backbones import ResNet, ResNetHead
 from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead, MultilevelRoIAlign
 from kerasdet.models import MaskRCNN, RegionProposalNetwork
 from kerasdet.models.detector import prepare
@@ -154,6 +154,42 @@ def test_decode_takes_each_detections_own_mask():
     masks = mask_rcnn().decode({"detections": detections, "mask_logits": logits})["masks"]
     np.testing.assert_allclose(masks[0, 0], np.full((2, 2), 0.75), rtol=1e-6)
     assert (np.asarray(masks)[0, 1] == -1).all()
+
+
+def c4(**settings):
+    """Figure 4, left, of the smallest parts."""
+    return MaskRCNN(
+        3,
+        backbone=TinyBackbone(levels=("C4",)),
+        neck=False,
+        pooling=MultilevelRoIAlign(6, name="pooling"),
+        regions_per_image=16,
+        **{"head": ResNetHead(1, bottleneck=False, name="head"), "share_head": True, **settings},
+    )
+
+
+def test_the_branch_shares_the_fifth_stage(tmp_path):
+    model = c4()
+    own = [weight.path for weight in model.mask_head.weights]
+    assert len(own) == 2 and all("deconv" in path for path in own)
+    inputs, targets = batch(2)
+    with tf.GradientTape() as tape:
+        terms = model.loss_terms(model(inputs, training=True), prepare(targets), training=False)
+        loss = terms["mask_loss"][0]
+    stage = tape.gradient(loss, model.head.trainable_weights)
+    assert sum(np.abs(gradient).max() > 0 for gradient in stage if gradient is not None) > 1
+    drawn = model(inputs)["mask_logits"]
+    assert drawn.shape[2:] == (6, 6, 3)
+    model.save(tmp_path / "c4.keras")
+    loaded = keras.models.load_model(tmp_path / "c4.keras")
+    np.testing.assert_allclose(loaded(inputs)["mask_logits"], drawn, atol=1e-5)
+    assert len(loaded.weights) == len(model.weights)
+
+
+def test_a_head_that_cannot_be_shared_is_an_error():
+    for settings in ({"head": DenseHead((8,))}, {"mask_pooling": MultilevelRoIAlign(6)}):
+        with pytest.raises(ValueError, match="share_head needs a head with maps"):
+            c4(**settings)
 
 
 @pytest.fixture(scope="module")
