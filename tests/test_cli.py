@@ -261,7 +261,7 @@ def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
     assert masks.regions_per_image == 32
     points = make(two_stage_arguments("keypoint_rcnn"), digits, None)
     assert type(points) is KeypointRCNN
-    assert (points.num_keypoints, points.keypoint_head.convs) == (4, (32,) * 6)
+    assert (points.keypoint_names, points.keypoint_head.convs) == (digits.keypoint_names, (32,) * 6)
     with pytest.raises(ValueError, match="learns keypoints, and squares has none"):
         make(two_stage_arguments("keypoint_rcnn"), Squares(2), None)
     with pytest.raises(ValueError, match="mask_rcnn takes --norm batch or none"):
@@ -275,12 +275,15 @@ def test_best_figures():
     assert kerasdet.cli.train.best_figures({"loss": [1.0]}) == ""
 
 
+POINTS = ("top", "bottom", "left", "right")
+
+
 def small_model(kind):
     """The smallest detector of digits that gives masks or keypoints, untrained."""
     head = {"name": f"{kind[:-1]}_head", "convs": (8,), "upsampled": 8 if kind == "masks" else None}
     pooling = MultilevelRoIAlign(6, name=f"{kind[:-1]}_pooling")
     own = {f"{kind[:-1]}_head": MaskHead(**head), f"{kind[:-1]}_pooling": pooling}
-    own |= {"num_keypoints": 4} if kind == "keypoints" else {}
+    own |= {"keypoint_names": POINTS} if kind == "keypoints" else {}
     settings = {"class_names": tuple("0123456789"), "resize": Stretch(64), "max_detections": 5}
     model = {"masks": MaskRCNN, "keypoints": KeypointRCNN}[kind]
     return model(10, **own, **settings, **small_parts())
@@ -321,7 +324,7 @@ def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys):
     assert getattr(record, kind) is not None
     (found,) = load_model(tmp_path / "model.keras", 0.0).detect([digits.image(0)])
     if kind == "keypoints":
-        assert again.keypoint_names == ("0", "1", "2", "3")
+        assert again.keypoint_names == POINTS
         wanted = found["keypoints"][..., :2]
         np.testing.assert_allclose(record.keypoints[..., :2], wanted, atol=1e-2)
     else:

@@ -11,6 +11,8 @@ _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasde
 
 # Arguments of a model's backbone that may be given beside its own.
 FREEZING = {"freeze_at", "frozen_norm"}
+# Arguments that tell what the last layers give: a number, its names, and what else goes with them.
+OUTPUTS = (("num_classes", "class_names", "category_ids"), ("num_keypoints", "keypoint_names"))
 
 # Of the conversion from a published file to ours: another number, and it is made anew.
 CONVERSION_VERSION = 2
@@ -89,9 +91,10 @@ def build(name, **overrides):
     Args:
         name: one of `list_models()`.
         **overrides: arguments of the model's constructor to use instead of those it was trained
-            with, e.g. `score_threshold=0.3`. Another `num_classes`, or other `class_names`, makes
-            new heads and keeps the parts that the model names in `TRANSFERRED`; the backbone's batch
-            normalisation is then frozen. `freeze_at` and `frozen_norm` are handed to the backbone.
+            with, e.g. `score_threshold=0.3`. Another `num_classes`, or other `class_names`, and so with
+            keypoints, makes new heads and keeps the parts that the model names in `TRANSFERRED`; the
+            backbone's batch normalisation is then frozen. `freeze_at` and `frozen_norm` are handed to
+            the backbone.
 
     Returns:
         The model, built, not compiled.
@@ -107,7 +110,7 @@ def build(name, **overrides):
     _check_overrides(manifest, overrides)
     wanted = _overridden(manifest, overrides)
     path = weights_file(manifest)
-    if _keeps_classes(manifest, overrides):
+    if _keeps_outputs(manifest, overrides):
         return load_weights(empty_model(manifest, wanted), path)
     source = load_weights(empty_model(manifest, manifest["config"]), path)
     model = empty_model(manifest, wanted)
@@ -249,11 +252,15 @@ def _check_overrides(manifest, overrides):
         )
 
 
-def _keeps_classes(manifest, overrides):
-    """Whether the model is asked for with the classes that its weights know."""
-    classes = manifest["classes"]
-    count, names = overrides.get("num_classes"), overrides.get("class_names")
-    return count in (None, len(classes)) and (names is None or list(names) == classes)
+def _keeps_outputs(manifest, overrides):
+    """Whether the model is asked for with the classes and keypoints that its weights know."""
+    known = {**manifest["config"], "class_names": manifest["classes"]}
+    known["num_classes"] = len(manifest["classes"])
+    given = {name: overrides[name] for group in OUTPUTS for name in group[:2] if name in overrides}
+    return all(
+        value is None or (value if isinstance(value, int) else list(value)) == known.get(name)
+        for name, value in given.items()
+    )
 
 
 def _overridden(manifest, overrides):
@@ -261,12 +268,13 @@ def _overridden(manifest, overrides):
     overrides = dict(overrides)
     config = copy.deepcopy(manifest["config"])
     trunk = config["backbone"]["config"] if "backbone" in config else config
-    if not _keeps_classes(manifest, overrides):
+    if not _keeps_outputs(manifest, overrides):
         trunk["frozen_norm"] = True
-        overrides.setdefault("num_classes", len(overrides.get("class_names") or ()))
-        # Names and ids of the old classes go with them.
-        fresh = {"class_names": None, "category_ids": None}
-        config |= {key: value for key, value in fresh.items() if key in config}
+        for count, names, *others in OUTPUTS:
+            if overrides.keys() & {count, names}:
+                overrides.setdefault(count, len(overrides.get(names) or ()))
+                # The old names, and ids, go with the old outputs.
+                config |= {key: None for key in (names, *others) if key in config}
     for name in FREEZING & overrides.keys():
         trunk[name] = overrides.pop(name)
     return config | {key: _plain(value) for key, value in overrides.items()}

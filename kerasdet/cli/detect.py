@@ -100,7 +100,7 @@ def write_coco(path, images, detections, model):
     ]
     points = {}
     if "keypoints" in model.TARGETS:
-        points = {"keypoints": [str(i) for i in range(model.num_keypoints)], "skeleton": []}
+        points = {"keypoints": list(model.keypoint_names), "skeleton": []}
     categories = [
         {"id": number, "name": name, **points}
         for number, name in zip(model.category_ids, model.class_names)

@@ -265,7 +265,7 @@ def _keypoint_rcnn(arguments, data, backbone, norm, classes):
     widths = (2 * arguments["channels"],) * (2 * arguments["depth"])
     return KeypointRCNN(
         len(data.class_names),
-        num_keypoints=len(data.keypoint_names),
+        keypoint_names=data.keypoint_names,
         keypoint_head=MaskHead(widths, upsampled=None, norm=norm, name="keypoint_head"),
         **parts,
     )

@@ -27,6 +27,8 @@ from kerasdet.ops.boxes import valid_mask
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.masks import mask_peaks
 
+COCO_KEYPOINTS = 17
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class KeypointRCNN(FasterRCNN):
@@ -38,7 +40,8 @@ class KeypointRCNN(FasterRCNN):
 
     Args:
         num_classes: K, foreground classes 0..K-1; they share the keypoints. Default: 1, the person.
-        num_keypoints: P; default COCO's 17.
+        num_keypoints: P; default as many as there are names, else COCO's 17.
+        keypoint_names: P names, default "0".."P-1".
         keypoint_pooling: a layer from maps, a dict, and boxes to regions; default
             `MultilevelRoIAlign(14)`.
         keypoint_head: a layer from regions (B, R, h, w, C) to features (B, R, h, w, F), from which maps of
@@ -61,14 +64,21 @@ class KeypointRCNN(FasterRCNN):
     def __init__(
         self,
         num_classes=1,
-        num_keypoints=17,
+        num_keypoints=None,
+        keypoint_names=None,
         keypoint_pooling=None,
         keypoint_head=None,
         **faster_rcnn,
     ):
         super().__init__(num_classes, **faster_rcnn)
         policy = self.dtype_policy
-        self.num_keypoints = num_keypoints
+        self.num_keypoints = num_keypoints or len(keypoint_names or ()) or COCO_KEYPOINTS
+        self.keypoint_names = tuple(keypoint_names or map(str, range(self.num_keypoints)))
+        if len(self.keypoint_names) != self.num_keypoints:
+            raise ValueError(
+                f"keypoint_names has {len(self.keypoint_names)} entries for {self.num_keypoints} "
+                f"keypoints: {self.keypoint_names}."
+            )
         self.keypoint_pooling = keypoint_pooling or MultilevelRoIAlign(
             REGION_SIZE, dtype=policy, name="keypoint_pooling"
         )
@@ -76,7 +86,7 @@ class KeypointRCNN(FasterRCNN):
             (512,) * 8, upsampled=None, dtype=policy, name="keypoint_head"
         )
         self.keypoint_output = keras.layers.Conv2DTranspose(
-            num_keypoints,
+            self.num_keypoints,
             4,
             strides=2,
             padding="same",
@@ -157,6 +167,7 @@ class KeypointRCNN(FasterRCNN):
         return {
             **super().get_config(),
             "num_keypoints": self.num_keypoints,
+            "keypoint_names": list(self.keypoint_names),
             "keypoint_pooling": serialize(self.keypoint_pooling),
             "keypoint_head": serialize(self.keypoint_head),
         }

@@ -171,7 +171,8 @@ def c4(**settings):
 def test_the_branch_shares_the_fifth_stage(tmp_path):
     model = c4()
     own = [weight.path for weight in model.mask_head.weights]
-    assert len(own) == 2 and all("deconv" in path for path in own)
+    assert len(own) == 2
+    assert all("deconv" in path for path in own)
     inputs, targets = batch(2)
     with tf.GradientTape() as tape:
         terms = model.loss_terms(model(inputs, training=True), prepare(targets), training=False)

@@ -193,6 +193,23 @@ def test_other_classes_on_two_stages(server, kind, parts, new):
     assert getattr(loaded, "num_keypoints", 5) == 5
 
 
+def test_other_keypoints_make_new_heads(server):
+    head = MaskHead((8,) * 8, None, name="keypoint_head")
+    model = two_stages(KeypointRCNN, keypoint_names=["beak", "tail"], keypoint_head=head)
+    publish(server, model, "small_coco")
+    same = KeypointRCNN.from_preset("small_coco", keypoint_names=("beak", "tail"))
+    assert equal(same, model)
+    loaded = KeypointRCNN.from_preset("small_coco", num_keypoints=3)
+    assert loaded.keypoint_names == ("0", "1", "2")
+    assert loaded.class_names == model.class_names
+    assert equal(loaded.neck, model.neck)
+    assert not equal(loaded.class_output, model.class_output)
+    named = KeypointRCNN.from_preset("small_coco", class_names=["owl"], keypoint_names=["eye"])
+    assert (named.num_classes, named.num_keypoints, named.keypoint_names) == (1, 1, ("eye",))
+    with pytest.raises(ValueError, match="keypoint_names has 2 entries for 3 keypoints"):
+        KeypointRCNN.from_preset("small_coco", num_keypoints=3, keypoint_names=["beak", "tail"])
+
+
 def test_other_classes_without_a_neck(server):
     backbone = MobileNetV2(alpha=0.1, levels=("C4",))
     rpn = RegionProposalNetwork(AnchorGenerator([[32]], [1.0]), 8, name="rpn")
