@@ -385,17 +385,20 @@ def positive_regions(sampled, count):
         count: S as it was asked for; where there were fewer regions, S is smaller.
 
     Returns:
-        regions (B, Q, 4) and objects (B, Q), -1 for none, with Q = S / 4, the most that are positive;
-        and rows (N,) int32, the places of those with an object among the B * Q, -1 for padding. N is
-        B * Q or, where sizes may follow the data, their number rounded up.
+        regions (B, Q, 4) and objects (B, Q), -1 for none, and rows (N,) int32, the places of those with
+        an object among the B * Q, -1 for padding. Q is S / 4 and N is B * Q; where sizes may follow the
+        data, what the image with the most needs, and the images' sum rounded up.
     """
     most = max(1, int(count * REGION_POSITIVES))
+    follow = native.available()
+    if follow:  # no work for regions without an object
+        found = ops.sum(ops.cast(sampled[1] >= 0, "int32"), axis=1)
+        most = ops.minimum(most, ops.maximum(ops.max(found), 1))
     regions, objects, _ = (values[:, :most] for values in sampled)  # they stand first
     positive = ops.reshape(objects >= 0, (-1,))
     rows = ops.argsort(ops.where(positive, 0, 1))
-    if native.available():  # no work for regions without an object
-        found = ops.sum(ops.cast(positive, "int32"))
-        rows = rows[: STEP * (ops.maximum(found - 1, 0) // STEP + 1)]
+    if follow:
+        rows = rows[: STEP * (ops.maximum(ops.sum(found) - 1, 0) // STEP + 1)]
     return regions, objects, ops.where(ops.take(positive, rows), ops.cast(rows, "int32"), -1)
 
 

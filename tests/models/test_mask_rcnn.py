@@ -114,12 +114,21 @@ def sampled_regions():
 
 def test_regions_without_an_object_are_left_out():
     sampled = sampled_regions()
-    for count, most in ((8, 2), (9, 2), (100, 8), (2, 1)):
+    for count, most in ((8, 2), (9, 2), (100, 3), (2, 1)):
         regions, objects, rows = positive_regions(sampled, count)
         assert np.asarray(regions).tolist() == sampled[0][:, :most].tolist()
         positive = np.flatnonzero(np.asarray(objects) >= 0)
         assert sorted(row for row in np.asarray(rows) if row >= 0) == positive.tolist()
-        assert len(rows) == (8 if 2 * most >= 8 else 2 * most)
+        assert len(rows) == 2 * most
+    many = (np.tile(values, (4, 1) + (1,) * (values.ndim - 2)) for values in sampled)
+    assert len(positive_regions(tuple(many), 100)[2]) == 16  # of 16 with an object among 24
+
+
+def test_a_batch_without_an_object_keeps_one_place_an_image():
+    regions, objects, counted = sampled_regions()
+    regions, objects, rows = positive_regions((regions, 0 * objects - 1, counted), 100)
+    assert regions.shape[1] == objects.shape[1] == 1
+    assert np.asarray(rows).tolist() == [-1, -1]
 
 
 def test_all_places_are_kept_where_sizes_are_fixed():
