@@ -40,12 +40,12 @@ REARRANGED = {
     r"mask_output/\w+": _without_background_mask,
 }
 
-# Columns of torchvision's COCO models: a column's number is the category's id; "-" is none.
-COCO_KEYPOINTS = (
+COCO_KEYPOINT_NAMES = (
     "nose, left_eye, right_eye, left_ear, right_ear, left_shoulder, right_shoulder, left_elbow, "
     "right_elbow, left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle, "
     "right_ankle"
 )
+# Columns of torchvision's COCO models: a column's number is the category's id; "-" is none.
 COCO_COLUMNS = (
     "-, person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, "
     "fire hydrant, -, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, "
@@ -247,7 +247,7 @@ def _mask_rcnn_v2(**settings):
 
 def _keypoint_rcnn(**settings):
     person = {"class_names": ["person"], "category_ids": [1]}
-    person |= {"keypoint_names": COCO_KEYPOINTS.split(", ")}
+    person["keypoint_names"] = COCO_KEYPOINT_NAMES.split(", ")
     return _two_stages(settings, "KeypointRCNN", **person, **_resnet_parts(norm_epsilon=0.0))
 
 
