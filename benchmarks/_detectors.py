@@ -1,4 +1,4 @@
-"""What the benchmarks of whole detectors share: pictures and objects, training steps, and a worker's side.
+"""What the benchmarks of whole detectors share: images and objects, training steps, and a worker's side.
 
 What names a framework imports it inside the function: each side may live in an environment of its own.
 """
@@ -15,22 +15,22 @@ WARM_UP = 2
 # -- the same data for everyone ----------------------------------------------------------------
 
 
-def pictures(batch, height, width):
+def random_images(batch, height, width):
     """Random pixels (B, H, W, 3) float32, 0..255."""
     import numpy as np
 
     return np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype("float32")
 
 
-def torchvision_pictures(batch, height, width):
+def torchvision_images(batch, height, width):
     """The same as torchvision takes them: a list of (3, H, W), 0..1."""
     import torch
 
-    return list(torch.from_numpy(pictures(batch, height, width) / 255).permute(0, 3, 1, 2))
+    return list(torch.from_numpy(random_images(batch, height, width) / 255).permute(0, 3, 1, 2))
 
 
 def objects(batch, height, width, classes):
-    """Boxes (B, 8, 4) xyxy with sides from an eighth to a half of the picture, and labels (B, 8) from 1."""
+    """Boxes (B, 8, 4) xyxy with sides from an eighth to a half of the image, and labels (B, 8) from 1."""
     import numpy as np
 
     rng = np.random.default_rng(1)

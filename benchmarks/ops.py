@@ -4,7 +4,7 @@
     python benchmarks/ops.py --quick          two repetitions, at one number of boxes
     python benchmarks/ops.py --only roi_pool deform_conv
 
-Float32, random boxes (`random_boxes`) on an 800x1088 picture. Each operation and side is a process of its
+Float32, random boxes (`random_boxes`) on an 800x1088 image. Each operation and side is a process of its
 own, so that its peak memory is its own: inputs, result and workspace (read on Linux only). torchvision may
 live in an environment of its own: --torch-python names its interpreter. Only a run of everything replaces
 the files in benchmarks/results; a shorter one prints its table, or writes where --out says.
@@ -35,8 +35,8 @@ from _harness import (
 RESULTS = Path(__file__).parent / "results" / "ops.json"
 OWN, PEER, PLAIN = "kerasdet", "torchvision", "plain convolution"
 THREADS = 2
-PICTURE = (800, 1088)
-SMALL = (((96, 128), 5), ((128, 160), 9))  # pictures and numbers of boxes to warm up with
+IMAGE = (800, 1088)
+SMALL = (((96, 128), 5), ((128, 160), 9))  # images and numbers of boxes to warm up with
 SIDES = (16, 512)  # pixels: the boxes' smallest and largest size
 ASPECT = 0.7  # of the boxes: exp(U(-ASPECT, ASPECT))
 OFFSET_STD = 2.0  # cells
@@ -53,12 +53,12 @@ CALLS = 0.2  # seconds of calls whose median is one run
 # -- the same data for everyone ----------------------------------------------------------------
 
 
-def random_boxes(rng, picture, count):
-    """Boxes (R, 4) xyxy as proposals are: of all sizes, anywhere, clipped to the picture."""
+def random_boxes(rng, image, count):
+    """Boxes (R, 4) xyxy as proposals are: of all sizes, anywhere, clipped to the image."""
     size = np.exp(rng.uniform(*np.log(SIDES), count))
     root = np.exp(rng.uniform(-ASPECT, ASPECT, count) / 2)
     half = np.stack([size * root, size / root], -1) / 2
-    extent = np.array(picture[::-1])
+    extent = np.array(image[::-1])
     center = rng.uniform(0, 1, (count, 2)) * extent
     corners = [np.clip(center - half, 0, extent), np.clip(center + half, 0, extent)]
     return np.concatenate(corners, -1).astype("float32")
@@ -68,38 +68,38 @@ def normal(rng, *shape):
     return rng.standard_normal(shape, "float32")
 
 
-def feature_map(rng, picture, stride, channels=256):
-    return normal(rng, 1, picture[0] // stride, picture[1] // stride, channels)
+def feature_map(rng, image, stride, channels=256):
+    return normal(rng, 1, image[0] // stride, image[1] // stride, channels)
 
 
-def regions(rng, picture, count, stride=4, channels=256, training=False):
-    features = feature_map(rng, picture, stride, channels)
-    inputs = {"features": features, "boxes": random_boxes(rng, picture, count)[None]}
+def regions(rng, image, count, stride=4, channels=256, training=False):
+    features = feature_map(rng, image, stride, channels)
+    inputs = {"features": features, "boxes": random_boxes(rng, image, count)[None]}
     return inputs | ({"upstream": normal(rng, 1, count, 7, 7, channels)} if training else {})
 
 
-def pyramid(rng, picture, count):
-    levels = {f"P{number}": feature_map(rng, picture, 2**number) for number in range(2, 6)}
-    return {**levels, "boxes": random_boxes(rng, picture, count)[None]}
+def pyramid(rng, image, count):
+    levels = {f"P{number}": feature_map(rng, image, 2**number) for number in range(2, 6)}
+    return {**levels, "boxes": random_boxes(rng, image, count)[None]}
 
 
-def convolution(rng, picture, _, training=False):
-    features = feature_map(rng, picture, 16)
+def convolution(rng, image, _, training=False):
+    features = feature_map(rng, image, 16)
     offsets = OFFSET_STD * normal(rng, *features.shape[:3], 2 * 9)
     kernel = 0.02 * normal(rng, 3, 3, 256, 256)
     inputs = {"features": features, "offsets": offsets, "kernel": kernel}
     return inputs | ({"upstream": normal(rng, *features.shape)} if training else {})
 
 
-def scored(rng, picture, count):
+def scored(rng, image, count):
     scores = (rng.permutation(count) + 1) / count  # no two are equal
-    return {"boxes": random_boxes(rng, picture, count), "scores": scores.astype("float32")}
+    return {"boxes": random_boxes(rng, image, count), "scores": scores.astype("float32")}
 
 
-def scored_by_class(rng, picture, count):
+def scored_by_class(rng, image, count):
     """Each box once for each class, moved a little."""
-    inputs = scored(rng, picture, count * CLASSES)
-    boxes = np.repeat(random_boxes(rng, picture, count), CLASSES, axis=0)
+    inputs = scored(rng, image, count * CLASSES)
+    boxes = np.repeat(random_boxes(rng, image, count), CLASSES, axis=0)
     moves = MOVE_STD * normal(rng, len(boxes), 2) * (boxes[:, 2:] - boxes[:, :2])
     labels = np.tile(np.arange(CLASSES, dtype="int32"), count)
     return inputs | {"boxes": boxes + np.tile(moves, 2), "labels": labels}
@@ -193,7 +193,7 @@ def kerasdet_functions():
 
 
 def torchvision_functions():
-    """The same on torchvision's layout: NCHW maps, boxes (R, 5) with their picture in front."""
+    """The same on torchvision's layout: NCHW maps, boxes (R, 5) with their image in front."""
     import torch
     from torchvision import ops
 
@@ -210,7 +210,7 @@ def torchvision_functions():
         return ops.roi_align(features, boxes, 7, 1 / 4, sampling_ratio=2)
 
     def multilevel(boxes, **levels):
-        return ops.MultiScaleRoIAlign(list(levels), 7, 2)(levels, [boxes[:, 1:]], [PICTURE])
+        return ops.MultiScaleRoIAlign(list(levels), 7, 2)(levels, [boxes[:, 1:]], [IMAGE])
 
     def deform(features, offsets, kernel):
         return ops.deform_conv2d(features, offsets, kernel, padding=1)
@@ -279,18 +279,18 @@ def worker(name, side):
     """Serve one side of one operation."""
     case, state = CASES[name], {"count": CASES[name].count}
 
-    def inputs(picture, count):
-        return state["place"](case.inputs(np.random.default_rng(0), picture, count))
+    def inputs(image, count):
+        return state["place"](case.inputs(np.random.default_rng(0), image, count))
 
     def prepare():
         sides = {OWN: kerasdet_side, PEER: torchvision_side, PLAIN: kerasdet_side}
         own_name = PLAIN if side == PLAIN else name
         compute, state["place"] = sides[side](own_name, any_size=True)
-        for picture, count in 2 * SMALL:
-            compute(**inputs(picture, count))
+        for image, count in 2 * SMALL:
+            compute(**inputs(image, count))
         forget_peak()
         before = peak_memory()
-        state["inputs"] = inputs(PICTURE, case.count)
+        state["inputs"] = inputs(IMAGE, case.count)
         forget_peak()  # what making them needed does not count
         for _ in range(2):
             results = None  # one at a time
@@ -306,7 +306,7 @@ def worker(name, side):
 
     def run(count=case.count):
         if count != state["count"]:
-            state.update(count=count, inputs=inputs(PICTURE, count))
+            state.update(count=count, inputs=inputs(IMAGE, count))
             state["compute"](**state["inputs"])
         times = []
         while sum(times) < CALLS:
@@ -449,11 +449,11 @@ def settings():
     """What the inputs are, for the report."""
     return {
         "threads": THREADS,
-        "picture": PICTURE,
+        "image": IMAGE,
         "boxes": {
             "size_px": f"log-uniform {SIDES[0]}..{SIDES[1]}",
             "aspect": f"exp(U(-{ASPECT}, {ASPECT}))",
-            "center": "uniform in the picture; boxes are clipped to it",
+            "center": "uniform in the image; boxes are clipped to it",
         },
         "features, kernels, upstream gradients": "normal",
         "offsets": f"normal, std {OFFSET_STD} cells",

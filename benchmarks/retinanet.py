@@ -1,7 +1,7 @@
 """RetinaNet with ResNet-50-FPN beside torchvision's and KerasHub's, in one run, on the CPU.
 
-    python benchmarks/retinanet.py            one 800x1088 picture, pixels to final boxes
-    python benchmarks/retinanet.py --train    one training step: 2 pictures of 512x512, 8 boxes each
+    python benchmarks/retinanet.py            one 800x1088 image, pixels to final boxes
+    python benchmarks/retinanet.py --train    one training step: 2 images of 512x512, 8 boxes each
 
 All three are torchvision's v1: 91 classes, P6 from P5, 9 anchors, random weights. For inference the
 outputs of the last layers are scaled to a trained detector's spread (logits -6 +- 1, deltas 0 +- 0.1), so
@@ -24,10 +24,10 @@ from _detectors import (
     keras_step,
     loss_text,
     objects,
-    pictures,
+    random_images,
     serve_side,
+    torchvision_images,
     torchvision_outputs,
-    torchvision_pictures,
     torchvision_step,
     trainable_parameters,
 )
@@ -74,7 +74,7 @@ def kerasdet_inference(height, width):
     import tensorflow as tf
 
     model, class_output, box_output = kerasdet_model()
-    pixels = tf.constant(pictures(1, height, width))
+    pixels = tf.constant(random_images(1, height, width))
 
     def outputs():
         raw = model(pixels, training=False)
@@ -104,7 +104,7 @@ def kerasdet_training(height, width, batch, precision="float32"):
     model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM))
     boxes, labels = objects(batch, height, width, CLASSES)
     targets = {"boxes": boxes, "labels": labels}
-    return keras_step(model, pictures(batch, height, width), targets)
+    return keras_step(model, random_images(batch, height, width), targets)
 
 
 # -- KerasHub -------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def kerashub_inference(height, width):
     import tensorflow as tf
 
     model, class_output, box_output = kerashub_model(height, width)
-    pixels = tf.constant(pictures(1, height, width))
+    pixels = tf.constant(random_images(1, height, width))
 
     def outputs():
         raw = model((pixels - MEAN) / STD, training=False)
@@ -176,7 +176,7 @@ def kerashub_training(height, width, batch):
     optimizer = keras.optimizers.SGD(KERASHUB_LEARNING_RATE, MOMENTUM)
     model.compile(optimizer, jit_compile=False)
     boxes, labels = objects(batch, height, width, CLASSES)
-    images = (pictures(batch, height, width) - MEAN) / STD
+    images = (random_images(batch, height, width) - MEAN) / STD
     return keras_step(model, images.astype("float32"), {"boxes": boxes, "labels": labels})
 
 
@@ -208,7 +208,7 @@ def keras_lively(class_output, box_output, outputs):
 
 
 def torchvision_model(height, width, resize=None):
-    """Its canvas is the pictures', or what its own default makes of them: `resize=(800, 1333)`."""
+    """Its canvas is the images', or what its own default makes of them: `resize=(800, 1333)`."""
     from torchvision.models.detection import retinanet_resnet50_fpn
 
     return retinanet_resnet50_fpn(
@@ -227,7 +227,7 @@ def torchvision_inference(height, width):
     import torch
 
     model = torchvision_model(height, width).eval()
-    images = torchvision_pictures(1, height, width)
+    images = torchvision_images(1, height, width)
     times = {}
     postprocess = model.postprocess_detections
 
@@ -275,7 +275,7 @@ def torchvision_training(height, width, batch, resize=None):
     boxes, labels = map(torch.from_numpy, objects(batch, height, width, CLASSES))
     targets = [{"boxes": b, "labels": n.long()} for b, n in zip(boxes, labels)]
     model = torchvision_model(height, width, resize)
-    return torchvision_step(model, torchvision_pictures(batch, height, width), targets)
+    return torchvision_step(model, torchvision_images(batch, height, width), targets)
 
 
 # -- the run ------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", action="store_true", help="time a training step")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=2, help="pictures of a training step")
+    parser.add_argument("--batch", type=int, default=2, help="images of a training step")
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--sides", nargs="+", choices=list(TRAINING), help="default: all")
     parser.add_argument("--torch-python", help="interpreter that has torchvision")

@@ -4,8 +4,8 @@
     python benchmarks/two_stage.py --work training           training steps alone
     python benchmarks/two_stage.py --models fasterrcnn       one model
 
-Inference: one 800x1088 picture, pixels to final boxes; Mask R-CNN's masks are pasted into the picture on
-both sides, Keypoint R-CNN's keypoints are final. Training: one step, 2 pictures of 512x512, 8 objects each,
+Inference: one 800x1088 image, pixels to final boxes; Mask R-CNN's masks are pasted into the image on
+both sides, Keypoint R-CNN's keypoints are final. Training: one step, 2 images of 512x512, 8 objects each,
 every layer learns. Both sides are torchvision's v1 with the same weights: torchvision makes them, we convert
 its state dict, so that without torchvision there is nothing to measure. It may live in its own environment:
 --torch-python names the interpreter. Only a run of everything replaces the files in benchmarks/results; a
@@ -25,10 +25,10 @@ from _detectors import (
     keras_step,
     loss_text,
     objects,
-    pictures,
+    random_images,
     serve_side,
+    torchvision_images,
     torchvision_outputs,
-    torchvision_pictures,
     torchvision_step,
     trainable_parameters,
 )
@@ -133,7 +133,7 @@ def kerasdet_inference(name, weights, precision):
 
     _, height, width = SIZES[INFERENCE]
     model = kerasdet_model(name, weights, precision)
-    pixels = tf.constant(pictures(*SIZES[INFERENCE]))
+    pixels = tf.constant(random_images(*SIZES[INFERENCE]))
 
     @tf.function(jit_compile=False)
     def detect(pixels):
@@ -165,14 +165,14 @@ def kerasdet_training(name, weights, precision):
     model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM))
     targets = all_targets(name, *SIZES[TRAINING])
     targets["labels"] -= 1
-    return keras_step(model, pictures(*SIZES[TRAINING]), targets)
+    return keras_step(model, random_images(*SIZES[TRAINING]), targets)
 
 
 # -- torchvision ------------------------------------------------------------------------------------
 
 
 def torchvision_model(name, height, width):
-    """Random weights, always the same; its canvas is the pictures'."""
+    """Random weights, always the same; its canvas is the images'."""
     import torch
     from torchvision.models import detection
 
@@ -193,7 +193,7 @@ def torchvision_inference(name, weights):
     from torchvision.models.detection import transform
 
     model = torchvision_model(name, *SIZES[INFERENCE][1:]).eval()
-    images = torchvision_pictures(*SIZES[INFERENCE])
+    images = torchvision_images(*SIZES[INFERENCE])
     times = {"paste": 0.0}
     paste = transform.paste_masks_in_image
 
@@ -270,7 +270,7 @@ def torchvision_training(name, weights):
     tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
     tensors["labels"] = tensors["labels"].long()
     targets = [{key: values[i] for key, values in tensors.items()} for i in range(batch)]
-    step, facts = torchvision_step(model, torchvision_pictures(batch, height, width), targets)
+    step, facts = torchvision_step(model, torchvision_images(batch, height, width), targets)
     chosen = {}
     select = model.roi_heads.select_training_samples
 
@@ -389,11 +389,11 @@ def inference_rows(name, result):
 
 
 def inference_row(title, result, limit=None, less=None):
-    """A picture's time, without the part `less`; the fewer FLOPs of the two sides count as useful."""
+    """An image's time, without the part `less`; the fewer FLOPs of the two sides count as useful."""
     useful = min(result["facts"][side]["flops"] for side in (OWN, PEER))
     share = useful / middle(result, OWN, less=less) / max(result["matmul_flops_per_second"])
     return {
-        "one picture": title,
+        "one image": title,
         **times(result, limit, less),
         "useful GFLOP": f"{useful / 1e9:.0f}",
         "useful FLOPs / matrix-product rate": number(share),

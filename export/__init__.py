@@ -9,19 +9,19 @@ def export_model(model, path, format="saved_model", size=None, quantize=None):
     """Write a detector that needs neither Keras nor this package to run.
 
     The exported function takes "images" (B, H, W, C) uint8, raw pixels, all of one size, and returns
-    what `predict` does, with the boxes in the pictures' own pixels: "boxes" (B, D, 4) xyxy float32,
+    what `predict` does, with the boxes in the images' own pixels: "boxes" (B, D, 4) xyxy float32,
     "labels" (B, D) int32, "confidence" (B, D) float32 and "num_detections" (B,) int32, by falling
     confidence, padded with -1. Models that give masks or keypoints add "masks" (B, D, m, m) float32,
-    relative to the boxes (`kerasdet.ops.paste_masks` lays them over the picture), or "keypoints"
-    (B, D, P, 3) float32, x and y in the pictures' own pixels and a score. The model's own `resize`,
+    relative to the boxes (`kerasdet.ops.paste_masks` lays them over the image), or "keypoints"
+    (B, D, P, 3) float32, x and y in the images' own pixels and a score. The model's own `resize`,
     `score_threshold`, `iou_threshold` and `max_detections` are built in.
 
     Args:
         model: a built `Detector`.
         path: the file (LiteRT: .tflite, ONNX: .onnx) or folder (SavedModel) to write; one that an
             earlier export wrote is replaced when the new one is complete.
-        format: "saved_model" or "onnx" (any B, H and W), or "litert" (one picture of one size).
-        size: (H, W) of the pictures. None: any; for LiteRT the canvas of the model's `resize`,
+        format: "saved_model" or "onnx" (any B, H and W), or "litert" (one image of one size).
+        size: (H, W) of the images. None: any; for LiteRT the canvas of the model's `resize`,
             if that is fixed (`Fit`, `Stretch`).
         quantize: LiteRT only: "float16" stores the weights in half the space.
 

@@ -1,6 +1,6 @@
-"""The function that every export holds: raw pixels in, boxes in the picture's own pixels out.
+"""The function that every export holds: raw pixels in, boxes in the image's own pixels out.
 
-Keypoints come out in the picture's pixels too; masks stay relative to their boxes.
+Keypoints come out in the image's pixels too; masks stay relative to their boxes.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ from kerasdet.ops import native
 
 
 def make_endpoint(model, size=None, batch_size=None, portable=True):
-    """Compose resizing, network, decoding and the way back to the picture.
+    """Compose resizing, network, decoding and the way back to the image.
 
     Args:
         model: a built `Detector`.
-        size: (H, W) of the pictures, or None for any.
+        size: (H, W) of the images, or None for any.
         batch_size: B, or None for any.
         portable: keep to operations that LiteRT and ONNX know; False for TensorFlow's own kernels.
 
@@ -24,7 +24,7 @@ def make_endpoint(model, size=None, batch_size=None, portable=True):
         A function of images (B, H, W, C) uint8, and its `tf.TensorSpec`. The function returns
         {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}, of models
         that give them also "masks" (B, D, m, m), probabilities relative to the boxes, or
-        "keypoints" (B, D, P, 3): x, y in the picture's pixels and a score; all padded with -1.
+        "keypoints" (B, D, P, 3): x, y in the image's pixels and a score; all padded with -1.
 
     Raises:
         ValueError: Keras does not run on TensorFlow, or the size is not two positive integers.
@@ -39,7 +39,7 @@ def make_endpoint(model, size=None, batch_size=None, portable=True):
             detections = model.decode(
                 model({"images": canvas, "image_sizes": sizes}, training=False)
             )
-        return _to_picture(detections, resized, original)
+        return _to_image(detections, resized, original)
 
     channels = len(model.backbone.mean)
     shape = (batch_size, *(size or (None, None)), channels)
@@ -58,7 +58,7 @@ def _check(size):
 
 
 def _to_canvas(images, resize):
-    """The canvases (B, H', W', C) float32, the pictures' size on them and their own size."""
+    """The canvases (B, H', W', C) float32, the images' size on them and their own size."""
     import tensorflow as tf
 
     static = images.shape[1:3].is_fully_defined()
@@ -73,8 +73,8 @@ def _to_canvas(images, resize):
     return tf.pad(images, padding), resized, original
 
 
-def _to_picture(detections, resized, original):
-    """Detections on the canvas as detections in the picture's own pixels; padding stays -1."""
+def _to_image(detections, resized, original):
+    """Detections on the canvas as detections in the image's own pixels; padding stays -1."""
     import tensorflow as tf
 
     (height, width), (new_height, new_width) = (

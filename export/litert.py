@@ -10,7 +10,7 @@ from kerasdet.files import atomic_write
 
 
 def write(model, path, size=None, quantize=None):
-    """Write a .tflite file for one picture (1, H, W, C) of a fixed size.
+    """Write a .tflite file for one image (1, H, W, C) of a fixed size.
 
     Args:
         model: a built `Detector`; it is exported in float32.
@@ -31,11 +31,11 @@ def write(model, path, size=None, quantize=None):
 
 
 def _canvas(resize):
-    """The one canvas of a resize part, as LiteRT takes pictures of one size."""
+    """The one canvas of a resize part, as LiteRT takes images of one size."""
     small, large = (resize.canvas_size(*resize.target_size(n, n)) for n in (64, 4096))
     if small != large:
         raise ValueError(
-            f"LiteRT takes pictures of one size, and {resize} has no fixed canvas: "
+            f"LiteRT takes images of one size, and {resize} has no fixed canvas: "
             "give size=(height, width)."
         )
     return small

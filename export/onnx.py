@@ -10,7 +10,7 @@ OPSET = 17
 
 
 def write(model, path, size=None):
-    """Write an .onnx file for pictures (B, H, W, C) of any number and size.
+    """Write an .onnx file for images (B, H, W, C) of any number and size.
 
     Args:
         model: a built `Detector`; it is exported in float32.

@@ -17,7 +17,7 @@ def write(model, path, size=None):
     Args:
         model: a built `Detector`.
         path: the folder.
-        size: (H, W) of the pictures, or None for any.
+        size: (H, W) of the images, or None for any.
 
     Raises:
         FileExistsError: `path` is there and is no SavedModel.

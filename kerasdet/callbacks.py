@@ -36,7 +36,7 @@ class CocoMetrics(keras.callbacks.Callback):
         prefix: start of every name in the logs.
         every: epochs from one measurement to the next. The first and the last epoch are always
             measured; in the epochs between, the last figures stand, so that logs have no gaps.
-        batch_size: pictures per step of detection.
+        batch_size: images per step of detection.
         iou_type: "bbox", "segm" (masks), "keypoints", or several; None for all that the model gives
             and the data has.
 

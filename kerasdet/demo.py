@@ -1,4 +1,4 @@
-"""The demo: everything once, on pictures that the shipped model has never seen.
+"""The demo: everything once, on images that the shipped model has never seen.
 
 Scenes of handwritten digits are composed on the spot from samples held out of the training; the
 model detects, is measured, is exported, and the export is run and compared.
@@ -41,7 +41,7 @@ def run(out, scenes=64, model=MODEL):
     figures, detections = metrics.evaluate(
         detector,
         data,
-        progress=lambda pictures: track(pictures, description="detecting", total=len(data)),
+        progress=lambda images: track(images, description="detecting", total=len(data)),
     )
     print(metrics.format_table(metrics.metrics_table(figures)))
     print(f"AP {figures['AP']:.3f}, AP50 {figures['AP50']:.3f} over {scenes} held-out scenes")
@@ -56,7 +56,7 @@ def write_detections(out, data, detections, detector):
     Args:
         out: folder to write into.
         data: `Dataset`.
-        detections: what the detector found in its pictures.
+        detections: what the detector found in its images.
         detector: the `Detector`.
     """
     from kerasdet.cli.detect import write_coco
@@ -65,7 +65,7 @@ def write_detections(out, data, detections, detector):
 
     drawn = [
         draw(image, found, detector.class_names, threshold=THRESHOLD)
-        for image, found, _ in zip(data.pictures(), detections, range(DRAWN_SCENES))
+        for image, found, _ in zip(data.images(), detections, range(DRAWN_SCENES))
     ]
     with atomic_write(out / "detections.png") as temporary:
         contact_sheet(drawn, columns=4).save(temporary)
@@ -80,7 +80,7 @@ def write_detections(out, data, detections, detector):
         for r in records
     ]
     write_coco(out / "detections.json", images, detections, detector)
-    print(f"pictures with boxes: {out / 'detections.png'}; COCO: {out / 'detections.json'}")
+    print(f"images with boxes: {out / 'detections.png'}; COCO: {out / 'detections.json'}")
 
 
 def compare_export(path, data, detector, scenes=8):

@@ -1,9 +1,9 @@
-"""Pictures of detections, by Pillow: boxes, labels, masks, keypoints, and contact sheets."""
+"""Images of detections, by Pillow: boxes, labels, masks, keypoints, and contact sheets."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kerasdet.data.pictures import load_image
+from kerasdet.images import load_image
 
 # Okabe and Ito's colours, told apart by colour-blind eyes too; their black is left to outlines.
 PALETTE = (
@@ -31,22 +31,22 @@ def class_color(label):
 
 
 def draw(image, detections, names, threshold=0.0):
-    """Draw detections, or ground truth, on a copy of a picture.
+    """Draw detections, or ground truth, on a copy of an image.
 
     Args:
         image: path, PIL image or array (H, W, 3) of 0..255, as `kerasdet.data.load_image` takes.
         detections: dict as `model.detect` returns, or ground truth, as a dict without
             "confidence" or as a `Record`: "boxes" (D, 4) in pixels, "labels" (D,) with -1 for
             padding; optional "masks", probabilities (D, m, m) relative to the boxes, or of the
-            whole picture (D, H, W) bool or integers or D COCO run-length dicts; optional
+            whole image (D, H, W) bool or integers or D COCO run-length dicts; optional
             "keypoints" (D, P, 3), points with a third value of 0 (unknown) left out.
         names: name of each label.
         threshold: least confidence that is drawn.
 
     Returns:
-        PIL.Image, RGB, of the picture's size; the most confident detection lies on top.
+        PIL.Image, RGB, of the image's size; the most confident detection lies on top.
     """
-    picture = _as_picture(image)
+    canvas = _as_canvas(image)
     boxes = np.asarray(_part(detections, "boxes"), float).reshape(-1, 4)
     labels = np.asarray(_part(detections, "labels"), int)
     confidence = _part(detections, "confidence")
@@ -59,55 +59,55 @@ def draw(image, detections, names, threshold=0.0):
     order = [i for i in order if shown[i]]
     masks = _part(detections, "masks")
     if masks is not None:
-        picture = _overlay(picture, [(masks[i], boxes[i], class_color(labels[i])) for i in order])
-    pen = ImageDraw.Draw(picture)
-    width = max(1, round(max(picture.size) / 400))
+        canvas = _overlay(canvas, [(masks[i], boxes[i], class_color(labels[i])) for i in order])
+    pen = ImageDraw.Draw(canvas)
+    width = max(1, round(max(canvas.size) / 400))
     for i in order:
         _draw_box(pen, boxes[i], class_color(labels[i]), width)
     keypoints = _part(detections, "keypoints")
     for i in order if keypoints is not None else ():
         _draw_keypoints(pen, keypoints[i], class_color(labels[i]), width)
     ignore = _part(detections, "ignore")
-    font = ImageFont.load_default(max(11, round(max(picture.size) / 50)))
+    font = ImageFont.load_default(max(11, round(max(canvas.size) / 50)))
     for i in order:
         text = str(names[labels[i]])
         text += "" if confidence is None else f" {confidence[i]:.0%}"
         text += " (ignored)" if ignore is not None and ignore[i] else ""
-        _draw_label(pen, picture.size, boxes[i], text, class_color(labels[i]), font)
-    return picture
+        _draw_label(pen, canvas.size, boxes[i], text, class_color(labels[i]), font)
+    return canvas
 
 
 def contact_sheet(images, columns=4, cell=320):
-    """Lay pictures out in rows, each shrunk to fit its cell, never enlarged.
+    """Lay images out in rows, each shrunk to fit its cell, never enlarged.
 
     Args:
-        images: pictures as `draw` takes, any sizes.
-        columns: pictures per row.
-        cell: most pixels of a picture's longer side.
+        images: images as `draw` takes, any sizes.
+        columns: images per row.
+        cell: most pixels of an image's longer side.
 
     Returns:
         PIL.Image, RGB.
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: there is no image.
     """
-    pictures = []
+    shrunk = []
     for image in images:
-        picture = _as_picture(image)
-        picture.thumbnail((cell, cell), Image.Resampling.LANCZOS)
-        pictures.append(picture)
-    if not pictures:
-        raise ValueError("A contact sheet needs at least one picture, got none.")
+        canvas = _as_canvas(image)
+        canvas.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        shrunk.append(canvas)
+    if not shrunk:
+        raise ValueError("A contact sheet needs at least one image, got none.")
     gap = 4
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    width = max(picture.width for picture in pictures) + gap
-    height = max(picture.height for picture in pictures) + gap
+    columns = min(columns, len(shrunk))
+    rows = -(-len(shrunk) // columns)
+    width = max(canvas.width for canvas in shrunk) + gap
+    height = max(canvas.height for canvas in shrunk) + gap
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), SHEET_GROUND)
-    for i, picture in enumerate(pictures):
-        left = gap + i % columns * width + (width - gap - picture.width) // 2
-        top = gap + i // columns * height + (height - gap - picture.height) // 2
-        sheet.paste(picture, (left, top))
+    for i, canvas in enumerate(shrunk):
+        left = gap + i % columns * width + (width - gap - canvas.width) // 2
+        top = gap + i // columns * height + (height - gap - canvas.height) // 2
+        sheet.paste(canvas, (left, top))
     return sheet
 
 
@@ -118,22 +118,22 @@ def _part(detections, key):
     return getattr(detections, key, None)
 
 
-def _as_picture(image):
-    """A new RGB picture of whatever `load_image` takes."""
+def _as_canvas(image):
+    """A new RGB image of whatever `load_image` takes."""
     return Image.fromarray(load_image(image)).copy()
 
 
-def _overlay(picture, masks_boxes_colors):
-    """Blend masks into the picture, each in its colour."""
-    pixels = np.array(picture, float)
+def _overlay(canvas, masks_boxes_colors):
+    """Blend masks into the image, each in its colour."""
+    pixels = np.array(canvas, float)
     for mask, box, color in masks_boxes_colors:
-        inside = _of_picture(mask, box, pixels.shape[:2])
+        inside = _of_image(mask, box, pixels.shape[:2])
         pixels[inside] += MASK_OPACITY * (np.array(color) - pixels[inside])
     return Image.fromarray(np.round(pixels).astype("uint8"))
 
 
-def _of_picture(mask, box, size):
-    """A mask of the whole picture, (H, W) bool, from any of the forms that `draw` takes."""
+def _of_image(mask, box, size):
+    """A mask of the whole image, (H, W) bool, from any of the forms that `draw` takes."""
     if isinstance(mask, dict):
         from pycocotools import mask as coco_mask
 

@@ -17,8 +17,8 @@ def pytest_configure():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder with bccd/ and coco_mini/, real pictures that are no part of the repository."""
+    """Folder with bccd/ and coco_mini/, real images that are no part of the repository."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"real pictures are not at {folder}")
+        pytest.skip(f"real images are not at {folder}")
     return folder

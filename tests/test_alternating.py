@@ -80,11 +80,11 @@ def trained(tmp_path_factory):
 def test_each_step_changes_its_own_weights_and_no_others(trained):
     _, start, (first, second, third, fourth), model = trained
     shared = ("backbone", "neck")
-    trunk = {kind: second[kind] for kind in shared}
+    backbone = {kind: second[kind] for kind in shared}
     learnt = [
         (start, first, (*shared, "proposals")),
         (start, second, (*shared, "regions")),
-        ({**start, **trunk}, third, ("proposals",)),
+        ({**start, **backbone}, third, ("proposals",)),
         ({**second, "proposals": third["proposals"]}, fourth, ("regions",)),
     ]
     for number, (before, after, kinds) in enumerate(learnt, start=1):
@@ -96,7 +96,7 @@ def test_each_step_changes_its_own_weights_and_no_others(trained):
                 assert not all(unchanged), number
             else:
                 assert not any(unchanged), (number, kind)
-    # Steps 1 and 2 have trunks of their own.
+    # Steps 1 and 2 have backbones of their own.
     assert not any(same(first["backbone"], second["backbone"]))
     for kind, arrays in weights(model).items():
         assert all(same(arrays, fourth[kind]))

@@ -11,7 +11,7 @@ BOX = np.array([[0, 0, 40, 40]], "float32")
 
 
 class Scenes:
-    """Two pictures, one of them empty; one object of the class "b"."""
+    """Two images, one of them empty; one object of the class "b"."""
 
     class_names = ("b",)
     keypoint_sigmas = ()
@@ -33,7 +33,7 @@ class Scenes:
             keypoints=None,
         )
 
-    def pictures(self):
+    def images(self):
         yield from np.zeros((2, 64, 64, 3), "uint8")
 
 
@@ -47,12 +47,12 @@ class Stub(keras.Sequential):
         self.good, self.bad, self.measured = good, bad, 0
         self.compile("sgd", "mse")
 
-    def detect(self, pictures, batch_size=1):
+    def detect(self, images, batch_size=1):
         shift = 0 if self.good <= self.measured < self.bad else 20
         self.measured += 1
         none = {"boxes": BOX[:0], "labels": np.zeros(0, int), "confidence": np.zeros(0)}
         found = {"boxes": BOX + shift, "labels": np.array([1]), "confidence": np.array([0.9])}
-        assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 2
+        assert [image.shape for image in images] == [(64, 64, 3)] * 2
         return [found, none]
 
 
@@ -108,11 +108,11 @@ class StubWithParts(Stub):
 
     TARGETS = ("masks", "keypoints")
 
-    def detect(self, pictures, batch_size=1):
+    def detect(self, images, batch_size=1):
         masks = np.ones((1, 60, 60), "float32")
         masks[:, 40:] = 0
         keypoints = np.array([[[0, 0, 9.0], [40, 40, 8.0]]])
-        found, none = super().detect(pictures, batch_size)
+        found, none = super().detect(images, batch_size)
         found |= {"masks": masks, "keypoints": keypoints}
         return [found, none | {"masks": masks[:0], "keypoints": keypoints[:0]}]
 

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 import kerasdet.cli.train
 from kerasdet import demo
 from kerasdet.cli import main, one_line
-from kerasdet.cli.detect import find_pictures
+from kerasdet.cli.detect import find_images
 from kerasdet.cli.parts import (
     load_model,
     make_augmentation,
@@ -48,7 +48,7 @@ def model_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def squares_csv(tmp_path_factory):
-    """Twelve squares as picture files and a CSV file."""
+    """Twelve squares as image files and a CSV file."""
     folder, squares = tmp_path_factory.mktemp("squares"), Squares(12)
     with open(folder / "boxes.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -101,13 +101,13 @@ def test_one_line_unwraps_tensorflow():
     tf = pytest.importorskip("tensorflow")
 
     def fail(_):
-        raise ValueError("pictures/7.jpg: truncated after 20 bytes;\ncopy it again")
+        raise ValueError("images/7.jpg: truncated after 20 bytes;\ncopy it again")
 
     data = tf.data.Dataset.range(1).map(lambda i: tf.numpy_function(fail, [i], tf.int64))
     with pytest.raises(tf.errors.OpError) as caught:
         list(data)
     assert one_line(caught.value) == (
-        "ValueError: pictures/7.jpg: truncated after 20 bytes; copy it again"
+        "ValueError: images/7.jpg: truncated after 20 bytes; copy it again"
     )
     assert one_line(ValueError("a\n  b")) == "a b"
     assert one_line(KeyError("name")) == "KeyError: 'name'"
@@ -120,7 +120,7 @@ def test_info_of_a_file(model_file, capsys):
     assert "red, green" in printed
 
 
-def test_detect_goes_on_after_a_broken_picture(model_file, squares_csv, tmp_path, capsys):
+def test_detect_goes_on_after_a_broken_image(model_file, squares_csv, tmp_path, capsys):
     good = squares_csv.parent
     bad = tmp_path / "bad"
     bad.mkdir()
@@ -139,7 +139,7 @@ def test_detect_goes_on_after_a_broken_picture(model_file, squares_csv, tmp_path
     written = COCO(str(out / "detections.json"))
     wanted = [bad / "1.png", good / "2.png", good / "3.png", good / "1.png"]
     assert [written.imgs[i]["file_name"] for i in (1, 2, 3, 4)] == [str(path) for path in wanted]
-    # One box per picture; the same picture gives the same box under both names.
+    # One box per image; the same image gives the same box under both names.
     assert sorted(a["image_id"] for a in written.anns.values()) == [1, 2, 3, 4]
     assert written.anns[1]["bbox"] == written.anns[4]["bbox"]
     assert 0 < written.anns[1]["score"] < 1
@@ -150,22 +150,22 @@ def test_detect_goes_on_after_a_broken_picture(model_file, squares_csv, tmp_path
 
 
 def test_detect_without_failures_exits_0(model_file, squares_csv, tmp_path):
-    picture = squares_csv.parent / "0.png"
-    assert call("detect", picture, "--model", model_file, "--out", tmp_path / "out") == 0
+    image = squares_csv.parent / "0.png"
+    assert call("detect", image, "--model", model_file, "--out", tmp_path / "out") == 0
 
 
 def test_detect_in_an_empty_folder(tmp_path, capsys):
     assert call("detect", tmp_path, "--out", tmp_path / "out") == 1
-    assert f"no pictures in {tmp_path}" in capsys.readouterr().err
+    assert f"no images in {tmp_path}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_find_pictures(tmp_path):
+def test_find_images(tmp_path):
     for name in ("b.JPG", "a.png", "notes.txt"):
         (tmp_path / name).touch()
     a, b = tmp_path / "a.png", tmp_path / "b.JPG"
-    assert find_pictures([str(tmp_path)]) == [a, b]
-    assert find_pictures([str(b), str(tmp_path / "*.png"), str(tmp_path)]) == [b, a]
+    assert find_images([str(tmp_path)]) == [a, b]
+    assert find_images([str(b), str(tmp_path / "*.png"), str(tmp_path)]) == [b, a]
 
 
 def test_check_prints_faults(squares_csv, tmp_path, capsys):
@@ -175,7 +175,7 @@ def test_check_prints_faults(squares_csv, tmp_path, capsys):
     assert call("check", "--data", f"csv:{broken}", "--out", sheet) == 0
     printed = capsys.readouterr().out
     assert "nowhere.png" in printed
-    assert "12 pictures" in printed
+    assert "12 images" in printed
     assert Image.open(sheet).size[0] > 100
 
 
@@ -213,7 +213,7 @@ def test_train_and_resume(squares_csv, tmp_path, small_detector, capsys):
     assert call(*arguments, *options) == 0
     printed = capsys.readouterr().out
     assert "training on" in printed
-    assert "11 pictures" in printed  # the tenth is held out
+    assert "11 images" in printed  # the tenth is held out
     assert (out / "best.keras").exists()
     assert call(*arguments, *options) == 1
     assert "--resume" in capsys.readouterr().err
@@ -300,11 +300,11 @@ def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys):
     report = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert report[f"coco_{kind}"]["per_class"]["1"].keys() == {"AP", "AP50", "objects"}
 
-    digits, pictures = digit_scenes("test", 2), tmp_path / "pictures"
-    pictures.mkdir()
+    digits, images = digit_scenes("test", 2), tmp_path / "images"
+    images.mkdir()
     for index in range(2):
-        Image.fromarray(digits.image(index)).save(pictures / f"{index}.png")
-    assert call("detect", pictures, *model, "--out", tmp_path / "out") == 0
+        Image.fromarray(digits.image(index)).save(images / f"{index}.png")
+    assert call("detect", images, *model, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
     path = tmp_path / "out" / "detections.json"
     written = COCO(str(path))
@@ -319,7 +319,7 @@ def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys):
         assert all(a["num_keypoints"] == 4 == len(a["keypoints"]) // 3 for a in entries)
         assert all(a["keypoints"][2::3] == [2] * 4 for a in entries)
     assert len(written.loadRes(entries).anns) == 10
-    again = coco(path, pictures)
+    again = coco(path, images)
     record = again.record(0)
     assert getattr(record, kind) is not None
     (found,) = load_model(tmp_path / "model.keras", 0.0).detect([digits.image(0)])

@@ -175,17 +175,17 @@ def test_log_has_a_row_per_epoch(finished):
     assert {"minutes", "lr", "loss", "classification_loss", "box_loss"} <= set(rows[0])
     assert {"val_loss", "val_mAP", "val_AP50"} <= set(rows[0])
     assert [float(row["val_mAP"]) for row in rows] == history["val_mAP"]
-    # 26 pictures by 4: six steps an epoch; the first rate lies below the warm-up's end.
+    # 26 images by 4: six steps an epoch; the first rate lies below the warm-up's end.
     assert float(rows[-1]["lr"]) == pytest.approx(3e-5, rel=0.01)
 
 
 def test_saved_models_hold_the_averaged_weights(finished):
     folder, model, history = finished
-    pictures = list(Squares(6, seed=1).pictures())
+    images = list(Squares(6, seed=1).images())
     last = keras.saving.load_model(folder / "last.keras")
     for a, b in zip(last.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(last.detect(pictures), model.detect(pictures), strict=True):
+    for a, b in zip(last.detect(images), model.detect(images), strict=True):
         np.testing.assert_allclose(a["boxes"], b["boxes"], atol=1e-5)
     best = keras.saving.load_model(folder / "best.keras")
     evaluated = kerasdet_map(best)
@@ -199,11 +199,11 @@ def kerasdet_map(model):
     return evaluate(model, Squares(6, seed=1))[0]["AP"]
 
 
-def test_pictures_are_written(finished):
+def test_images_are_written(finished):
     folder, _, _ = finished
     assert Image.open(folder / "history.png").size[0] > 400
     sheet = Image.open(folder / "predictions.png")
-    # Six pictures of 64 pixels in four columns and two rows, with gaps of 4.
+    # Six images of 64 pixels in four columns and two rows, with gaps of 4.
     assert sheet.size == (4 * 68 + 4, 2 * 68 + 4)
 
 
@@ -222,9 +222,9 @@ def test_tensorboard_log(finished):
     }
     for step, loss in zip(history["epoch"], history["val_loss"], strict=True):
         assert scalars[step, "val_loss"] == pytest.approx(loss, rel=1e-5)
-    pictures = [v.image for e in events for v in e.summary.value if v.tag == "predictions"]
-    assert len(pictures) >= 2  # after the first epoch and at the end
-    assert pictures[0].encoded_image_string.startswith(b"\x89PNG")
+    images = [v.image for e in events for v in e.summary.value if v.tag == "predictions"]
+    assert len(images) >= 2  # after the first epoch and at the end
+    assert images[0].encoded_image_string.startswith(b"\x89PNG")
 
 
 def test_classes_must_agree(tmp_path):

@@ -15,7 +15,7 @@ SIDE = 64
 
 
 class Squares(Dataset):
-    """One red or green square per picture."""
+    """One red or green square per image."""
 
     name = "squares"
     class_names = ("red", "green")
@@ -73,7 +73,7 @@ class Features(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tests")
 class OneBox(Detector):
-    """Predicts one box per picture, through a dropout that keeps a random state."""
+    """Predicts one box per image, through a dropout that keeps a random state."""
 
     LOSS_TERMS = ("classification_loss", "box_loss")
 

@@ -251,10 +251,10 @@ def _keypoint_rcnn(**settings):
     return _two_stages(settings, "KeypointRCNN", **person, **_resnet_parts(norm_epsilon=0.0))
 
 
-def _classifier(trunk, **settings):
+def _classifier(backbone, **settings):
     from kerasdet import backbones
 
-    model = backbones.ImageClassifier(getattr(backbones, trunk)(), **settings)
+    model = backbones.ImageClassifier(getattr(backbones, backbone)(), **settings)
     model.build()
     return model
 

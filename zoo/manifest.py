@@ -57,7 +57,7 @@ COMMON = {
     "classes": (
         (list, str),
         _different_names,
-        "a list of different class names, empty for a trunk, or the name of a list in zoo/classes",
+        "a list of different class names, empty for a backbone, or the name of a list in zoo/classes",
     ),
     "input.channels": (int, _positive, "a positive count"),
     "input.order": (str, str.strip, "the order of the channels, such as RGB"),
@@ -78,7 +78,7 @@ SHIPPED = {
     "metrics": (dict, _metrics, f"AP and any of {', '.join(METRICS)}, in 0 to 1 (-1: none)"),
 }
 PUBLISHED = {
-    "input.preparation": (str, str.strip, "what is done to a picture before the model has it"),
+    "input.preparation": (str, str.strip, "what is done to an image before the model has it"),
     "weights.url": (str, _matches(r"https?://\S+"), "where the file is published"),
     "weights.sha256": (str, _matches(r"[0-9a-f]{8,64}"), "its hash, or the published first digits"),
     "weights.bytes": (

@@ -63,7 +63,7 @@ VGG16 = (
     (r"fc", r"classifier.6"),
 )
 # By class of the backbone.
-TRUNKS = {
+BACKBONES = {
     "ResNet": RESNET,
     "MobileNetV2": MOBILENET_V2,
     "MobileNetV3Large": MOBILENET_V3,
@@ -156,13 +156,15 @@ def weight_path(model, variable):
 
 
 def _rules(model):
-    """The rows of a model: its trunk's, and of a detector the others'."""
-    trunk = TRUNKS.get(type(model.backbone).__name__, ())
+    """The rows of a model: its backbone's, and of a detector the others'."""
+    backbone = BACKBONES.get(type(model.backbone).__name__, ())
     detector = DETECTORS.get(type(model).__name__)
     if detector is None:
-        return trunk
+        return backbone
     # A detector's body is the classifier's container of features, or the classifier itself.
-    rows = [(ours, f"backbone.body.{theirs.removeprefix('features.')}") for ours, theirs in trunk]
+    rows = [
+        (ours, f"backbone.body.{theirs.removeprefix('features.')}") for ours, theirs in backbone
+    ]
     if hasattr(model, "rpn"):
         rows += [*_region_head(model.head), *_pyramid("neck", model.neck)]
     else:

@@ -267,16 +267,16 @@ def _overridden(manifest, overrides):
     """The config with a user's arguments in place."""
     overrides = dict(overrides)
     config = copy.deepcopy(manifest["config"])
-    trunk = config["backbone"]["config"] if "backbone" in config else config
+    backbone = config["backbone"]["config"] if "backbone" in config else config
     if not _keeps_outputs(manifest, overrides):
-        trunk["frozen_norm"] = True
+        backbone["frozen_norm"] = True
         for count, names, *others in OUTPUTS:
             if overrides.keys() & {count, names}:
                 overrides.setdefault(count, len(overrides.get(names) or ()))
                 # The old names, and ids, go with the old outputs.
                 config |= {key: None for key in (names, *others) if key in config}
     for name in FREEZING & overrides.keys():
-        trunk[name] = overrides.pop(name)
+        backbone[name] = overrides.pop(name)
     return config | {key: _plain(value) for key, value in overrides.items()}
 
 

@@ -26,7 +26,7 @@ class Backbone(keras.Model):
         dtype: precision of the layers, kept in the config.
         freeze_at: level, such as "C2": the layers up to it are not trained; None: all are.
         frozen_norm: whether batch normalisation is not trained and keeps its statistics, as is usual
-            for pretrained weights, which pictures in small batches would spoil.
+            for pretrained weights, which images in small batches would spoil.
 
     Raises:
         ValueError: `freeze_at` is no level that is built.
@@ -85,8 +85,8 @@ class Backbone(keras.Model):
             ValueError: no such name, or its backbone is of another class.
             kerasdet.zoo.download.DownloadError: the weights could not be had.
         """
-        trunk = cls._load(name)[1]
-        return trunk._copy(levels or trunk.levels, freeze_at, frozen_norm)
+        backbone = cls._load(name)[1]
+        return backbone._copy(levels or backbone.levels, freeze_at, frozen_norm)
 
     @classmethod
     def split_preset(cls, name, freeze_at=None, frozen_norm=True):
@@ -106,11 +106,11 @@ class Backbone(keras.Model):
                 class or cannot be split.
             kerasdet.zoo.download.DownloadError: the weights could not be had.
         """
-        trained, trunk = cls._load(name)
+        trained, backbone = cls._load(name)
         if not isinstance(trained, ImageClassifier):
             raise ValueError(f"{name!r} is a {type(trained).__name__}; give an image classifier.")
-        head = trunk.region_head(trained, frozen_norm)
-        return trunk._copy(("C4",), freeze_at, frozen_norm), head
+        head = backbone.region_head(trained, frozen_norm)
+        return backbone._copy(("C4",), freeze_at, frozen_norm), head
 
     @classmethod
     def _load(cls, name):
@@ -118,12 +118,12 @@ class Backbone(keras.Model):
         from kerasdet import zoo
 
         trained = zoo.load(name)
-        trunk = trained if isinstance(trained, Backbone) else trained.backbone
-        if not isinstance(trunk, cls):
+        backbone = trained if isinstance(trained, Backbone) else trained.backbone
+        if not isinstance(backbone, cls):
             raise ValueError(
-                f"The backbone of {name!r} is a {type(trunk).__name__}, not a {cls.__name__}."
+                f"The backbone of {name!r} is a {type(backbone).__name__}, not a {cls.__name__}."
             )
-        return trained, trunk
+        return trained, backbone
 
     def _copy(self, levels, freeze_at, frozen_norm):
         settings = {"levels": levels, "freeze_at": freeze_at, "frozen_norm": frozen_norm}

@@ -119,7 +119,7 @@ def squeeze_excitation(x, name, dtype=None):
         dtype: precision of the layers.
 
     Returns:
-        (B, H, W, C): x times a gate in [0, 1] for each picture and channel.
+        (B, H, W, C): x times a gate in [0, 1] for each image and channel.
 
     Source: senet §3.1 and §3.2; mobilenet_v3 §5.2 (the hard sigmoid) and §5.3.
     """

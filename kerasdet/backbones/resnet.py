@@ -108,7 +108,7 @@ class ResNet(Backbone):
 class ResNetHead(keras.layers.Layer):
     """ResNet's fifth stage on each region, then the mean of its cells (Mask R-CNN, figure 4, left).
 
-    The stage strides by two: from 14 x 14 cells of "C4" it makes the 7 x 7 that it makes of pictures.
+    The stage strides by two: from 14 x 14 cells of "C4" it makes the 7 x 7 that it makes of images.
 
     Args:
         blocks: residual blocks: 3, or 2 of a ResNet-18.

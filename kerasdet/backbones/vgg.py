@@ -83,8 +83,8 @@ class VGG16(Backbone):
         self.ceil_pools = ceil_pools
 
     def classifier_layers(self):
-        """Return fc6 and fc7 on the average over 7 x 7 bins: itself, for pictures of 224 x 224."""
-        return [_PictureHead(**HEAD, dtype=self.dtype_policy, name="head")]
+        """Return fc6 and fc7 on the average over 7 x 7 bins: itself, for images of 224 x 224."""
+        return [_ImageHead(**HEAD, dtype=self.dtype_policy, name="head")]
 
     def region_head(self, classifier, frozen_norm=True):
         """Return fc6 and fc7 of a trained classifier, a `DenseHead` on regions of 7 x 7 cells."""
@@ -98,8 +98,8 @@ class VGG16(Backbone):
         return {**super().get_config(), "ceil_pools": self.ceil_pools}
 
 
-class _PictureHead(DenseHead):
-    """The head with the whole picture as its region: (B, H, W, C) -> (B, 1, 1, units[-1])."""
+class _ImageHead(DenseHead):
+    """The head with the whole image as its region: (B, H, W, C) -> (B, 1, 1, units[-1])."""
 
     @property
     def filters(self):

@@ -12,7 +12,7 @@ import typer
 from kerasdet.cli import check, convert, detect, evaluate, export, show, train
 
 app = typer.Typer(
-    help="Detect objects in pictures, and train, measure and export the detectors that do it.",
+    help="Detect objects in images, and train, measure and export the detectors that do it.",
     epilog="Each command explains itself: kerasdet COMMAND --help. With --debug, errors show where "
     "they arose.",
     no_args_is_help=True,
@@ -30,7 +30,7 @@ app.command("export")(export.export)
 app.command("convert")(convert.convert)
 app.command("demo")(export.demo)
 
-# What TensorFlow puts around an error that was raised while it read a picture.
+# What TensorFlow puts around an error that was raised while it read an image.
 _WRAPPED = re.compile(r"\b(\w*Error): (.+?)(?:\n\s*Traceback|\n\s*\n|$)", re.DOTALL)
 
 

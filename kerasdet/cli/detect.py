@@ -1,4 +1,4 @@
-"""`kerasdet detect`: pictures in, annotated pictures and one COCO file out."""
+"""`kerasdet detect`: images in, annotated images and one COCO file out."""
 
 import glob
 from pathlib import Path
@@ -13,18 +13,18 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 
 
 def detect(
-    images: Annotated[list[str], typer.Argument(help="Pictures, folders of pictures, patterns.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of images, patterns.")],
     model: Annotated[
         str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
     ] = DEFAULT_MODEL,
     threshold: Annotated[float, typer.Option(help="Least confidence of a detection.")] = 0.3,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),
 ):
-    """Find objects in pictures.
+    """Find objects in images.
 
-    Writes each picture with its detections drawn (boxes, masks, keypoints), and detections.json in
+    Writes each image with its detections drawn (boxes, masks, keypoints), and detections.json in
     COCO's format with a score per annotation: masks are run lengths, keypoints are all marked
-    visible and named by their numbers. Pictures that cannot be read are named at the end, and the
+    visible and named by their numbers. Images that cannot be read are named at the end, and the
     exit code is then 1.
     """
     from rich.progress import track
@@ -32,7 +32,7 @@ def detect(
     from kerasdet.data import load_image
     from kerasdet.metrics import encode_masks
 
-    paths = find_pictures(images)
+    paths = find_images(images)
     detector = load_model(model, threshold)
     images_json, found, failures = [], [], []
     for path in track(paths, description="detecting"):
@@ -50,15 +50,15 @@ def detect(
         )
     write_coco(out / "detections.json", images_json, found, detector)
     objects = sum(len(one["labels"]) for one in found)
-    print(f"{objects} objects in {len(found)} pictures: {out / 'detections.json'}")
+    print(f"{objects} objects in {len(found)} images: {out / 'detections.json'}")
     for error in failures:
         typer.echo(f"kerasdet: skipped: {' '.join(str(error).split())}", err=True)
     if failures:
         raise typer.Exit(1)
 
 
-def find_pictures(arguments):
-    """Files named by files, folders (their pictures) and patterns, in order, each once.
+def find_images(arguments):
+    """Files named by files, folders (their images) and patterns, in order, each once.
 
     A file that does not exist stays in the list, to be reported like one that cannot be read.
 
@@ -75,9 +75,7 @@ def find_pictures(arguments):
         else:
             paths += map(Path, sorted(glob.glob(argument, recursive=True)))
     if not paths:
-        raise ValueError(
-            f"no pictures in {', '.join(arguments)}; looked for {', '.join(SUFFIXES)}."
-        )
+        raise ValueError(f"no images in {', '.join(arguments)}; looked for {', '.join(SUFFIXES)}.")
     return list(dict.fromkeys(paths))
 
 
@@ -86,9 +84,9 @@ def write_coco(path, images, detections, model):
 
     Args:
         path: file to write.
-        images: COCO's entries of the pictures.
+        images: COCO's entries of the images.
         detections: what `model.detect` gave for them, in the same order, masks laid over the
-            pictures by `kerasdet.metrics.encode_masks`.
+            images by `kerasdet.metrics.encode_masks`.
         model: the detector, for its classes.
     """
     from kerasdet.files import save_json

@@ -22,7 +22,7 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, curves and matrix.")] = None,
 ):
     """Measure a model: COCO's average precision, over all and per class.
@@ -42,7 +42,7 @@ def evaluate(
         detector,
         dataset,
         batch_size,
-        progress=lambda pictures: track(pictures, description="detecting", total=len(dataset)),
+        progress=lambda images: track(images, description="detecting", total=len(dataset)),
         iou_type=metrics.iou_types(detector, dataset),
     )
     for iou_type, measured in figures.items():

@@ -14,14 +14,14 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="File, or folder of a SavedModel, to write.")],
     format: Annotated[str, typer.Option(help="saved_model, litert or onnx.")] = "saved_model",
-    size: Annotated[str | None, typer.Option(help="Fixed picture size, HEIGHTxWIDTH.")] = None,
+    size: Annotated[str | None, typer.Option(help="Fixed image size, HEIGHTxWIDTH.")] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
 ):
     """Write a model as one file that goes from raw pixels to final boxes.
 
-    Also to keypoints in the picture's pixels, or to masks relative to the boxes, where it has them.
+    Also to keypoints in the image's pixels, or to masks relative to the boxes, where it has them.
     """
     from kerasdet.export import export_model
 

@@ -110,7 +110,7 @@ def open_validation(data, data_notation, notation=None):
         data: the training data.
         data_notation: what it was opened by.
         notation: of the validation data, "none", or None: the source's own split "val" if it has
-            one, else every tenth picture, which then is not trained on.
+            one, else every tenth image, which then is not trained on.
 
     Returns:
         Tuple (data, validation or None).
@@ -138,7 +138,7 @@ def parse_size(text):
 
 
 def usual_size(data, longest=640):
-    """A canvas for a data set: the median picture's, at most `longest`, in multiples of 32."""
+    """A canvas for a data set: the median image's, at most `longest`, in multiples of 32."""
     import numpy as np
 
     step = max(1, len(data) // 200)
@@ -154,7 +154,7 @@ def make_anchors(kind, data, resize, layout=None):
     Args:
         kind: "fitted" or "paper".
         data: data set whose objects they are fitted to.
-        resize: what its pictures pass through.
+        resize: what its images pass through.
         layout: as in `AnchorGenerator.fitted`.
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""`kerasdet train`: a detector from one's own pictures."""
+"""`kerasdet train`: a detector from one's own images."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def train(
         str | None,
         typer.Option(
             help="Validation data as --data, or none; default the source's own split val, else "
-            "every tenth picture."
+            "every tenth image."
         ),
     ] = None,
     detector: Annotated[
@@ -65,7 +65,7 @@ def train(
     regions: Annotated[
         int,
         typer.Option(
-            help="Regions per picture that the second stage of a two-stage one learns from."
+            help="Regions per image that the second stage of a two-stage one learns from."
         ),
     ] = 128,
     anchors: Annotated[
@@ -78,12 +78,12 @@ def train(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Canvas HEIGHTxWIDTH, default the median picture's up to 640. Several, separated "
+            help="Canvas HEIGHTxWIDTH, default the median image's up to 640. Several, separated "
             "by commas, train on all of them and detect on the first."
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the pictures.")] = 100,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step, over all devices.")] = 8,
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Images per step, over all devices.")] = 8,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     schedule: Annotated[str, typer.Option(help="cosine or step.")] = "cosine",
@@ -113,9 +113,9 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in --out, as it was started.")
     ] = False,
 ):
-    """Train a detector on pictures with boxes, and masks or keypoints where it learns them.
+    """Train a detector on images with boxes, and masks or keypoints where it learns them.
 
-    kerasdet train --data coco:boxes.json:pictures --out runs/mine
+    kerasdet train --data coco:boxes.json:images --out runs/mine
 
     The folder then holds the best model by the AP of its boxes (use it with `kerasdet detect --model
     runs/mine`), a log, curves and drawn predictions. An interrupted run goes on with

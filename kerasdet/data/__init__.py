@@ -1,9 +1,12 @@
-"""Sources of pictures with boxes, and the pipeline that turns them into batches.
+"""Sources of images with boxes, and the pipeline that turns them into batches.
 
 Importing this imports neither TensorFlow nor scikit-learn: each comes with its first use.
 """
 
 import importlib
+
+from kerasdet.images import image_size as image_size
+from kerasdet.images import load_image as load_image
 
 _OWNERS = {
     "DataError": "records",
@@ -15,14 +18,12 @@ _OWNERS = {
     "coco": "coco_json",
     "csv": "csv_file",
     "digit_scenes": "digits",
-    "load_image": "pictures",
-    "picture_size": "pictures",
     "voc": "voc_xml",
     "yolo": "yolo_txt",
 }
 
 
-_MODULES = ("augment", "digits", "pictures", "pipeline", "records", "report")
+_MODULES = ("augment", "digits", "pipeline", "records", "report")
 
 
 def __getattr__(name):

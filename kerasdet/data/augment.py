@@ -1,17 +1,17 @@
-"""Augmentation of one picture and its record, in NumPy, before resizing and batching.
+"""Augmentation of one image and its record, in NumPy, before resizing and batching.
 
 Each augmentation is a callable `(rng, image, record) -> (image, record)`: `rng` a
 `np.random.Generator`, `image` (H, W, 3) uint8. Inputs are never changed in place. Boxes, masks,
-keypoints, `ignore` and `area` move together; pictures without objects pass through like others.
+keypoints, `ignore` and `area` move together; images without objects pass through like others.
 Objects that are cut at an edge keep their clipped box, the visible part of their mask (and its
 area; without a mask the area shrinks as the box does) and the keypoints that are still inside.
 
-Keras 3.15's preprocessing layers were compared by moving a picture of one rectangle and its box.
+Keras 3.15's preprocessing layers were compared by moving an image of one rectangle and its box.
 RandomFlip, CenterCrop and Resizing move boxes exactly and RandomTranslation, RandomZoom,
 RandomRotation and RandomPerspective within a pixel; they are good for boxes on batches of one size.
-RandomCrop cropped the picture at another place than its boxes (tens of pixels), and RandomShear was
+RandomCrop cropped the image at another place than its boxes (tens of pixels), and RandomShear was
 off by up to five. None of them moves instance masks, keypoints, ignore flags or areas, drops
-objects that were cropped away by a rule that can be set, or takes pictures before they have one
+objects that were cropped away by a rule that can be set, or takes images before they have one
 size; hence these.
 """
 
@@ -41,7 +41,7 @@ class Compose:
         self.augmentations = tuple(augmentations)
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         for augment in self.augmentations:
             image, record = augment(rng, image, record)
         return image, record
@@ -64,7 +64,7 @@ class HorizontalFlip:
     pairs: tuple = ()
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         if rng.random() >= self.p:
             return image, record
         # x' = W - x
@@ -86,7 +86,7 @@ class VerticalFlip:
     pairs: tuple = ()
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         if rng.random() >= self.p:
             return image, record
         # y' = H - y
@@ -99,12 +99,12 @@ class VerticalFlip:
 class RandomRotate90:
     """Turn by 0, 1, 2 or 3 quarters counterclockwise, each as likely.
 
-    With `HorizontalFlip` it makes the eight symmetries of the square, for pictures without an up:
+    With `HorizontalFlip` it makes the eight symmetries of the square, for images without an up:
     microscopy, satellites. Keypoints keep their names: it is not for those named by a direction.
     """
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         for _ in range(int(rng.integers(4))):
             # (x, y)' = (y, W - x)
             matrix = ((0, 1, 0), (-1, 0, record.width))
@@ -115,15 +115,15 @@ class RandomRotate90:
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """Zoom in (a random crop) or out (on a plain canvas); the picture keeps its size.
+    """Zoom in (a random crop) or out (on a plain canvas); the image keeps its size.
 
     The "standard scale jitter" of Ghiasi et al. 2021 (arXiv 2012.07177, section 3), with the factor
     drawn log-uniformly; their "large" one, for long training, is `ScaleJitter(0.1, 2.0)`.
 
     Args:
-        min, max: range of the zoom factor; 1 leaves the picture.
+        min, max: range of the zoom factor; 1 leaves the image.
         min_visible: objects of which a smaller share of the box is left are dropped.
-        fill: RGB around a picture that became smaller.
+        fill: RGB around an image that became smaller.
     """
 
     min: float = 0.8
@@ -136,7 +136,7 @@ class ScaleJitter:
             raise ValueError(f"ScaleJitter(min={self.min}, max={self.max}): use 0 < min <= max")
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         factor = float(np.exp(rng.uniform(np.log(self.min), np.log(self.max))))
         at_x, at_y = rng.uniform(0, 1, 2)
         height, width = image.shape[:2]
@@ -160,14 +160,14 @@ class RandomCropIoU:
 
     Objects stay when their centre is in the crop; ignored regions stay as far as they reach into
     it, so that a crowd never becomes background. The sides are drawn from the range of the
-    authors' code (0.3 to 1; the paper says 0.1). When no crop is found in `tries`, and for pictures
-    without objects and the option None, the picture stays whole.
+    authors' code (0.3 to 1; the paper says 0.1). When no crop is found in `tries`, and for images
+    without objects and the option None, the image stays whole.
 
     Args:
         options: the least IoU of the crop with its best object, drawn evenly; None keeps the
-            whole picture.
-        sides: range of the crop's side as a share of the picture's.
-        aspect_ratios: range of the crop's side ratio, relative to the picture's.
+            whole image.
+        sides: range of the crop's side as a share of the image's.
+        aspect_ratios: range of the crop's side ratio, relative to the image's.
         tries: crops drawn before giving up.
     """
 
@@ -177,7 +177,7 @@ class RandomCropIoU:
     tries: int = 50
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         least = self.options[int(rng.integers(len(self.options)))]
         boxes = np.asarray(record.boxes, np.float64)
         real = ~record.ignore
@@ -209,13 +209,13 @@ class RandomCropIoU:
 
 @dataclass(frozen=True)
 class ExpandCanvas:
-    """Put the picture at a random place of a larger plain canvas (SSD, section 3.6: zooming out).
+    """Put the image at a random place of a larger plain canvas (SSD, section 3.6: zooming out).
 
     A canvas of ratio r has r^2 times the pixels; where the pipeline resizes to one size anyway,
     `ScaleJitter(min=1/r, max=1)` gives the same view for less work.
 
     Args:
-        max_ratio: the canvas' sides are 1 to this many times the picture's.
+        max_ratio: the canvas' sides are 1 to this many times the image's.
         p: probability.
         fill: RGB of the canvas.
     """
@@ -225,7 +225,7 @@ class ExpandCanvas:
     fill: tuple = FILL
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         if rng.random() >= self.p:
             return image, record
         ratio = rng.uniform(1, self.max_ratio)
@@ -243,7 +243,7 @@ class ColourJitter:
 
     Args:
         brightness: largest shift, as a share of the full range.
-        contrast: largest change of the spread around the picture's mean luma; 0.5 is x0.5 to x1.5.
+        contrast: largest change of the spread around the image's mean luma; 0.5 is x0.5 to x1.5.
         saturation: largest change of the chroma, likewise.
         hue: largest turn of the hue, in turns (0.05 is 18 degrees), in YIQ, which keeps the luma.
     """
@@ -254,7 +254,7 @@ class ColourJitter:
     hue: float = 0.05
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
         shift, contrast, saturation, hue = (float(rng.uniform(-v, v)) for v in limits)
         # A subsample gives the mean to a fraction of a grey level.
@@ -268,15 +268,15 @@ class ColourJitter:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Four pictures around a random point (YOLOv4, arXiv 2004.10934, section 3.3).
+    """Four images around a random point (YOLOv4, arXiv 2004.10934, section 3.3).
 
-    The picture takes one quarter and three others of the data set the rest; each covers its quarter
-    at a random zoom. The result has the first picture's size and id.
+    The image takes one quarter and three others of the data set the rest; each covers its quarter
+    at a random zoom. The result has the first image's size and id.
 
     Args:
         dataset: the `Dataset` the other three come from.
         p: probability; 0, because no detector here asks for it.
-        max_zoom: a quarter is covered by a picture at 1 to this many times the least size.
+        max_zoom: a quarter is covered by an image at 1 to this many times the least size.
         min_visible: objects of which a smaller share of the box is left are dropped.
     """
 
@@ -286,7 +286,7 @@ class Mosaic:
     min_visible: float = 0.3
 
     def __call__(self, rng, image, record):
-        """Augment one picture: (rng, image, record) -> (image, record)."""
+        """Augment one image: (rng, image, record) -> (image, record)."""
         if rng.random() >= self.p:
             return image, record
         height, width = image.shape[:2]
@@ -317,7 +317,7 @@ class Mosaic:
 
 
 def keypoint_pairs(names):
-    """The keypoints that change places when a picture is mirrored, by their names.
+    """The keypoints that change places when an image is mirrored, by their names.
 
     Args:
         names: names of the keypoints, such as a data set's `keypoint_names`.
@@ -458,11 +458,11 @@ def _iou(boxes, box):
     return both / (_areas(boxes) + area - both)
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
 def _plain(height, width, colour):
-    """A picture of one colour, (height, width, 3) uint8."""
+    """An image of one colour, (height, width, 3) uint8."""
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[0] = colour
     canvas[1:] = canvas[0]
@@ -470,7 +470,7 @@ def _plain(height, width, colour):
 
 
 def _resample(image, source, width, height):
-    """A part of a picture, `source` = x1, y1, x2, y2 with fractions, at another size; bilinear."""
+    """A part of an image, `source` = x1, y1, x2, y2 with fractions, at another size; bilinear."""
     x1, y1, x2, y2 = source
     limit_y, limit_x = image.shape[:2]
     box = (max(x1, 0.0), max(y1, 0.0), min(x2, limit_x), min(y2, limit_y))  # off by rounding only

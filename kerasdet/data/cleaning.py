@@ -1,6 +1,6 @@
 """What the readers share: the rules for boxes and faults, and opening annotation files.
 
-Faults of structure (an unknown category, a missing picture, a box that is no box) stop a reader,
+Faults of structure (an unknown category, a missing image, a box that is no box) stop a reader,
 all of them named in one error; with `strict=False` what they concern is left out and they are
 listed in `Dataset.faults`, which is how `kerasdet check` sees them. Faults that take nothing of
 value away (boxes of zero size, boxes over the edge) are mended and always listed.
@@ -25,10 +25,10 @@ def clean_box(box, size):
 
     Args:
         box: (xmin, ymin, xmax, ymax), numbers in pixels.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
 
     Returns:
-        (box, kind, message): the box clipped to the picture, or None where it is left out; the
+        (box, kind, message): the box clipped to the image, or None where it is left out; the
         kind of fault and its message, or None twice.
     """
     height, width = size
@@ -42,10 +42,10 @@ def clean_box(box, size):
         return None, "zero_size", f"box {_text(box)} has no area: dropped"
     clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        message = f"box {_text(box)} lies outside the {width}x{height} picture: dropped"
+        message = f"box {_text(box)} lies outside the {width}x{height} image: dropped"
         return None, "outside", message
     if max(abs(a - b) for a, b in zip(box, clipped)) > ROUNDING:
-        message = f"box {_text(box)} reaches over the edge of the {width}x{height} picture: clipped"
+        message = f"box {_text(box)} reaches over the edge of the {width}x{height} image: clipped"
         return clipped, "clipped", message
     return clipped, None, None
 
@@ -64,7 +64,7 @@ def make_record(image_id, size, objects, path, keypoints=None):
         image_id: number or name.
         size: (height, width).
         objects: list of (box, label, ignore, area or None for the box's).
-        path: the picture's file.
+        path: the image's file.
         keypoints: None or G arrays (P, 3).
 
     Returns:

@@ -19,8 +19,8 @@ from kerasdet.data.cleaning import (
     read_json,
     unique_names,
 )
-from kerasdet.data.pictures import picture_size
 from kerasdet.data.records import FileDataset
+from kerasdet.images import image_size
 
 # OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
 _PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
@@ -33,7 +33,7 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True):
     Args:
         annotations: the JSON file with "images", "annotations" and "categories".
         images: folder that each "file_name" is relative to.
-        semantic: None, or a folder with one PNG of class numbers per picture, of the same stem.
+        semantic: None, or a folder with one PNG of class numbers per image, of the same stem.
         keypoint_sigmas: OKS sigma of each keypoint; by default COCO's for 17 keypoints, else 0.05
             each.
         strict: raise for faults of structure; False leaves out what they concern and lists them.
@@ -43,33 +43,33 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True):
 
     Raises:
         FileNotFoundError: there is no such annotation file, or no such folder.
-        DataError: an unknown image or category, a box that is none, a missing picture, an id twice:
+        DataError: an unknown image or category, a box that is none, a missing image, an id twice:
             all of them, with file and annotation id.
         ValueError: the file is not JSON, or not COCO's.
     """
     content, faults = _lists(annotations), []
     if not os.path.isdir(images):
-        raise FileNotFoundError(f"{images}: there is no such folder of pictures; check the path.")
+        raise FileNotFoundError(f"{images}: there is no such folder of images; check the path.")
     categories, keypoint_names = _categories(annotations, content["categories"])
     labels = {category["id"]: label for label, category in enumerate(categories)}
-    pictures = _pictures(annotations, content["images"], images, faults)
+    listed = _listed_images(annotations, content["images"], images, faults)
     num_points = len(keypoint_names)
-    _collect(annotations, content["annotations"], pictures, labels, num_points, faults)
+    _collect(annotations, content["annotations"], listed, labels, num_points, faults)
     raise_structural(faults, strict)
-    pictures = [picture for picture in pictures.values() if picture]
+    listed = [image for image in listed.values() if image]
     if keypoint_sigmas is None:
         keypoint_sigmas = _PERSON_SIGMAS if num_points == 17 else (0.05,) * num_points
     elif len(keypoint_sigmas) != num_points:
         raise ValueError(f"{len(keypoint_sigmas)} keypoint_sigmas for {num_points} keypoints.")
     return FileDataset(
         name=os.fspath(annotations),
-        records=[_record(picture, num_points) for picture in pictures],
+        records=[_record(image, num_points) for image in listed],
         class_names=unique_names([c["name"] for c in categories], f"{annotations}: 'categories'"),
         category_ids=labels,
         faults=faults,
-        masks=_mask_reader(annotations, pictures, faults),
+        masks=_mask_reader(annotations, listed, faults),
         keypoints=(keypoint_names, keypoint_sigmas),
-        semantic_paths=semantic and [_semantic_path(semantic, p["path"]) for p in pictures],
+        semantic_paths=semantic and [_semantic_path(semantic, p["path"]) for p in listed],
     )
 
 
@@ -111,39 +111,39 @@ def _categories(annotations, categories):
     return categories, points[0] if points else ()
 
 
-def _pictures(annotations, entries, images, faults):
-    """{image id: its path, size and (still empty) lists}; None for a picture that is left out."""
-    pictures = {}
+def _listed_images(annotations, entries, images, faults):
+    """{image id: its path, size and (still empty) lists}; None for an image that is left out."""
+    listed = {}
     for entry in entries:
         image_id, name = entry.get("id"), entry.get("file_name")
         if not isinstance(image_id, (int, str)) or not isinstance(name, str):
             message = f"image {entry!r:.200} needs an 'id' and a 'file_name'"
             faults.append(fault(annotations, None, "missing_field", message))
             continue
-        if image_id in pictures:
+        if image_id in listed:
             message = f"image id {image_id} stands twice, the second time for {name}; renumber it"
             faults.append(fault(annotations, None, "duplicate_id", message))
             continue
         path = os.path.join(images, name)
         size = _size(path, entry, faults)
-        pictures[image_id] = size and {"id": image_id, "path": path, "size": size, "objects": []}
+        listed[image_id] = size and {"id": image_id, "path": path, "size": size, "objects": []}
         if size:
-            pictures[image_id] |= {"segmentations": [], "keypoints": [], "ids": []}
-    return pictures
+            listed[image_id] |= {"segmentations": [], "keypoints": [], "ids": []}
+    return listed
 
 
 def _size(path, entry, faults):
     """(height, width) as annotated, from the file where it is not; None with a fault."""
     if not os.path.isfile(path):
-        message = "there is no such picture; restore it, or remove its entry"
-        faults.append(fault(path, None, "missing_picture", message))
+        message = "there is no such image; restore it, or remove its entry"
+        faults.append(fault(path, None, "missing_image", message))
         return None
     size = entry.get("height"), entry.get("width")
     if size == (None, None):
         try:
-            return picture_size(path)
+            return image_size(path)
         except ValueError as error:
-            faults.append(fault(path, None, "unreadable_picture", str(error)))
+            faults.append(fault(path, None, "unreadable_image", str(error)))
             return None
     if not all(isinstance(side, int) and side > 0 for side in size):
         message = f"image {entry['id']} has height, width {size}; they are positive integers"
@@ -152,24 +152,24 @@ def _size(path, entry, faults):
     return size
 
 
-def _collect(annotations, entries, pictures, labels, num_points, faults):
-    """Check every annotation and put it into its picture's lists."""
+def _collect(annotations, entries, listed, labels, num_points, faults):
+    """Check every annotation and put it into its image's lists."""
     seen = set()
     for entry in entries:
-        kind, message = _misplaced(entry, pictures, labels, seen)
+        kind, message = _misplaced(entry, listed, labels, seen)
         if isinstance(entry.get("id"), (int, str)):
             seen.add(entry["id"])
         if kind:
             faults.append(fault(annotations, entry.get("id"), kind, message))
             continue
-        picture = pictures[entry["image_id"]]
-        if picture is None:
+        image = listed[entry["image_id"]]
+        if image is None:
             continue
         x, y, w, h = entry["bbox"]
-        box, kind, message = clean_box((x, y, x + w, y + h), picture["size"])
+        box, kind, message = clean_box((x, y, x + w, y + h), image["size"])
         points, wrong = _keypoints(entry, num_points)
         if kind:
-            message = f"{os.path.basename(picture['path'])}: {message}"
+            message = f"{os.path.basename(image['path'])}: {message}"
             faults.append(fault(annotations, entry["id"], kind, message))
         if wrong:
             faults.append(fault(annotations, entry["id"], "bad_value", wrong))
@@ -178,13 +178,13 @@ def _collect(annotations, entries, pictures, labels, num_points, faults):
         area = entry.get("area")
         area = area if number(area) and 0 < area < float("inf") else None
         ignore = entry.get("iscrowd", 0) == 1
-        picture["objects"].append((box, labels[entry["category_id"]], ignore, area))
-        picture["segmentations"].append(entry.get("segmentation"))
-        picture["keypoints"].append(points)
-        picture["ids"].append(entry["id"])
+        image["objects"].append((box, labels[entry["category_id"]], ignore, area))
+        image["segmentations"].append(entry.get("segmentation"))
+        image["keypoints"].append(points)
+        image["ids"].append(entry["id"])
 
 
-def _misplaced(entry, pictures, labels, seen):
+def _misplaced(entry, listed, labels, seen):
     for field in ("id", "image_id", "category_id", "bbox"):
         if field not in entry:
             return "missing_field", f"annotation {entry!r:.200} has no {field!r}; add it"
@@ -193,8 +193,8 @@ def _misplaced(entry, pictures, labels, seen):
             return "bad_value", f"{field} is {entry[field]!r}; it is an integer"
     if entry["id"] in seen:
         return "duplicate_id", "annotation id stands twice; renumber one"
-    if entry["image_id"] not in pictures:
-        known = "which is not in 'images'; add the picture or remove the annotation"
+    if entry["image_id"] not in listed:
+        known = "which is not in 'images'; add the image or remove the annotation"
         return "unknown_image", f"image_id is {entry['image_id']!r}, {known}"
     if entry["category_id"] not in labels:
         known = "which is not in 'categories'; add the category or remove the annotation"
@@ -217,27 +217,27 @@ def _keypoints(entry, num_points):
     return (points, None) if np.isfinite(points).all() else (zeros, "keypoints are not finite")
 
 
-def _record(picture, num_points):
+def _record(image, num_points):
     points = None
     if num_points:
-        points = np.asarray(picture["keypoints"], "float32").reshape(-1, num_points, 3)
-    return make_record(picture["id"], picture["size"], picture["objects"], picture["path"], points)
+        points = np.asarray(image["keypoints"], "float32").reshape(-1, num_points, 3)
+    return make_record(image["id"], image["size"], image["objects"], image["path"], points)
 
 
-def _mask_reader(annotations, pictures, faults):
+def _mask_reader(annotations, listed, faults):
     """A function from an index to RLE masks, or None where no annotation has a mask."""
-    if not any(any(picture["segmentations"]) for picture in pictures):
+    if not any(any(image["segmentations"]) for image in listed):
         return None
-    for picture in pictures:
-        for i, segmentation in enumerate(picture["segmentations"]):
-            kind, message = _mask_fault(segmentation, picture["size"])
+    for image in listed:
+        for i, segmentation in enumerate(image["segmentations"]):
+            kind, message = _mask_fault(segmentation, image["size"])
             if kind:
-                picture["segmentations"][i] = None
-                faults.append(fault(annotations, picture["ids"][i], kind, message))
+                image["segmentations"][i] = None
+                faults.append(fault(annotations, image["ids"][i], kind, message))
 
     def masks(index):
-        picture = pictures[index]
-        return tuple(_rle(value, *picture["size"]) for value in picture["segmentations"])
+        image = listed[index]
+        return tuple(_rle(value, *image["size"]) for value in image["segmentations"])
 
     return masks
 
@@ -248,7 +248,7 @@ def _mask_fault(segmentation, size):
     if isinstance(segmentation, dict):
         given = segmentation.get("size")
         if given != list(size) or not isinstance(segmentation.get("counts"), (str, list)):
-            return "bad_mask", f"RLE of size {given} in a picture of {list(size)}: mask left empty"
+            return "bad_mask", f"RLE of size {given} in an image of {list(size)}: mask left empty"
     elif not isinstance(segmentation, list) or not all(map(_polygon, segmentation)):
         return (
             "bad_mask",

@@ -12,8 +12,8 @@ from kerasdet.data.cleaning import (
     read_text,
     unique_names,
 )
-from kerasdet.data.pictures import picture_size
 from kerasdet.data.records import FileDataset
+from kerasdet.images import image_size
 
 _COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "label")
 
@@ -21,11 +21,11 @@ _COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "label")
 def csv(file, class_names=None, strict=True):
     """Read a CSV file with the header image,xmin,ymin,xmax,ymax,label.
 
-    Further columns are ignored. A line with an image alone (the rest empty) names a picture without
+    Further columns are ignored. A line with an image alone (the rest empty) names an image without
     objects. Coordinates are continuous pixels, from 0.
 
     Args:
-        file: the CSV file; relative picture paths start at its folder.
+        file: the CSV file; relative image paths start at its folder.
         class_names: K names in the order of the labels; by default the names in the file, sorted.
         strict: raise for faults of structure; False leaves out what they concern and lists them.
 
@@ -34,7 +34,7 @@ def csv(file, class_names=None, strict=True):
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: a missing picture, an unknown label, a box that is none: all of them, with their
+        DataError: a missing image, an unknown label, a box that is none: all of them, with their
             line.
         ValueError: the header lacks a column.
     """
@@ -44,13 +44,13 @@ def csv(file, class_names=None, strict=True):
     class_names = unique_names(class_names, f"{file}: column 'label'")
     labels = {name: label for label, name in enumerate(class_names)}
     folder = os.path.dirname(os.path.abspath(file))
-    pictures = {}
+    images = {}
     for line, row in rows:
         name = row["image"]
-        if name not in pictures:
+        if name not in images:
             path = os.path.join(folder, name)
-            pictures[name] = path, _size(path, file, line, faults), []
-        _, size, objects = pictures[name]
+            images[name] = path, _size(path, file, line, faults), []
+        _, size, objects = images[name]
         if size is not None and any(row[column] for column in _COLUMNS[1:]):
             kept, kind, message = _object(row, labels, size)
             if kind:
@@ -62,7 +62,7 @@ def csv(file, class_names=None, strict=True):
         name=os.fspath(file),
         records=[
             make_record(name, size, objects, path)
-            for name, (path, size, objects) in pictures.items()
+            for name, (path, size, objects) in images.items()
             if size is not None
         ],
         class_names=class_names,
@@ -93,12 +93,12 @@ def _rows(file):
 
 def _size(path, file, line, faults):
     try:
-        return picture_size(path)
+        return image_size(path)
     except FileNotFoundError:
-        message = f"there is no such picture ({file}, line {line}); restore it or remove its lines"
-        faults.append(fault(path, None, "missing_picture", message))
+        message = f"there is no such image ({file}, line {line}); restore it or remove its lines"
+        faults.append(fault(path, None, "missing_image", message))
     except ValueError as error:
-        faults.append(fault(path, None, "unreadable_picture", str(error)))
+        faults.append(fault(path, None, "unreadable_image", str(error)))
     return None
 
 

@@ -6,7 +6,7 @@ UCI 1998), split 60/20/20 by sample within each class, so that no digit of "val"
 trained on.
 
 A scene is a pure function of (seed, split, index), the same on every machine: random numbers are
-the raw words of PCG64, all arithmetic is on integers, and no picture library is asked to draw.
+the raw words of PCG64, all arithmetic is on integers, and no image library is asked to draw.
 `tests/data/test_digits.py` freezes the result; a change here is a change of the benchmark.
 """
 
@@ -41,7 +41,7 @@ def digit_scenes(split="train", size=None, seed=0, image_size=256, digits_per_sc
         size: number of scenes; by default 10000, 256 and 256. A larger set begins with the
             scenes of a smaller one.
         seed: which family of scenes; figures are published on seed 0.
-        image_size: side of the square pictures in pixels, at least 128.
+        image_size: side of the square images in pixels, at least 128.
         digits_per_scene: None for 1 to 12 and every tenth scene empty, or a fixed number.
 
     Returns:
@@ -58,7 +58,7 @@ class DigitScenes(Dataset):
     """Data set of digit scenes; see `digit_scenes` for the arguments.
 
     Boxes, masks, areas and keypoints are amodal: they describe the whole digit, also where a
-    later (smaller) digit covers it. Digits lie wholly inside the picture. `area` is the mask's.
+    later (smaller) digit covers it. Digits lie wholly inside the image. `area` is the mask's.
     The keypoints are the mask's extreme points at pixel centres, always visible (2). The semantic
     map is 0 on the ground and 1 + class on digits, the topmost digit winning.
     """
@@ -116,7 +116,7 @@ class DigitScenes(Dataset):
         )
 
     def image(self, index):
-        """The scene's picture.
+        """The scene's image.
 
         Args:
             index: 0 to `len(self) - 1`.
@@ -170,7 +170,7 @@ class _Digit(NamedTuple):
     box: tuple  # x1, y1, x2, y2 of the mask, integers
     mask: np.ndarray  # (y2 - y1, x2 - x1) bool
     alpha: np.ndarray  # (h, w) int32 0..256, a little larger than the box: the soft edge
-    corner: tuple  # x, y of `alpha` in the picture
+    corner: tuple  # x, y of `alpha` in the image
 
 
 # ---------------------------------------------------------------- layout
@@ -207,7 +207,7 @@ def _tables():
 
 
 def _draw_digit(draws, split, side):
-    """A digit at the picture's origin; drawn again where rounding left the range of heights."""
+    """A digit at the image's origin; drawn again where rounding left the range of heights."""
     labels, levels = ink.glyphs(split)
     heights, turns = _tables()
     while True:

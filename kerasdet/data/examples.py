@@ -1,4 +1,4 @@
-"""One picture on its way into a batch: loaded, augmented, checked, its boxes scaled and padded.
+"""One image on its way into a batch: loaded, augmented, checked, its boxes scaled and padded.
 
 NumPy alone; `pipeline.py` does the rest (resizing, canvas, batch) in TensorFlow.
 """
@@ -25,13 +25,13 @@ def types(augment):
     """{part of an example: dtype}."""
     types = {name: "float32" for name in ("boxes", "area", "keypoints")}
     types |= {name: "int32" for name in ("size", "canvas", "labels", "original_size", "semantic")}
-    # Untouched pictures travel as bytes; augmentation may leave fractions.
+    # Untouched images travel as bytes; augmentation may leave fractions.
     image = "uint8" if augment is None else "float32"
     return types | {"image": image, "ignore": "bool", "image_id": "int64", "masks": "uint8"}
 
 
 def shapes(max_boxes, num_points):
-    """{part of an example: shape}, None where it differs from picture to picture."""
+    """{part of an example: shape}, None where it differs from image to image."""
     return {
         "image": [None, None, 3],
         "size": [2],
@@ -49,7 +49,7 @@ def shapes(max_boxes, num_points):
 
 
 class Cache:
-    """A data set's records and pictures, kept when first asked for."""
+    """A data set's records and images, kept when first asked for."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -76,14 +76,14 @@ class Cache:
 
 
 def example(source, index, part, augment, rng, max_boxes, wanted):
-    """One picture as arrays: not yet resized, its boxes already on the canvas and padded.
+    """One image as arrays: not yet resized, its boxes already on the canvas and padded.
 
     Args:
         source: a `Dataset`, or a `Cache` of one.
-        index: of the picture.
+        index: of the image.
         part: the Resize part of its batch.
         augment: None or (rng, image, record) -> (image, record).
-        rng: np.random.Generator of this picture in this epoch.
+        rng: np.random.Generator of this image in this epoch.
         max_boxes: objects after padding (G).
         wanted: names of the parts asked for.
 
@@ -131,7 +131,7 @@ def example(source, index, part, augment, rng, max_boxes, wanted):
 
 
 def _check_example(image, record):
-    name = record.path or f"picture {record.image_id}"
+    name = record.path or f"image {record.image_id}"
     if image.shape != (record.height, record.width, 3):
         raise ValueError(
             f"{name}: the image has shape {image.shape}, its record says "
@@ -147,8 +147,8 @@ def _check_example(image, record):
     for index, mask in enumerate(record.masks or ()):
         if tuple(mask["size"]) != (record.height, record.width):
             raise ValueError(
-                f"{name}: mask {index} is {tuple(mask['size'])} (height, width), its picture "
-                f"({record.height}, {record.width}): masks have the size of their picture."
+                f"{name}: mask {index} is {tuple(mask['size'])} (height, width), its image "
+                f"({record.height}, {record.width}): masks have the size of their image."
             )
 
 

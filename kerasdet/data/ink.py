@@ -1,7 +1,7 @@
 """Pens and grounds of the digit scenes: random numbers, glyphs, textures, strokes and painting.
 
-Everything is exact integer arithmetic on the raw words of PCG64, so that a picture is the same
-under every version of NumPy and on every processor. Colours are int32 until the picture is done.
+Everything is exact integer arithmetic on the raw words of PCG64, so that an image is the same
+under every version of NumPy and on every processor. Colours are int32 until the image is done.
 """
 
 from functools import lru_cache
@@ -44,7 +44,7 @@ def glyphs(split):
         raise ImportError(
             "digit scenes need scikit-learn's handwritten digits: pip install kerasdet[demo]"
         ) from error
-    pictures, labels = load_digits(return_X_y=True)
+    images, labels = load_digits(return_X_y=True)
     keys = Draws(1797).bits.random_raw(len(labels))
     chosen = []
     for label in range(10):
@@ -54,7 +54,7 @@ def glyphs(split):
         k = SPLITS.index(split)
         chosen.append(members[cuts[k] : cuts[k + 1]])
     chosen = np.concatenate(chosen)
-    cells = pictures[chosen].astype(np.int32).reshape(-1, 8, 8)
+    cells = images[chosen].astype(np.int32).reshape(-1, 8, 8)
     cells = np.pad(cells, ((0, 0), (2, 2), (2, 2)))
     full = _upsample(_upsample(cells << 13, 2) >> 13, 1) >> 13  # 0..16 in 1/8192
     # Ink begins at 0.2 and is full at 0.6 of the pen's pressure; the mask's edge is at 0.4.
@@ -102,7 +102,7 @@ def render(levels, height, cos, sin):
     x, y = np.concatenate([left, right]), np.concatenate([rows, rows])
     across, down = cos * x - sin * y, sin * x + cos * y  # in 1/16384
     x1, x2, y1, y2 = (int(v) for v in (across.min(), across.max(), down.min(), down.max()))
-    ratio = ((y2 - y1 + 16384) << 10) // height  # glyph pixels per picture pixel, 1/65536
+    ratio = ((y2 - y1 + 16384) << 10) // height  # glyph pixels per image pixel, 1/65536
     w = ((x2 - x1 + 16384) << 2) // ratio + 5
     h = (height >> 8) + 5
     # The centre of the rotated ink, turned back to the glyph, is the centre of the window.

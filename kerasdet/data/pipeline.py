@@ -1,7 +1,7 @@
 """From a data set to batches of (inputs, targets): order, loading, augmentation, resizing, padding.
 
-Everything random is keyed by numbers (seed, epoch, picture or batch), never by a running state: a
-resumed run sees what the uninterrupted one would have seen, however many threads load the pictures.
+Everything random is keyed by numbers (seed, epoch, image or batch), never by a running state: a
+resumed run sees what the uninterrupted one would have seen, however many threads load the images.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def batches(
 
     Args:
         dataset: a `Dataset`.
-        batch_size: pictures per batch (B).
+        batch_size: images per batch (B).
         resize: a Resize part, or a list of them: each batch takes one, drawn from (seed, epoch,
             batch).
         augment: None or a callable (rng, image, record) -> (image, record) on NumPy arrays.
@@ -40,26 +40,26 @@ def batches(
             the next epoch; a pass that is broken off does not count.
         seed: non-negative integer that all chance depends on.
         drop_remainder: leave out the last batch of an epoch when it is not full.
-        max_boxes: objects per picture (G); by default the largest number in the data set. Pictures
+        max_boxes: objects per image (G); by default the largest number in the data set. Images
             with more keep their largest ones.
         masks: add "masks".
         semantic: add "semantic"; not with `augment`, which does not move such maps.
-        cache: keep the decoded pictures in memory.
+        cache: keep the decoded images in memory.
         start_epoch: number of the first epoch, to continue a run.
 
     Returns:
         A tf.data.Dataset, its length known, of pairs
-        inputs {"images" (B, H, W, 3) float32 0..255, the picture at the canvas's top left and zeros
-        elsewhere, "image_sizes" (B, 2) int32 height and width of the resized picture} and
+        inputs {"images" (B, H, W, 3) float32 0..255, the image at the canvas's top left and zeros
+        elsewhere, "image_sizes" (B, 2) int32 height and width of the resized image} and
         targets in canvas pixels {"boxes" (B, G, 4), "labels" (B, G) int32, "ignore" (B, G) bool,
-        "area" (B, G) in the picture's own pixels, "image_id" (B,) int64 (the picture's index where
+        "area" (B, G) in the image's own pixels, "image_id" (B,) int64 (the image's index where
         ids are not numbers), "original_size" (B, 2) int32, "masks" (B, G, H, W) uint8, "keypoints"
         (B, G, P, 3) where the data set has them, "semantic" (B, H, W) int32}, padded with -1
         ("ignore" with False, "masks" with 0).
 
     Raises:
         ValueError: an argument that cannot be; while running, a box that is not finite or has no
-            size, or a mask that has not the size of its picture.
+            size, or a mask that has not the size of its image.
     """
     import tensorflow as tf
 
@@ -117,10 +117,10 @@ def _steps(length, batch_size, drop_remainder):
 
 def _check_arguments(dataset, resizes, steps, max_boxes, augment, masks, semantic):
     if len(dataset) == 0:
-        raise ValueError(f"{dataset.name} has no pictures.")
+        raise ValueError(f"{dataset.name} has no images.")
     if steps == 0:
         raise ValueError(
-            f"{dataset.name} has {len(dataset)} pictures, fewer than one batch, and drop_remainder "
+            f"{dataset.name} has {len(dataset)} images, fewer than one batch, and drop_remainder "
             "leaves none: take a smaller batch_size."
         )
     if max_boxes is not None and max_boxes < 1:
@@ -163,7 +163,7 @@ def _epochs(start, repeat):
 
 
 def _fixed_canvas(resizes):
-    """(H, W) when every picture of every part comes to one canvas, else (None, None)."""
+    """(H, W) when every image of every part comes to one canvas, else (None, None)."""
     sizes = [(1, 1), (37, 1111), (1111, 37)]
     canvases = {
         tuple(part.canvas_size(*part.target_size(*size))) for part in resizes for size in sizes
@@ -172,7 +172,7 @@ def _fixed_canvas(resizes):
 
 
 def _on_canvas(tf, example, max_boxes, canvas):
-    """Resize the picture and its maps and lay them on the canvas: one (inputs, targets)."""
+    """Resize the image and its maps and lay them on the canvas: one (inputs, targets)."""
     size, (height, width) = example.pop("size"), tf.unstack(example.pop("canvas"))
 
     def lay(value, method):

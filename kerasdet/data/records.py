@@ -1,6 +1,6 @@
-"""What a data set is: records (the annotation of one picture), faults, and the `Dataset` base.
+"""What a data set is: records (the annotation of one image), faults, and the `Dataset` base.
 
-Boxes here are xyxy in the picture's own pixels, continuous coordinates (pixel (0, 0) spans [0, 1)).
+Boxes here are xyxy in the image's own pixels, continuous coordinates (pixel (0, 0) spans [0, 1)).
 """
 
 import abc
@@ -9,8 +9,8 @@ from collections import Counter
 
 import numpy as np
 
-from kerasdet.data.pictures import load_image
 from kerasdet.data.pipeline import batches
+from kerasdet.images import load_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Fault:
         file: the file to mend.
         annotation_id: the object's id there (COCO), its position from 1 (VOC) or its line (YOLO,
             CSV); None where the fault is not one object's.
-        kind: one word, such as "zero_size", "clipped", "unknown_category", "missing_picture".
+        kind: one word, such as "zero_size", "clipped", "unknown_category", "missing_image".
         message: what was found, and what was done or is to be done.
     """
 
@@ -48,7 +48,7 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Annotation of one picture, in its own pixels (EXIF orientation applied).
+    """Annotation of one image, in its own pixels (EXIF orientation applied).
 
     Args:
         image_id: number or name, unique in its data set.
@@ -59,7 +59,7 @@ class Record:
         area: (G,) float32, of the mask where there is one, else of the box.
         masks: G COCO RLE dicts (pycocotools.mask, compressed counts), or None.
         keypoints: (G, P, 3) float32 of (x, y, visibility 0..2), or None.
-        path: the picture's file, for messages.
+        path: the image's file, for messages.
 
     Raises:
         ValueError: the arrays do not have the same number of objects.
@@ -80,18 +80,16 @@ class Record:
         count = len(self.labels)
         if np.shape(self.boxes) != (count, 4):
             raise ValueError(
-                f"picture {self.image_id}: boxes have shape {np.shape(self.boxes)}, "
+                f"image {self.image_id}: boxes have shape {np.shape(self.boxes)}, "
                 f"expected ({count}, 4) for {count} labels."
             )
         for name in ("ignore", "area", "masks", "keypoints"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
-                raise ValueError(
-                    f"picture {self.image_id}: {len(values)} {name} for {count} labels."
-                )
+                raise ValueError(f"image {self.image_id}: {len(values)} {name} for {count} labels.")
 
     def select(self, objects):
-        """The same picture with some of its objects.
+        """The same image with some of its objects.
 
         Args:
             objects: indices or a (G,) bool mask.
@@ -112,7 +110,7 @@ class Record:
 
 
 class Dataset(abc.ABC):
-    """Pictures and their records, by index.
+    """Images and their records, by index.
 
     Attributes:
         name: for messages and reports.
@@ -131,34 +129,34 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def __len__(self):
-        """Number of pictures."""
+        """Number of images."""
 
     @abc.abstractmethod
     def record(self, index):
-        """The `Record` of picture `index`."""
+        """The `Record` of image `index`."""
 
     @abc.abstractmethod
     def image(self, index):
-        """Picture `index`, (H, W, 3) uint8 RGB."""
+        """Image `index`, (H, W, 3) uint8 RGB."""
 
     def semantic(self, index):
         """Class of each pixel, (H, W) int32, or None."""
         return None
 
     def box_counts(self):
-        """Number of objects in each picture, (len(self),) int64; reads every record once."""
+        """Number of objects in each image, (len(self),) int64; reads every record once."""
         if getattr(self, "_box_counts", None) is None:
             counts = [len(self.record(i).labels) for i in range(len(self))]
             self._box_counts = np.asarray(counts, "int64")
         return self._box_counts
 
-    def pictures(self):
-        """Generate the pictures in order: what `Detector.detect` takes."""
+    def images(self):
+        """Generate the images in order: what `Detector.detect` takes."""
         for index in range(len(self)):
             yield self.image(index)
 
     def subset(self, indices):
-        """A data set of some of the pictures, in the order given."""
+        """A data set of some of the images, in the order given."""
         return Subset(self, indices)
 
     # A function of its own, because it is a pipeline and no property of a data set.
@@ -167,7 +165,7 @@ class Dataset(abc.ABC):
     def __repr__(self):
         names = ", ".join(self.class_names[:8]) + (", ..." if len(self.class_names) > 8 else "")
         text = (
-            f"{self.name}: {len(self)} pictures, {len(self.class_names)} classes ({names}), "
+            f"{self.name}: {len(self)} images, {len(self.class_names)} classes ({names}), "
             f"{int(self.box_counts().sum())} boxes"
         )
         kinds = Counter(fault.kind for fault in self.faults)
@@ -177,11 +175,11 @@ class Dataset(abc.ABC):
 
 
 class Subset(Dataset):
-    """Some pictures of another data set.
+    """Some images of another data set.
 
     Args:
         parent: a `Dataset`.
-        indices: the pictures, in order.
+        indices: the images, in order.
     """
 
     def __init__(self, parent, indices):
@@ -211,7 +209,7 @@ class Subset(Dataset):
 
 
 class FileDataset(Dataset):
-    """Pictures in files, their records in memory; what the readers return.
+    """Images in files, their records in memory; what the readers return.
 
     Args:
         name: for messages and reports.
@@ -258,7 +256,7 @@ class FileDataset(Dataset):
         return dataclasses.replace(record, masks=self._masks(index))
 
     def image(self, index):
-        """See `Dataset.image`; the picture has the size that its annotation states.
+        """See `Dataset.image`; the image has the size that its annotation states.
 
         Raises:
             FileNotFoundError, ValueError: missing or broken file, or another size than annotated.
@@ -272,15 +270,15 @@ class FileDataset(Dataset):
         if stored.shape[:2] == (record.height, record.width):
             return stored
         raise ValueError(
-            f"{record.path}: the picture is {image.shape[1]}x{image.shape[0]} pixels, but its "
+            f"{record.path}: the image is {image.shape[1]}x{image.shape[0]} pixels, but its "
             f"annotation says {record.width}x{record.height}; correct the annotation's width and "
-            "height, or restore the picture that was annotated."
+            "height, or restore the image that was annotated."
         )
 
     def semantic(self, index):
         """See `Dataset.semantic`."""
         if self._semantic_paths is None:
             return None
-        from kerasdet.data.pictures import load_classes
+        from kerasdet.images import load_classes
 
         return load_classes(self._semantic_paths[index])

@@ -20,9 +20,9 @@ class Report:
         faults: list of `Fault`, the reader's first.
         objects: {class name: number of objects}.
         ignored: number of crowd regions and difficult objects.
-        empty: number of pictures without objects.
+        empty: number of images without objects.
         sides: (N,) square roots of the boxes' areas in pixels, sorted.
-        marked: indices of pictures that a fault concerns.
+        marked: indices of images that a fault concerns.
     """
 
     dataset: Dataset
@@ -38,12 +38,12 @@ class Report:
         return [(fault.file, _id(fault), fault.kind, fault.message) for fault in self.faults]
 
     def contact_sheet(self, path, count=16, columns=4):
-        """Write a PNG of pictures with their boxes: first those with faults, then evenly spaced.
+        """Write a PNG of images with their boxes: first those with faults, then evenly spaced.
 
         Args:
             path: the file to write.
-            count: number of pictures.
-            columns: pictures per row.
+            count: number of images.
+            columns: images per row.
         """
         from kerasdet.files import atomic_write
         from kerasdet.visualize import contact_sheet, draw
@@ -64,7 +64,7 @@ class Report:
 
     def __str__(self):
         width = max(map(len, self.objects), default=0)
-        lines = [repr(self.dataset), f"pictures without objects: {self.empty}"]
+        lines = [repr(self.dataset), f"images without objects: {self.empty}"]
         lines += [f"crowd or difficult objects: {self.ignored}", "objects per class:"]
         lines += [f"  {name:<{width}} {number:>8}" for name, number in self.objects.items()]
         if len(self.sides):
@@ -79,15 +79,15 @@ class Report:
 
 
 def check(dataset, progress=None):
-    """Look at every record and decode every picture.
+    """Look at every record and decode every image.
 
     Args:
         dataset: a `Dataset`; read with `strict=False`, faults of structure are in the report too.
-        progress: None, or a function called with (pictures done, pictures in all).
+        progress: None, or a function called with (images done, images in all).
 
     Returns:
-        A `Report`. Beside the reader's faults it finds pictures that cannot be decoded or have
-        another size than annotated, annotations that disregard the picture's EXIF orientation, and
+        A `Report`. Beside the reader's faults it finds images that cannot be decoded or have
+        another size than annotated, annotations that disregard the image's EXIF orientation, and
         boxes annotated twice (IoU above 0.95, same class).
     """
     faults, sides, marked = list(dataset.faults), [], []
@@ -100,7 +100,7 @@ def check(dataset, progress=None):
         ignored += int(record.ignore.sum())
         empty += len(record.labels) == 0
         sides.extend(np.sqrt(_areas(record.boxes)))
-        found = [*_picture_faults(dataset, index, record), *_double_boxes(record)]
+        found = [*_image_faults(dataset, index, record), *_double_boxes(record)]
         faults += found
         if found or any(_concerns(fault, record) for fault in dataset.faults[:100]):
             marked.append(index)
@@ -114,11 +114,11 @@ def _id(fault):
 
 
 def _place(record):
-    return record.path or f"picture {record.image_id}"
+    return record.path or f"image {record.image_id}"
 
 
 def _concerns(fault, record):
-    """Whether a reader's fault is about this picture: by its file's name or its mention."""
+    """Whether a reader's fault is about this image: by its file's name or its mention."""
     if record.path is None:
         return False
     name = os.path.basename(record.path)
@@ -126,17 +126,17 @@ def _concerns(fault, record):
     return os.path.splitext(os.path.basename(fault.file))[0] == stem or name in fault.message
 
 
-def _picture_faults(dataset, index, record):
-    from kerasdet.data.pictures import picture_size
+def _image_faults(dataset, index, record):
+    from kerasdet.images import image_size
 
     try:
         dataset.image(index)
     except FileNotFoundError as error:
-        return [Fault(_place(record), None, "missing_picture", _without_path(error, record))]
+        return [Fault(_place(record), None, "missing_image", _without_path(error, record))]
     except ValueError as error:
-        return [Fault(_place(record), None, "unreadable_picture", _without_path(error, record))]
+        return [Fault(_place(record), None, "unreadable_image", _without_path(error, record))]
     size = (record.height, record.width)
-    if record.path is not None and picture_size(record.path) != size:
+    if record.path is not None and image_size(record.path) != size:
         message = (
             "annotated as stored, although its EXIF orientation turns it; it is read as stored "
             "here, other programs will turn it: rotate the pixels and remove the EXIF tag"

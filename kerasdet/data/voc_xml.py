@@ -1,6 +1,6 @@
 """Reader of PASCAL VOC folders: ImageSets/Main/<split>.txt, Annotations/*.xml, JPEGImages/*.
 
-VOC counts pixels from 1 and includes the last: [xmin, xmax] = [1, 500] covers a picture 500 wide.
+VOC counts pixels from 1 and includes the last: [xmin, xmax] = [1, 500] covers an image 500 wide.
 Here coordinates are continuous, so xmin and ymin lose 1 and xmax and ymax stay. Many files in
 VOC's form count from 0 instead: `one_based=False` takes their numbers as they are.
 Source: The PASCAL VOC2012 Development Kit.
@@ -17,8 +17,8 @@ from kerasdet.data.cleaning import (
     read_text,
     unique_names,
 )
-from kerasdet.data.pictures import picture_size
 from kerasdet.data.records import FileDataset
+from kerasdet.images import image_size
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -40,7 +40,7 @@ def voc(root, split="train", class_names=None, one_based=True, strict=True):
 
     Raises:
         FileNotFoundError: there is no such split; those that exist are named.
-        DataError: broken XML, an unknown class, a box that is none, a missing picture: all of
+        DataError: broken XML, an unknown class, a box that is none, a missing image: all of
             them, with file and the object's position.
     """
     root, faults = os.fspath(root), []
@@ -115,16 +115,16 @@ def _field(element, name):
 
 
 def _read(root, name, labels, one_based, faults):
-    """One picture's record, or None with a fault."""
+    """One image's record, or None with a fault."""
     file = os.path.join(root, "Annotations", f"{name}.xml")
     tree = _parse(file, faults)
     if tree is None:
         return None
-    path = _picture(root, name, tree)
+    path = _image(root, name, tree)
     if path is None:
-        message = f"there is no such picture; restore it, or take {name} out of the split"
+        message = f"there is no such image; restore it, or take {name} out of the split"
         missing = os.path.join(root, "JPEGImages", f"{name}.jpg")
-        faults.append(fault(missing, None, "missing_picture", message))
+        faults.append(fault(missing, None, "missing_image", message))
         return None
     size = _size(file, tree, path, faults)
     if size is None:
@@ -139,7 +139,7 @@ def _read(root, name, labels, one_based, faults):
     return make_record(name, size, objects, path)
 
 
-def _picture(root, name, tree):
+def _image(root, name, tree):
     folder = os.path.join(root, "JPEGImages")
     candidates = [f"{name}{suffix}" for suffix in _SUFFIXES]
     candidates.append(os.path.basename(_field(tree, "filename") or name))
@@ -151,7 +151,7 @@ def _picture(root, name, tree):
 
 
 def _size(file, tree, path, faults):
-    """(height, width) as annotated; from the picture where the annotation has none or 0."""
+    """(height, width) as annotated; from the image where the annotation has none or 0."""
     texts = [tree.findtext(f"size/{side}") or "0" for side in ("height", "width")]
     try:
         sides = [int(float(text)) for text in texts]
@@ -162,9 +162,9 @@ def _size(file, tree, path, faults):
     if min(sides) > 0:
         return tuple(sides)
     try:
-        return picture_size(path)
+        return image_size(path)
     except ValueError as error:
-        faults.append(fault(path, None, "unreadable_picture", str(error)))
+        faults.append(fault(path, None, "unreadable_image", str(error)))
         return None
 
 

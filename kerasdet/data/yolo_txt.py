@@ -1,7 +1,7 @@
-"""Reader of YOLO folders: one text file per picture, a line "class cx cy width height" per object.
+"""Reader of YOLO folders: one text file per image, a line "class cx cy width height" per object.
 
-Numbers are shares of the picture's sides. A line of more numbers is a polygon ("class x y x y
-..."), and its box is the polygon's extent. A picture without a text file has no objects.
+Numbers are shares of the image's sides. A line of more numbers is a polygon ("class x y x y
+..."), and its box is the polygon's extent. An image without a text file has no objects.
 """
 
 import os
@@ -14,8 +14,8 @@ from kerasdet.data.cleaning import (
     read_text,
     unique_names,
 )
-from kerasdet.data.pictures import picture_size
 from kerasdet.data.records import FileDataset
+from kerasdet.images import image_size
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -23,34 +23,34 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 def yolo(root, split=None, strict=True):
     """Read a YOLO folder, or one split of it.
 
-    Class names come from data.yaml ("names") or classes.txt. Pictures lie in images/<split> (or
+    Class names come from data.yaml ("names") or classes.txt. Images lie in images/<split> (or
     where data.yaml says, or in <split>/images); labels in the same place under "labels".
 
     Args:
         root: the folder.
-        split: name of the split; None where the pictures lie in images/ itself.
+        split: name of the split; None where the images lie in images/ itself.
         strict: raise for faults of structure; False leaves out what they concern and lists them.
 
     Returns:
         A `Dataset`; image ids are file names without suffix, category ids the numbers in the files.
 
     Raises:
-        FileNotFoundError: no class names, no pictures or no labels where they are looked for.
-        DataError: an unknown class number, a box that is none, a text file without picture: all of
+        FileNotFoundError: no class names, no images or no labels where they are looked for.
+        DataError: an unknown class number, a box that is none, a text file without image: all of
             them, with file and line.
     """
     root, faults = os.fspath(root), []
     settings = _settings(root)
-    folder = _picture_folder(root, split, settings)
+    folder = _image_folder(root, split, settings)
     label_folder = _label_folder(folder)
-    pictures = sorted(n for n in os.listdir(folder) if n.lower().endswith(_SUFFIXES))
-    stems = [os.path.splitext(name)[0] for name in pictures]
+    images = sorted(n for n in os.listdir(folder) if n.lower().endswith(_SUFFIXES))
+    stems = [os.path.splitext(name)[0] for name in images]
     for name in sorted(os.listdir(label_folder)):
         if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in set(stems):
-            message = f"there is no picture {name[:-4]} in {folder}; restore it or remove this file"
+            message = f"there is no image {name[:-4]} in {folder}; restore it or remove this file"
             faults.append(fault(os.path.join(label_folder, name), None, "unknown_image", message))
     records = []
-    for stem, name in zip(stems, pictures):
+    for stem, name in zip(stems, images):
         labels = os.path.join(label_folder, f"{stem}.txt")
         records.append(_read(stem, os.path.join(folder, name), labels, settings["names"], faults))
     raise_structural(faults, strict)
@@ -122,7 +122,7 @@ def _without_comment(line):
     return "" if line.lstrip().startswith("#") else line.split(" #")[0].rstrip()
 
 
-def _picture_folder(root, split, settings):
+def _image_folder(root, split, settings):
     if split is None:
         places = [os.path.join(root, "images")]
     else:
@@ -138,14 +138,14 @@ def _picture_folder(root, split, settings):
         if os.path.isdir(place) and any(n.lower().endswith(_SUFFIXES) for n in os.listdir(place)):
             return os.path.normpath(place)
     hint = "; name a split" if split is None else ""
-    raise FileNotFoundError(f"{root}: no pictures in {' or '.join(places)}{hint}.")
+    raise FileNotFoundError(f"{root}: no images in {' or '.join(places)}{hint}.")
 
 
 def _label_folder(folder):
     parts = folder.split(os.sep)
     if "images" not in parts:
         raise FileNotFoundError(
-            f"{folder}: pictures belong into a folder images/, text files into labels/."
+            f"{folder}: images belong into a folder images/, text files into labels/."
         )
     last = len(parts) - 1 - parts[::-1].index("images")
     labels = os.sep.join([*parts[:last], "labels", *parts[last + 1 :]])
@@ -155,11 +155,11 @@ def _label_folder(folder):
 
 
 def _read(stem, path, file, names, faults):
-    """One picture's record, or None with a fault."""
+    """One image's record, or None with a fault."""
     try:
-        size = picture_size(path)
+        size = image_size(path)
     except ValueError as error:
-        faults.append(fault(path, None, "unreadable_picture", str(error)))
+        faults.append(fault(path, None, "unreadable_image", str(error)))
         return None
     lines = read_text(file).splitlines() if os.path.isfile(file) else []
     objects = []

@@ -23,7 +23,7 @@ class BatchNorm(keras.layers.Layer):
 
     Args:
         momentum: share of the old moving statistics kept at each step (1 - PyTorch's momentum, whose
-            default 0.1 follows the last ten batches: too few pictures when a batch is eight).
+            default 0.1 follows the last ten batches: too few images when a batch is eight).
         epsilon: added to the variance. Training adds at least 1e-5, whatever is asked: a dead
             channel's batch has no variance at all.
 

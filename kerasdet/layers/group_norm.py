@@ -8,7 +8,7 @@ from keras import ops
 class GroupNorm(keras.layers.Layer):
     """Group normalisation of feature maps, with statistics in float32 under every policy.
 
-    `keras.layers.GroupNormalization` adds up a group in one go. For a single large picture that
+    `keras.layers.GroupNormalization` adds up a group in one go. For a single large image that
     costs TensorFlow four digits on a CPU, enough to move boxes, and time; here every row is added
     up first.
 
@@ -33,7 +33,7 @@ class GroupNorm(keras.layers.Layer):
         self.beta = self.add_weight((channels,), "zeros", name="beta", autocast=False)
 
     def call(self, inputs):
-        """Normalise each picture's groups: (B, H, W, C) -> (B, H, W, C)."""
+        """Normalise each image's groups: (B, H, W, C) -> (B, H, W, C)."""
         x = ops.cast(inputs, "float32")
         centred = x - self._group_mean(x)
         variance = self._group_mean(ops.square(centred))

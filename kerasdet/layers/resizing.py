@@ -1,9 +1,9 @@
-"""How a picture is brought to the size a detector sees: one serialisable part for data, `detect` and exports.
+"""How an image is brought to the size a detector sees: one serialisable part for data, `detect` and exports.
 
 Every part answers two questions, in Python integers or inside a TensorFlow graph (`xp=tensorflow`):
-to which size is the picture resized, and on which canvas is it laid. The picture lies at the canvas's
+to which size is the image resized, and on which canvas is it laid. The image lies at the canvas's
 top left, the rest is zero; resizing is bilinear with half-pixel centres, without antialiasing and
-without rounding to uint8. So a box moves by two factors, and `image_sizes` tells picture from padding.
+without rounding to uint8. So a box moves by two factors, and `image_sizes` tells image from padding.
 """
 
 import keras
@@ -11,14 +11,14 @@ import numpy as np
 
 
 class Resize:
-    """A rule for the size of a picture on its canvas. Final classes below; compared by configuration."""
+    """A rule for the size of an image on its canvas. Final classes below; compared by configuration."""
 
     def target_size(self, height, width, xp=np):
-        """Size to which a picture is resized.
+        """Size to which an image is resized.
 
         Args:
-            height: of the picture, in pixels (an integer, or an int32 scalar of `xp`).
-            width: of the picture, likewise.
+            height: of the image, in pixels (an integer, or an int32 scalar of `xp`).
+            width: of the image, likewise.
             xp: `numpy`, or `tensorflow` where the sizes are tensors.
 
         Returns:
@@ -27,7 +27,7 @@ class Resize:
         raise NotImplementedError
 
     def canvas_size(self, height, width, xp=np):
-        """Size of the canvas for a picture that was resized to (height, width)."""
+        """Size of the canvas for an image that was resized to (height, width)."""
         raise NotImplementedError
 
     def get_config(self):
@@ -52,7 +52,7 @@ class Resize:
 
 @keras.saving.register_keras_serializable("kerasdet")
 class KeepSize(Resize):
-    """Leave the picture as it is; the canvas is its size rounded up to a multiple of `divisor`."""
+    """Leave the image as it is; the canvas is its size rounded up to a multiple of `divisor`."""
 
     def __init__(self, divisor=32):
         self.divisor = _positive("divisor", divisor)
@@ -92,7 +92,7 @@ class ShortestEdge(Resize):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class Fit(Resize):
-    """Scale the picture, keeping its aspect ratio, to the largest size that fits a fixed canvas."""
+    """Scale the image, keeping its aspect ratio, to the largest size that fits a fixed canvas."""
 
     def __init__(self, height, width):
         self.height = _positive("height", height)

@@ -95,7 +95,7 @@ class RoIAlign(RegionPooling):
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel, 1/16 for a map of stride 16.
         sampling_ratio: points per bin in each direction.
-        aligned: whether cell (0, 0) lies at half a cell from the picture's corner.
+        aligned: whether cell (0, 0) lies at half a cell from the image's corner.
         reduction: "mean" or "max" of a bin's points.
 
     Example:
@@ -179,7 +179,7 @@ class MultilevelRoIAlign(MultilevelPooling):
     Args:
         output_size: bins, an integer or (h, w).
         sampling_ratio: points per bin in each direction.
-        aligned: whether cell (0, 0) lies at half a cell from the picture's corner.
+        aligned: whether cell (0, 0) lies at half a cell from the image's corner.
         reduction: "mean" or "max" of a bin's points.
 
     Example:

@@ -1,7 +1,7 @@
 """What detections are worth: COCO and VOC average precision, curves and confusion, as numbers.
 
 Everything here takes annotations (`Record`s, or a `Dataset`) and detections as `model.detect`
-returns them, one dict per picture in the same order, and works on NumPy arrays: no model, no
+returns them, one dict per image in the same order, and works on NumPy arrays: no model, no
 TensorFlow.
 """
 

@@ -15,18 +15,18 @@ def coco_metrics(
     """COCO average precision and recall: ten IoU (or OKS) thresholds, 101 recall points.
 
     `ignore`d objects (crowd or VOC's difficult) are COCO's `iscrowd`: neither found nor missed,
-    and what is detected on them is no error. Pictures without objects count for false positives.
+    and what is detected on them is no error. Images without objects count for false positives.
 
     Args:
         records: data set or sequence of `Record`.
         detections: list of dicts in the records' order: "boxes" (D, 4), "labels" (D,),
-            "confidence" (D,); for "segm" also "masks", (D, H, W) of the whole picture or D COCO
+            "confidence" (D,); for "segm" also "masks", (D, H, W) of the whole image or D COCO
             run-length dicts (`encode_masks` makes them); for "keypoints" also "keypoints"
             (D, P, 3).
         class_names: names of the labels 0..K-1, the same for records and detections.
         iou_type: "bbox", "segm" (areas are then those of the masks) or "keypoints".
         keypoint_sigmas: (P,) OKS standard deviations; COCO's own for 17 points if None.
-        max_detections: most detections that count per picture and class; 100, or 20 for keypoints.
+        max_detections: most detections that count per image and class; 100, or 20 for keypoints.
 
     Returns:
         Dict of "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
@@ -45,7 +45,7 @@ def coco_metrics(
     records = as_records(records, detections)
     if max_detections is None:
         max_detections = 20 if iou_type == "keypoints" else 100
-    # COCO's evaluation breaks ties between pictures by their ids: those of the data, if numbers.
+    # COCO's evaluation breaks ties between images by their ids: those of the data, if numbers.
     image_ids = [record.image_id for record in records]
     if not all(isinstance(i, int | np.integer) for i in image_ids):
         image_ids = range(1, len(records) + 1)
@@ -81,24 +81,24 @@ def as_records(records, detections):
     records = list(records)
     if len(records) != len(detections):
         raise ValueError(
-            f"There are {len(records)} annotated pictures but detections of {len(detections)}: "
-            "give one dict per picture, in the same order."
+            f"There are {len(records)} annotated images but detections of {len(detections)}: "
+            "give one dict per image, in the same order."
         )
     return records
 
 
 def encode_masks(detections, size):
-    """Lay one picture's masks over it, and keep them as COCO run lengths.
+    """Lay one image's masks over it, and keep them as COCO run lengths.
 
-    One mask at a time, so that memory is that of one mask of the picture.
+    One mask at a time, so that memory is that of one mask of the image.
 
     Args:
-        detections: dict as `model.detect` returns for the picture: "masks" (D, m, m) relative to
+        detections: dict as `model.detect` returns for the image: "masks" (D, m, m) relative to
             "boxes" (D, 4).
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
 
     Returns:
-        The same dict with "masks" a list of D run-length dicts of the picture's size; as it is
+        The same dict with "masks" a list of D run-length dicts of the image's size; as it is
         where it has no masks.
     """
     if "masks" not in detections:
@@ -117,8 +117,8 @@ def to_coco_json(detections, image_ids, category_ids):
 
     Args:
         detections: list of dicts as `model.detect` returns, their masks (D, H, W) of the whole
-            picture or as `encode_masks` leaves them.
-        image_ids: id of each picture, in the same order.
+            image or as `encode_masks` leaves them.
+        image_ids: id of each image, in the same order.
         category_ids: category id of each label.
 
     Returns:
@@ -137,7 +137,7 @@ def to_coco_json(detections, image_ids, category_ids):
         labels = np.asarray(found["labels"], int)
         if np.any((labels < 0) | (labels >= len(category_ids))):
             raise ValueError(
-                f"Detections of picture {image_id!r} have labels {sorted(set(labels.tolist()))}; "
+                f"Detections of image {image_id!r} have labels {sorted(set(labels.tolist()))}; "
                 f"they must lie in 0..{len(category_ids) - 1}, without padding."
             )
         for i, label in enumerate(labels):
@@ -164,7 +164,7 @@ def _run_lengths(mask):
         if np.issubdtype(mask.dtype, np.floating):
             raise ValueError(
                 f"Masks are probabilities {mask.shape} relative to their boxes: lay them over the "
-                "picture first, by kerasdet.metrics.encode_masks(detections, size)."
+                "image first, by kerasdet.metrics.encode_masks(detections, size)."
             )
         mask = coco_mask.encode(np.asfortranarray(mask, "uint8"))
     counts = mask["counts"]
@@ -179,7 +179,7 @@ def _objects_json(records, image_ids, iou_type):
         part = PARTS.get(iou_type)
         if part and getattr(record, part) is None and len(record.labels):
             raise ValueError(
-                f"Picture {record.image_id!r} has objects without {part}, "
+                f"Image {record.image_id!r} has objects without {part}, "
                 f"which iou_type={iou_type!r} measures."
             )
         boxes_xywh = np.array(record.boxes, "float64").reshape(-1, 4)
@@ -211,7 +211,7 @@ def _add_areas(results, iou_type):
     for i, result in enumerate(results):
         if field not in result:
             raise ValueError(
-                f"Detections of picture {result['image_id']!r} have no "
+                f"Detections of image {result['image_id']!r} have no "
                 f'"{PARTS[iou_type]}", which iou_type={iou_type!r} measures.'
             )
         if iou_type == "segm":

@@ -8,20 +8,20 @@ from kerasdet.metrics.coco import IOU_TYPES, PARTS, coco_metrics, encode_masks
 
 
 def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
-    """Detect on every picture of a data set and measure.
+    """Detect on every image of a data set and measure.
 
     Args:
         model: detector with `detect`, `class_names` and, for more than boxes, `TARGETS`.
         dataset: `kerasdet.data` data set; its classes are matched to the model's by name.
-        batch_size: pictures per step.
-        progress: None, or a function that wraps the iterator of pictures (a progress bar).
+        batch_size: images per step.
+        progress: None, or a function that wraps the iterator of images (a progress bar).
         iou_type: "bbox", "segm" or "keypoints"; or several, such as ("bbox", "segm"), which are
             measured on the same detections. `iou_types` names all that there are.
 
     Returns:
         Tuple of the metrics (as `coco_metrics`; of several types a dict of these by type) and the
         list of detections, labelled by the data set's classes. Their masks are COCO run lengths of
-        the whole picture if "segm" is measured, and otherwise left out.
+        the whole image if "segm" is measured, and otherwise left out.
 
     Raises:
         ValueError: the data has a class that the model does not know, or, before anything is
@@ -30,15 +30,15 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
     types = (iou_type,) if isinstance(iou_type, str) else tuple(iou_type)
     label_map = match_classes(model.class_names, dataset.class_names)
     _check_measurable(model, dataset, types)
-    pictures = dataset.pictures()
-    pictures = iter(pictures if progress is None else progress(pictures))
+    images = dataset.images()
+    images = iter(images if progress is None else progress(images))
     detections = []
-    while chunk := list(itertools.islice(pictures, batch_size)):
+    while chunk := list(itertools.islice(images, batch_size)):
         found = relabel(model.detect(chunk, batch_size=batch_size), label_map)
-        # At once: masks laid over all pictures would not fit into memory.
+        # At once: masks laid over all images would not fit into memory.
         detections += [
-            encode_masks(one, picture.shape[:2]) if "segm" in types else _without_masks(one)
-            for one, picture in zip(found, chunk)
+            encode_masks(one, image.shape[:2]) if "segm" in types else _without_masks(one)
+            for one, image in zip(found, chunk)
         ]
     records = [dataset.record(index) for index in range(len(dataset))]
     metrics = {}

@@ -122,9 +122,9 @@ def box_iou(boxes1, boxes2):
 def _hits(records, detections, label, iou_threshold):
     """Scores (N,) and hits (N,) of one class's detections, without those on ignored objects.
 
-    By falling score, each detection takes its picture's object of greatest IoU: the first to
+    By falling score, each detection takes its image's object of greatest IoU: the first to
     come finds it, those after are false, and on an ignored object none counts. Detections of
-    different pictures do not meet, so each picture is matched on its own.
+    different images do not meet, so each image is matched on its own.
     """
     scores, hits, num_objects = [], [], 0
     for record, found in zip(records, detections):

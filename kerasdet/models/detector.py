@@ -1,4 +1,4 @@
-"""The contract that every detector shares: from pictures to a loss, and from pictures to boxes.
+"""The contract that every detector shares: from images to a loss, and from images to boxes.
 
 A paper trained by gradients fills three hooks and names its loss terms:
 
@@ -21,8 +21,8 @@ import numpy as np
 from keras import ops
 
 from kerasdet import distribute
-from kerasdet.data.pictures import load_image
 from kerasdet.files import atomic_write
+from kerasdet.images import load_image
 from kerasdet.layers.resizing import KeepSize
 from kerasdet.ops import boxes as box_ops
 from kerasdet.ops import native
@@ -54,7 +54,7 @@ class Detector(keras.Model):
         backbone: the feature extractor; its `mean` and `std` normalise raw pixels.
         class_names: K names, default "0".."K-1".
         category_ids: K integers that name the classes in COCO files, default 1..K.
-        resize: `Resize` part by which `detect` and exports bring a picture to its canvas; default
+        resize: `Resize` part by which `detect` and exports bring an image to its canvas; default
             `KeepSize()`.
         score_threshold: detections at or below it are dropped.
         iou_threshold: non-maximum suppression's overlap.
@@ -62,7 +62,7 @@ class Detector(keras.Model):
 
     Call arguments:
         inputs: images (B, H, W, 3), 0..255, uint8 or float, that fill their canvas; or a dict
-            `{"images": ..., "image_sizes": (B, 2)}` with each picture's height and width; it lies at
+            `{"images": ..., "image_sizes": (B, 2)}` with each image's height and width; it lies at
             its canvas's top left.
 
     Raises:
@@ -145,7 +145,7 @@ class Detector(keras.Model):
             inputs: as the class's call arguments.
 
         Returns:
-            (images (B, H, W, 3) in the compute dtype, zero outside each picture;
+            (images (B, H, W, 3) in the compute dtype, zero outside each image;
             image_sizes (B, 2) float32).
         """
         padded = isinstance(inputs, dict)
@@ -212,47 +212,45 @@ class Detector(keras.Model):
                 return self.decode(outputs), state
             return self.decode(result)
 
-    def detect(self, pictures, batch_size=1):
-        """Find objects in pictures of any size.
+    def detect(self, images, batch_size=1):
+        """Find objects in images of any size.
 
         Args:
-            pictures: iterable of files (str or Path), arrays (H, W, 3) 0..255 or PIL images. Read lazily.
-            batch_size: pictures per step. With 1, a picture's result does not depend on its companions;
+            images: iterable of files (str or Path), arrays (H, W, 3) 0..255 or PIL images. Read lazily.
+            batch_size: images per step. With 1, an image's result does not depend on its companions;
                 with more, each canvas is padded to the largest of its batch.
 
         Returns:
-            A list, one dict per picture, of NumPy arrays without padding, by falling confidence:
-            "boxes" (D, 4) in the picture's own pixels, "labels" (D,), "confidence" (D,).
+            A list, one dict per image, of NumPy arrays without padding, by falling confidence:
+            "boxes" (D, 4) in the image's own pixels, "labels" (D,), "confidence" (D,).
 
         Raises:
-            ValueError, FileNotFoundError: a picture cannot be read; names it.
+            ValueError, FileNotFoundError: an image cannot be read; names it.
         """
-        if isinstance(pictures, (str, np.ndarray)) or hasattr(pictures, "__fspath__"):
-            raise ValueError(
-                "detect takes a list of pictures; for one picture, detect([picture])[0]."
-            )
-        pictures, results = iter(pictures), []
-        while chunk := [load_image(p) for p in itertools.islice(pictures, batch_size)]:
+        if isinstance(images, (str, np.ndarray)) or hasattr(images, "__fspath__"):
+            raise ValueError("detect takes a list of images; for one image, detect([image])[0].")
+        images, results = iter(images), []
+        while chunk := [load_image(p) for p in itertools.islice(images, batch_size)]:
             results += self._detect_batch(chunk)
         return results
 
-    def _detect_batch(self, pictures):
-        resized = [_resize(picture, self.resize) for picture in pictures]
-        canvases = [self.resize.canvas_size(*picture.shape[:2]) for picture in resized]
-        images = np.zeros(
-            (len(pictures), *np.max(canvases, axis=0), len(self.backbone.mean)), np.float32
+    def _detect_batch(self, originals):
+        resized = [_resize(image, self.resize) for image in originals]
+        canvases = [self.resize.canvas_size(*image.shape[:2]) for image in resized]
+        canvas = np.zeros(
+            (len(originals), *np.max(canvases, axis=0), len(self.backbone.mean)), np.float32
         )
-        for canvas, picture in zip(images, resized):
-            canvas[: picture.shape[0], : picture.shape[1]] = picture
-        sizes = np.array([picture.shape[:2] for picture in resized], np.float32)
-        batch = self.predict_on_batch({"images": images, "image_sizes": sizes})
+        for place, image in zip(canvas, resized):
+            place[: image.shape[0], : image.shape[1]] = image
+        sizes = np.array([image.shape[:2] for image in resized], np.float32)
+        batch = self.predict_on_batch({"images": canvas, "image_sizes": sizes})
         return [
-            to_picture(
+            to_image(
                 {name: np.asarray(value[i]) for name, value in batch.items()},
                 size,
-                picture.shape[:2],
+                image.shape[:2],
             )
-            for i, (size, picture) in enumerate(zip(sizes, pictures))
+            for i, (size, image) in enumerate(zip(sizes, originals))
         ]
 
     # -- files -------------------------------------------------------------------------------
@@ -409,13 +407,13 @@ def format_detections(boxes, labels, scores, indices, count):
     }
 
 
-def to_picture(detections, image_size, original_size):
-    """One image's detections without padding, in the picture's own pixels.
+def to_image(detections, image_size, original_size):
+    """One image's detections without padding, in the image's own pixels.
 
     Args:
         detections: one row of `predict`'s result, NumPy.
-        image_size: (height, width) of the picture on the canvas.
-        original_size: (height, width) of the picture itself.
+        image_size: (height, width) of the image on the canvas.
+        original_size: (height, width) of the image itself.
 
     Returns:
         The same keys less "num_detections", with D rows.
@@ -431,18 +429,18 @@ def to_picture(detections, image_size, original_size):
     return result
 
 
-def _resize(picture, resize):
-    size = resize.target_size(*picture.shape[:2])
-    if tuple(size) == picture.shape[:2]:
-        return picture
+def _resize(image, resize):
+    size = resize.target_size(*image.shape[:2])
+    if tuple(size) == image.shape[:2]:
+        return image
     resized = ops.image.resize(
-        ops.cast(picture, "float32"), size, interpolation="bilinear", data_format="channels_last"
+        ops.cast(image, "float32"), size, interpolation="bilinear", data_format="channels_last"
     )
     return ops.convert_to_numpy(resized)
 
 
 def _inside(sizes, height, width):
-    """(B, H, W, 1) bool: the pixels of each picture on its canvas."""
+    """(B, H, W, 1) bool: the pixels of each image on its canvas."""
     rows = ops.arange(height, dtype="float32")[None, :, None, None]
     columns = ops.arange(width, dtype="float32")[None, None, :, None]
     return (rows < sizes[:, 0, None, None, None]) & (columns < sizes[:, 1, None, None, None])

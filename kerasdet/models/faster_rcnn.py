@@ -11,7 +11,7 @@ arXiv 1504.08083, section 2.3), `FasterRCNN.decode`. The pyramid is `kerasdet.la
 Departures from the papers:
     - RoIAlign replaces RoIPool by default (Mask R-CNN, arXiv 1703.06870, section 3); `pooling` takes either.
     - The objects themselves join the proposals that the second stage learns from (the authors' code).
-    - Anchors that cross the picture's border take part (FPN's code; section 3.1.2 of the paper leaves
+    - Anchors that cross the image's border take part (FPN's code; section 3.1.2 of the paper leaves
       them out in training).
 
 Axes: B batch, P proposals, S sampled regions, G ground truth, K classes, D detections.
@@ -76,15 +76,15 @@ class FasterRCNN(Detector):
         On a pyramid of any backbone with levels "C2" to "C5": ResNeXt50(), MobileNetV2(), ... The paper's
         own, VGG-16 with fc6 and fc7 on each region:
 
-        >>> trunk, head = VGG16.split_preset("vgg16_imagenet", freeze_at="C1")
-        >>> FasterRCNN(20, trunk, neck=False, pooling=MultilevelRoIPool(7), head=head,
+        >>> backbone, head = VGG16.split_preset("vgg16_imagenet", freeze_at="C1")
+        >>> FasterRCNN(20, backbone, neck=False, pooling=MultilevelRoIPool(7), head=head,
         ...            regions_per_image=128)
 
         From scratch: `VGG16(levels=("C4",))`, `DenseHead((4096, 4096), dropout=0.5)`. ResNet-C4, the
         fifth stage on each region (Mask R-CNN, figure 4, left):
 
-        >>> trunk, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
-        >>> FasterRCNN(20, trunk, neck=False, pooling=MultilevelRoIAlign(14), head=head)
+        >>> backbone, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
+        >>> FasterRCNN(20, backbone, neck=False, pooling=MultilevelRoIAlign(14), head=head)
 
         From scratch: `ResNet50(levels=("C4",))`, `ResNetHead()`. ResNet-C5, one map of stride 32 and two
         dense layers:

@@ -52,7 +52,7 @@ class KeypointRCNN(FasterRCNN):
         >>> model = KeypointRCNN(backbone=kerasdet.backbones.ResNet50())
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(data.batches(2, resize=model.resize))
-        >>> model.detect([picture])[0]["keypoints"]
+        >>> model.detect([image])[0]["keypoints"]
 
     Raises:
         ValueError: an argument is out of its range, or, in training, targets have no such "keypoints".

@@ -35,7 +35,7 @@ class MaskRCNN(FasterRCNN):
     """Faster R-CNN that also tells which pixels of a box are the object's (arXiv 1703.06870).
 
     Detections have "masks" (B, D, m, m), probabilities relative to the box, -1 for padding;
-    `kerasdet.ops.paste_masks` lays them over a picture. Targets need "masks" (B, G, H, W) on the canvas:
+    `kerasdet.ops.paste_masks` lays them over an image. Targets need "masks" (B, G, H, W) on the canvas:
     `data.batches(..., masks=True)`.
 
     Args:
@@ -51,13 +51,13 @@ class MaskRCNN(FasterRCNN):
         >>> model = MaskRCNN(3, backbone=kerasdet.backbones.ResNet50())
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(data.batches(2, resize=model.resize, masks=True))
-        >>> found = model.detect([picture])[0]
-        >>> masks = paste_masks(found["masks"], found["boxes"], picture.shape[:2])
+        >>> found = model.detect([image])[0]
+        >>> masks = paste_masks(found["masks"], found["boxes"], image.shape[:2])
 
         ResNet-C4, masks drawn of the fifth stage that also classifies (figure 4, left):
 
-        >>> trunk, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
-        >>> MaskRCNN(20, backbone=trunk, neck=False, pooling=MultilevelRoIAlign(14), head=head,
+        >>> backbone, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
+        >>> MaskRCNN(20, backbone=backbone, neck=False, pooling=MultilevelRoIAlign(14), head=head,
         ...          share_head=True)
 
     Raises:

@@ -30,7 +30,7 @@ ANCHORS_PER_IMAGE = 256
 ANCHOR_POSITIVES = 0.5
 PROPOSAL_IOU = 0.7  # section 3.3
 PROPOSAL_BETA = 1 / 9  # of smooth L1, as in the authors' code
-SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the picture is dropped
+SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the image is dropped
 
 
 @keras.saving.register_keras_serializable("kerasdet")

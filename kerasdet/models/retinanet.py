@@ -190,7 +190,7 @@ class RetinaNet(Detector):
         >>> model = RetinaNet(3, backbone=kerasdet.backbones.MobileNetV2(), channels=64, norm="batch")
         >>> model.compile(keras.optimizers.AdamW(1e-3))
         >>> model.fit(data.batches(8, resize=model.resize))
-        >>> model.detect(["picture.jpg"])[0]["boxes"]
+        >>> model.detect(["image.jpg"])[0]["boxes"]
 
     Raises:
         ValueError: an argument is out of its range.

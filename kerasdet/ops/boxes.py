@@ -166,7 +166,7 @@ def intersection_over_area(boxes, regions):
 
 
 def clip_boxes(boxes, image_sizes):
-    """Clip boxes to their pictures.
+    """Clip boxes to their images.
 
     Args:
         boxes: (..., N, 4) xyxy.

@@ -1,4 +1,4 @@
-"""Masks of objects: cut to regions, pasted into pictures, and, of keypoints, read at their highest point."""
+"""Masks of objects: cut to regions, pasted into images, and, of keypoints, read at their highest point."""
 
 import numpy as np
 from keras import ops
@@ -24,7 +24,7 @@ def cut_masks(masks, boxes, objects, output_size, sampling_ratio=2):
     """Cut objects' masks to regions and resample them (Mask R-CNN, arXiv 1703.06870v3, section 3).
 
     RoIAlign of the mask, each bin the mean of its points; cell (0, 0) of the mask lies at half a
-    pixel from the picture's corner (`aligned`), as it covers [0, 1). Masks are read where they lie,
+    pixel from the image's corner (`aligned`), as it covers [0, 1). Masks are read where they lie,
     in their own type: no float copy of them is made.
 
     Args:
@@ -65,7 +65,7 @@ def cut_masks(masks, boxes, objects, output_size, sampling_ratio=2):
 
 
 def paste_masks(masks, boxes, size, threshold=0.5, interpolation="bilinear"):
-    """Lay the masks of one picture's detections over the picture.
+    """Lay the masks of one image's detections over the image.
 
     The geometry is torchvision's: box and mask grow by a ring of one empty cell, corners are cut to
     whole pixels, the second included, so that a mask may reach a pixel beyond its box. NumPy; beside the
@@ -74,8 +74,8 @@ def paste_masks(masks, boxes, size, threshold=0.5, interpolation="bilinear"):
 
     Args:
         masks: (D, m, m) in 0..1, relative to the boxes, as `detect` returns them.
-        boxes: (D, 4) xyxy in the picture's pixels.
-        size: (H, W) of the picture.
+        boxes: (D, 4) xyxy in the image's pixels.
+        size: (H, W) of the image.
         threshold: a pixel above it belongs to the object (section 3.1, Inference: 0.5).
         interpolation: "bilinear", or "bicubic" for smoother outlines.
 
@@ -167,12 +167,12 @@ def _linear_kernel(distance):
 
 
 def _resampling(first, last, limit, cells, kernel):
-    """Pixels of one axis that a box covers inside the picture, and their weights of the mask's cells.
+    """Pixels of one axis that a box covers inside the image, and their weights of the mask's cells.
 
     Args:
         first: the box's first pixel.
         last: its last, included.
-        limit: pixels of the picture.
+        limit: pixels of the image.
         cells: m; around them, at -1 and m, lies the ring of empty cells.
         kernel: weight by distance.
 

@@ -13,7 +13,7 @@ from kerasdet.ops.bilinear import pool_lattice
 from kerasdet.ops.checks import check_axes, check_choice, check_count, check_positive, pair
 from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
 
-CANONICAL_SIZE = 224  # side of a region of level CANONICAL_LEVEL: ImageNet's pictures (FPN, §4.2)
+CANONICAL_SIZE = 224  # side of a region of level CANONICAL_LEVEL: ImageNet's images (FPN, §4.2)
 CANONICAL_LEVEL = 4
 
 FARTHEST = 1e6  # pixels: where boxes are cut off, so that no product of theirs overflows
@@ -59,7 +59,7 @@ def roi_align(
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel.
         sampling_ratio: points per bin in each direction.
-        aligned: whether cell (0, 0) lies at half a cell from the picture's corner, as Detectron2 has
+        aligned: whether cell (0, 0) lies at half a cell from the image's corner, as Detectron2 has
             it; torchvision's weights were trained without.
         reduction: "mean" or "max" of a bin's points.
 
@@ -198,7 +198,7 @@ def ps_roi_pool(features, boxes, output_size, spatial_scale):
 def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
     """Pool each bin of a region from points between the cells of its own channels.
 
-    R-FCN's pooling with RoIAlign's points, half a cell from the picture's corner (`aligned`).
+    R-FCN's pooling with RoIAlign's points, half a cell from the image's corner (`aligned`).
 
     Args:
         features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.

@@ -1,13 +1,13 @@
-"""Four-step alternating training of a Faster R-CNN: its two stages in turn, on a trunk they come to share.
+"""Four-step alternating training of a Faster R-CNN: its two stages in turn, on a backbone they come to share.
 
     Ren, He, Girshick, Sun. Faster R-CNN. arXiv 1506.01497v3, section 3.2, "4-Step Alternating Training".
 
 Each step is a run of `train` in a folder of its own:
 
-    1_proposals      the proposal network and its trunk, from the model's weights
-    2_regions        the second stage and another trunk, from the model's weights, on step 1's proposals
-    3_proposals      the proposal network on step 2's trunk, which stays as it is
-    4_regions        the second stage on the same trunk, on step 3's proposals
+    1_proposals      the proposal network and its backbone, from the model's weights
+    2_regions        the second stage and another backbone, from the model's weights, on step 1's proposals
+    3_proposals      the proposal network on step 2's backbone, which stays as it is
+    4_regions        the second stage on the same backbone, on step 3's proposals
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def train_alternating(model, data, recipe=None, *, out, validation=None, **optio
     """Train a Faster R-CNN in four steps (arXiv 1506.01497, section 3.2).
 
     Steps 2 and 4 compute the proposals they learn from as they go, by the first stage that the step
-    before has trained and with its layers as at test, so that proposals follow an augmented picture.
+    before has trained and with its layers as at test, so that proposals follow an augmented image.
 
     Args:
         model: a `FasterRCNN` or a descendant, its backbone pretrained; it holds the result at the end.

@@ -32,12 +32,12 @@ class EventFile:
             summary.value.add(tag=name, simple_value=float(value))
         self._write(step=step, summary=summary)
 
-    def picture(self, step, name, png):
-        """Add a picture at a step, as the bytes of a PNG file."""
+    def image(self, step, name, png):
+        """Add an image at a step, as the bytes of a PNG file."""
         summary = self._proto.Summary()
         # Colorspace 3 is RGB; the viewer reads the size from the PNG itself.
-        image = self._proto.Summary.Image(encoded_image_string=png, colorspace=3)
-        summary.value.add(tag=name, image=image)
+        content = self._proto.Summary.Image(encoded_image_string=png, colorspace=3)
+        summary.value.add(tag=name, image=content)
         self._write(step=step, summary=summary)
 
     def close(self):

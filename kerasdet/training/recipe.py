@@ -15,8 +15,8 @@ class Recipe:
     """How to train: everything that is a number. Saved as JSON beside the weights.
 
     Args:
-        epochs: passes over the training pictures.
-        batch_size: pictures per step, over all devices together.
+        epochs: passes over the training images.
+        batch_size: images per step, over all devices together.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         learning_rate: the highest rate; AdamW 1e-3 from scratch, 1e-4 from published weights;
             SGD 1e-2.
@@ -29,7 +29,7 @@ class Recipe:
         clip_norm: largest norm of the whole gradient; 0 for no limit.
         ema_momentum: of the weights' moving average, which is what is validated and kept. Default:
             1 - 1/(a twentieth of the run's steps), at most 0.9998; 0 for no averaging.
-        seed: of the pictures' order and augmentation and of the model's random layers.
+        seed: of the images' order and augmentation and of the model's random layers.
 
     Raises:
         ValueError: a value is out of its range.

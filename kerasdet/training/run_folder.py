@@ -15,7 +15,7 @@ from kerasdet.files import atomic_write
 from kerasdet.training.checkpoints import save_checkpoint
 from kerasdet.training.event_file import EventFile
 
-SHEET_PICTURES = 8
+SHEET_IMAGES = 8
 SHEET_THRESHOLD = 0.3
 DRAWING_SECONDS = 60  # Curves and predictions are drawn no more often than this.
 
@@ -66,7 +66,7 @@ class WriteRunFolder(keras.callbacks.Callback):
 
     Args:
         folder: `RunFolder`.
-        validation: `Dataset` whose first pictures are drawn with their detections, or None.
+        validation: `Dataset` whose first images are drawn with their detections, or None.
     """
 
     def __init__(self, folder, validation=None):
@@ -108,15 +108,15 @@ class WriteRunFolder(keras.callbacks.Callback):
         metrics.plot_history(self.folder.csv, self.folder.path / "history.png")
         if self.validation is None:
             return
-        images = list(itertools.islice(self.validation.pictures(), SHEET_PICTURES))
+        images = list(itertools.islice(self.validation.images(), SHEET_IMAGES))
         drawn = [
             visualize.draw(image, found, self.model.class_names, threshold=SHEET_THRESHOLD)
-            for image, found in zip(images, self.model.detect(images, batch_size=SHEET_PICTURES))
+            for image, found in zip(images, self.model.detect(images, batch_size=SHEET_IMAGES))
         ]
         path = self.folder.path / "predictions.png"
         with atomic_write(path) as temporary:
             visualize.contact_sheet(drawn, columns=4).save(temporary)
-        self._events.picture(epoch, "predictions", path.read_bytes())
+        self._events.image(epoch, "predictions", path.read_bytes())
 
 
 class WriteCheckpoint(keras.callbacks.Callback):

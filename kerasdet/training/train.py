@@ -8,7 +8,7 @@ All that it writes lies in one folder:
     best.keras       the model at its best validation mAP, of boxes, so far (averaged weights)
     last.keras       the model after the last epoch (averaged weights)
     history.csv      one row per epoch; history.png its curves
-    predictions.png  detections (boxes, masks, keypoints) on a few validation pictures
+    predictions.png  detections (boxes, masks, keypoints) on a few validation images
     events.out.*     the same for TensorBoard
 """
 
@@ -63,7 +63,7 @@ def train(
         resume: continue the run that `out` holds as if it had never stopped; start it if there
             is none.
         validate_every: epochs between two validations.
-        cache: keep the decoded pictures in memory; default: where they take less than 4 GB.
+        cache: keep the decoded images in memory; default: where they take less than 4 GB.
         callbacks: further Keras callbacks; at an epoch's end they see the averaged weights and
             `val_mAP`.
         verbose: Keras' progress bar, as in `fit`.
@@ -140,7 +140,7 @@ def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
 
 
 def _decoded_bytes(data):
-    """What the pictures take in memory, judged by at most 50 of them."""
+    """What the images take in memory, judged by at most 50 of them."""
     records = [data.record(index) for index in range(0, len(data), -(-len(data) // 50))]
     return len(data) * sum(3 * r.height * r.width for r in records) / max(1, len(records))
 

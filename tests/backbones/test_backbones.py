@@ -26,7 +26,7 @@ ZOO = [
 
 
 def tiny(**kwargs):
-    """A trunk of every kind of part, quick to run."""
+    """A backbone of every kind of part, quick to run."""
     return ResNet((1, 1, 1, 1), groups=2, group_width=4, **kwargs)
 
 
@@ -132,7 +132,9 @@ def test_unknown_levels_are_refused(levels):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: tiny(levels=("C3", "C5"), norm_epsilon=1e-3, dtype="mixed_bfloat16", name="trunk"),
+        lambda: tiny(
+            levels=("C3", "C5"), norm_epsilon=1e-3, dtype="mixed_bfloat16", name="backbone"
+        ),
         lambda: ResNet((1, 1), bottleneck=False, levels=("C2", "C3"), mean=[1] * 4, std=[2] * 4),
         lambda: MobileNetV2(alpha=0.35, mean=(127.5,) * 3, std=(127.5,) * 3),
     ],
@@ -154,24 +156,24 @@ def test_saved_file_gives_equal_outputs(make, tmp_path):
 def test_saved_classifier_gives_equal_outputs(tmp_path, mobilenet):
     model = ImageClassifier(mobilenet, num_classes=7, dropout=0.2)
     model.build()
-    pictures = np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3)).astype("uint8")
+    random_images = np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3)).astype("uint8")
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_config() == model.get_config()
-    logits = ops.convert_to_numpy(model(pictures))
+    logits = ops.convert_to_numpy(model(random_images))
     assert logits.shape == (2, 7)
     assert np.ptp(logits) > 0
-    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(pictures)), logits)
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(random_images)), logits)
 
 
 def test_classifier_is_pool_and_dense_on_normalised_images():
     model = ImageClassifier(tiny(mean=(10, 20, 30), std=(2, 4, 5)), num_classes=3)
     model.build()
-    pictures = np.random.default_rng(1).integers(0, 256, (1, 33, 40, 3)).astype("uint8")
-    normal = ((pictures - np.array([10, 20, 30])) / np.array([2, 4, 5])).astype("float32")
+    random_images = np.random.default_rng(1).integers(0, 256, (1, 33, 40, 3)).astype("uint8")
+    normal = ((random_images - np.array([10, 20, 30])) / np.array([2, 4, 5])).astype("float32")
     features = arrays(model.backbone(normal))["C5"].mean(axis=(1, 2))
     expected = features @ ops.convert_to_numpy(model.fc.kernel)
-    np.testing.assert_allclose(ops.convert_to_numpy(model(pictures)), expected, rtol=1e-4)
+    np.testing.assert_allclose(ops.convert_to_numpy(model(random_images)), expected, rtol=1e-4)
 
 
 def test_classifier_needs_c5():
@@ -245,14 +247,14 @@ def test_round_channels(channels, rounded):
     assert round_channels(channels) == rounded
 
 
-def test_trained_classifier_splits_into_trunk_and_fifth_stage(tmp_path, images):
+def test_trained_classifier_splits_into_backbone_and_fifth_stage(tmp_path, images):
     classifier = ImageClassifier(tiny(), num_classes=3)
     classifier.build()
     randomize(classifier)
     classifier.save(tmp_path / "model.keras")
-    trunk, head = ResNet.split_preset(tmp_path / "model.keras", freeze_at="C2")
-    assert trunk.levels == ("C4",)
-    maps = trunk(images)["C4"]
+    backbone, head = ResNet.split_preset(tmp_path / "model.keras", freeze_at="C2")
+    assert backbone.levels == ("C4",)
+    maps = backbone(images)["C4"]
     # A whole map as its only region: the split model is the whole one.
     features = head(maps[:, None])
     whole = classifier.backbone(images)["C5"]
@@ -261,7 +263,7 @@ def test_trained_classifier_splits_into_trunk_and_fifth_stage(tmp_path, images):
     names = {weight.path.rsplit("/", 1)[1] for weight in head.trainable_weights}
     assert names == {"kernel"}
     assert any("layer1" in weight.path for weight in classifier.backbone.trainable_weights)
-    assert not any("layer1" in weight.path for weight in trunk.trainable_weights)
+    assert not any("layer1" in weight.path for weight in backbone.trainable_weights)
 
 
 def test_preset_with_fewer_levels_keeps_the_weights_of_its_layers(tmp_path, images):
@@ -269,10 +271,10 @@ def test_preset_with_fewer_levels_keeps_the_weights_of_its_layers(tmp_path, imag
     classifier.build()
     randomize(classifier)
     classifier.save(tmp_path / "model.keras")
-    trunk = ResNet.from_preset(tmp_path / "model.keras", levels=("C3",))
+    backbone = ResNet.from_preset(tmp_path / "model.keras", levels=("C3",))
     expected = classifier.backbone(images)["C3"]
-    np.testing.assert_array_equal(trunk(images)["C3"], expected)
-    assert "layer3_0_conv1" not in {layer.name for layer in trunk.layers}
+    np.testing.assert_array_equal(backbone(images)["C3"], expected)
+    assert "layer3_0_conv1" not in {layer.name for layer in backbone.layers}
 
 
 def test_head_of_the_fifth_stage_keeps_its_config():
@@ -288,9 +290,9 @@ def test_head_of_the_fifth_stage_keeps_its_config():
 
 
 def test_a_backbone_alone_is_a_preset_that_cannot_be_split(tmp_path, images):
-    trunk = randomize(tiny())
-    trunk.save(tmp_path / "model.keras")
+    backbone = randomize(tiny())
+    backbone.save(tmp_path / "model.keras")
     again = ResNet.from_preset(tmp_path / "model.keras", levels=("C3",))
-    np.testing.assert_array_equal(again(images)["C3"], trunk(images)["C3"])
+    np.testing.assert_array_equal(again(images)["C3"], backbone(images)["C3"])
     with pytest.raises(ValueError, match="is a ResNet; give an image classifier"):
         ResNet.split_preset(tmp_path / "model.keras")

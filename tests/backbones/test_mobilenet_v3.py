@@ -147,24 +147,24 @@ def test_classifier_is_pool_dense_hard_swish_dense(backbone):
     model = ImageClassifier(backbone, num_classes=3, dropout=0.2)
     model.build()
     (dense,) = model.head
-    pictures = np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3)).astype("uint8")
-    features = array(backbone(backbone.normalize(pictures))["C5"]).mean(axis=(1, 2))
+    images = np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3)).astype("uint8")
+    features = array(backbone(backbone.normalize(images))["C5"]).mean(axis=(1, 2))
     hidden = features @ array(dense.kernel) + array(dense.bias)
     expected = (hidden * hard_sigmoid(hidden)) @ array(model.fc.kernel)
     assert np.ptp(expected) > 0
-    np.testing.assert_allclose(array(model(pictures)), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(array(model(images)), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_saved_classifier_gives_equal_outputs(tmp_path):
     model = ImageClassifier(randomize(MobileNetV3Large(reduced_tail=True)), num_classes=7)
     model.build()
-    pictures = np.random.default_rng(1).integers(0, 256, (1, 40, 50, 3)).astype("uint8")
+    images = np.random.default_rng(1).integers(0, 256, (1, 40, 50, 3)).astype("uint8")
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_config() == model.get_config()
-    logits = array(model(pictures))
+    logits = array(model(images))
     assert np.ptp(logits) > 0
-    np.testing.assert_array_equal(array(loaded(pictures)), logits)
+    np.testing.assert_array_equal(array(loaded(images)), logits)
 
 
 def test_config_keeps_every_argument():

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from kerasdet.backbones import VGG16, ImageClassifier, MobileNetV2
-from kerasdet.backbones.vgg import _PictureHead
+from kerasdet.backbones.vgg import _ImageHead
 from kerasdet.layers import DenseHead
 
 # vgg table 1, column D; the numbers are torchvision's.
@@ -73,11 +73,11 @@ def test_classifier_has_torchvisions_weights(monkeypatch):
 def test_sizes_of_levels(backbone):
     assert backbone.strides == {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
     assert backbone.channels == {"C2": 256, "C3": 512, "C4": 512, "C5": 512}
-    picture = keras.KerasTensor((1, 300, 65, 3))
-    shapes = {level: x.shape for level, x in backbone.compute_output_spec(picture).items()}
+    image = keras.KerasTensor((1, 300, 65, 3))
+    shapes = {level: x.shape for level, x in backbone.compute_output_spec(image).items()}
     sizes = {"C2": (75, 16), "C3": (37, 8), "C4": (18, 4), "C5": (9, 2)}
     assert shapes == {level: (1, *size, backbone.channels[level]) for level, size in sizes.items()}
-    outputs = VGG16(ceil_pools=True).compute_output_spec(picture)
+    outputs = VGG16(ceil_pools=True).compute_output_spec(image)
     sizes = [x.shape[1:3] for x in outputs.values()]
     assert sizes == [(75, 17), (38, 9), (19, 5), (10, 3)]  # 38 and 19 are SSD300's
 
@@ -129,8 +129,8 @@ def test_kernel_of_pytorchs_weight():
 
 
 @pytest.mark.parametrize("size", [(7, 7), (3, 10), (14, 8)])
-def test_picture_is_averaged_over_7x7_bins(size):
-    layer = head(_PictureHead)
+def test_image_is_averaged_over_7x7_bins(size):
+    layer = head(_ImageHead)
     x = np.random.default_rng(1).normal(size=(2, *size, 2)).astype("float32")
     (height, width), bins = size, np.zeros((2, 7, 7, 2), "float32")
     for i in range(7):
@@ -145,7 +145,7 @@ def test_picture_is_averaged_over_7x7_bins(size):
 
 
 def test_saved_file_gives_equal_outputs(tmp_path, images):
-    settings = {"mean": (122.99925, 116.9991, 103.9992), "std": (1, 1, 1), "name": "trunk"}
+    settings = {"mean": (122.99925, 116.9991, 103.9992), "std": (1, 1, 1), "name": "backbone"}
     model = VGG16(("C2",), ceil_pools=True, dtype="mixed_bfloat16", **settings)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -154,16 +154,16 @@ def test_saved_file_gives_equal_outputs(tmp_path, images):
     np.testing.assert_array_equal(array(loaded(images)["C2"]), array(model(images)["C2"]))
 
 
-def test_trained_classifier_splits_into_trunk_and_head(tmp_path, monkeypatch):
+def test_trained_classifier_splits_into_backbone_and_head(tmp_path, monkeypatch):
     monkeypatch.setattr("kerasdet.backbones.vgg.HEAD", {"units": (8, 8), "dropout": 0.5})
     classifier = ImageClassifier(VGG16(), num_classes=3)
     classifier.build()
     classifier.save(tmp_path / "model.keras")
-    trunk, layer = VGG16.split_preset(tmp_path / "model.keras", freeze_at="C1")
-    assert trunk.levels == ("C4",)
-    assert trunk.layers[-1].name == "features_28"
-    assert len(trunk.trainable_weights) == 18
-    for ours, theirs in zip(trunk.weights, classifier.backbone.weights, strict=True):
+    shared, layer = VGG16.split_preset(tmp_path / "model.keras", freeze_at="C1")
+    assert shared.levels == ("C4",)
+    assert shared.layers[-1].name == "features_28"
+    assert len(shared.trainable_weights) == 18
+    for ours, theirs in zip(shared.weights, classifier.backbone.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert type(layer) is DenseHead
     assert layer.drop.rate == 0.5

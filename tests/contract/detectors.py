@@ -66,7 +66,7 @@ DETECTORS = {
 
 
 def batch(count=2, seed=0):
-    """`count` pictures of bright rectangles, 1 to 3 each, and their targets.
+    """`count` images of bright rectangles, 1 to 3 each, and their targets.
 
     A rectangle's mask is all of it, its keypoints are its corner pixels, the last one hidden.
     """
@@ -94,7 +94,7 @@ def corners(x, y, w, h):
 
 
 def no_objects(count, rows):
-    """Targets of `count` pictures, all padding."""
+    """Targets of `count` images, all padding."""
     return {
         "boxes": np.full((count, rows, 4), -1.0, np.float32),
         "labels": np.full((count, rows), -1, np.int32),

@@ -78,7 +78,7 @@ def test_predict_is_fixed_size_sorted_and_padded(model):
         assert (empty[name] == -1).all(), name
 
 
-def test_detections_stay_inside_the_true_picture(model):
+def test_detections_stay_inside_the_true_image(model):
     inputs, _ = batch()
     inputs["image_sizes"][:] = 40, 24
     boxes = model.predict(inputs, verbose=0)["boxes"]
@@ -153,7 +153,7 @@ def test_config_keeps_every_argument(make):
         type(copy).from_config({**config, "format_version": FORMAT_VERSION + 1})
 
 
-def test_pictures_without_objects_are_learnt_from(model):
+def test_images_without_objects_are_learnt_from(model):
     inputs, _ = batch()
     targets = no_objects(2, 4)
     history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
@@ -174,7 +174,7 @@ def test_objects_smaller_than_a_pixel_are_learnt_from(model):
     assert history["loss"][-1] < history["loss"][0]
 
 
-def test_three_hundred_objects_in_one_picture_are_learnt_from(model):
+def test_three_hundred_objects_in_one_image_are_learnt_from(model):
     inputs, _ = batch()
     targets = no_objects(2, 300)
     for g in range(300):
@@ -219,7 +219,7 @@ def test_ignored_regions_are_neither_object_nor_background(model):
         return sum(float(value) for value, _ in terms.values())
 
     before = total()
-    # The whole picture is a crowd: only the anchors of the one object still count.
+    # The whole image is a crowd: only the anchors of the one object still count.
     targets["boxes"][0, 3], targets["labels"][0, 3] = (0, 0, SIZE, SIZE), 1
     targets["ignore"][0, 3] = True
     assert total() < before
@@ -259,11 +259,11 @@ def test_xla_gives_the_same_boxes(model):
     np.testing.assert_allclose(result["confidence"], expected["confidence"], atol=1e-4)
 
 
-def test_detect_returns_picture_pixels_one_by_one_or_together(model):
+def test_detect_returns_image_pixels_one_by_one_or_together(model):
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (50, 70), (64, 64)]
-    pictures = [rng.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
-    alone = model.detect(pictures)
+    images = [rng.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
+    alone = model.detect(images)
     for (height, width), found in zip(sizes, alone):
         assert set(found) == {"boxes", "labels", "confidence", *model.TARGETS}
         assert all(len(value) == len(found["labels"]) for value in found.values())
@@ -271,11 +271,11 @@ def test_detect_returns_picture_pixels_one_by_one_or_together(model):
         assert found["boxes"][:, 2].max() <= width
         assert found["boxes"][:, 3].max() <= height
     np.testing.assert_allclose(
-        model.detect(iter(pictures[:1]))[0]["boxes"], alone[0]["boxes"], atol=1e-3
+        model.detect(iter(images[:1]))[0]["boxes"], alone[0]["boxes"], atol=1e-3
     )
-    assert len(model.detect(pictures, batch_size=2)) == 3
-    with pytest.raises(ValueError, match="list of pictures"):
-        model.detect(pictures[0])
+    assert len(model.detect(images, batch_size=2)) == 3
+    with pytest.raises(ValueError, match="list of images"):
+        model.detect(images[0])
 
 
 def test_compile_refuses_foreign_losses(model):
@@ -322,7 +322,7 @@ def test_every_weight_exists_before_the_first_call(make):
 
 
 def one_step(make, scope):
-    """Loss, terms and update of one SGD step on four pictures, all objects on the last two."""
+    """Loss, terms and update of one SGD step on four images, all objects on the last two."""
     inputs, targets = batch(4)
     targets["labels"][:2] = -1
     with scope:

@@ -32,7 +32,7 @@ class Fixed:
 
 
 def scene(height=40, width=60, boxes=((10, 5, 30, 25),), masks=True, keypoints=True, ignore=None):
-    """A black picture with a white rectangle per box, and its record."""
+    """A black image with a white rectangle per box, and its record."""
     image = np.zeros((height, width, 3), np.uint8)
     stack = np.zeros((height, width, len(boxes)), np.uint8, order="F")
     for k, (x1, y1, x2, y2) in enumerate(boxes):
@@ -216,13 +216,13 @@ def test_crop_needs_the_drawn_iou():
     assert augment.RandomCropIoU((0.26,), tries=1)(Fixed(*draws), image, record)[0] is image
 
 
-def test_crop_none_keeps_the_picture():
+def test_crop_none_keeps_the_image():
     image, record = scene()
     assert augment.RandomCropIoU((None,))(Fixed(integers=[0]), image, record) == (image, record)
 
 
 def test_expand():
-    # Ratio 2: 120 x 80, the picture at (7, 11).
+    # Ratio 2: 120 x 80, the image at (7, 11).
     expand = augment.ExpandCanvas(p=1.0, fill=(1, 2, 3))
     image, record = expand(Fixed([0.0, 2.0], [7, 11]), *scene())
     assert image.shape == (80, 120, 3)
@@ -253,7 +253,7 @@ def test_colours():
 
 
 def test_mosaic():
-    # Cut at (30, 20); zooms 1; the picture's top left, and a white 50 x 50 in the other quarters.
+    # Cut at (30, 20); zooms 1; the image's top left, and a white 50 x 50 in the other quarters.
     image, record = scene()
     # Least zooms: max(30/60, 20/40) = 0.5, then max(30/50, 20/50) = 0.6 three times.
     draws = Fixed([0.0, 0.5, 0.5, *[1.0, 0.0, 0.0] * 4], [0, 0, 0])
@@ -318,7 +318,7 @@ def test_no_objects(step, masks):
 
 
 def test_flips_agree_with_keras():
-    """keras.layers.RandomFlip, one axis at a time, on the pictures that it did flip."""
+    """keras.layers.RandomFlip, one axis at a time, on the images that it did flip."""
     image, record = scene(boxes=((10, 5, 30, 25), (0, 7, 3, 40), (50, 0, 60, 1)))
     for mode, ours in (
         ("horizontal", augment.HorizontalFlip(1.0)),

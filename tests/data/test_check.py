@@ -7,7 +7,7 @@ from kerasdet.data import check, coco, voc
 
 
 def faulty(tmp_path):
-    """Five pictures: sound, broken, of another size, turned, without objects."""
+    """Five images: sound, broken, of another size, turned, without objects."""
     exif = Image.Exif()
     exif[0x0112] = 6
     for name, size in (("sound", (60, 40)), ("other", (50, 40)), ("empty", (60, 40))):
@@ -47,8 +47,8 @@ def test_faults_have_file_and_annotation_id(tmp_path):
         ("data.json", 56, "zero_size"),
         ("data.json", 57, "unknown_image"),
         ("sound.png", "", "double_box"),
-        ("broken.png", "", "unreadable_picture"),
-        ("other.png", "", "unreadable_picture"),
+        ("broken.png", "", "unreadable_image"),
+        ("other.png", "", "unreadable_image"),
         ("turned.png", "", "orientation"),
     ]
     assert done == [(i, 5) for i in range(1, 6)]
@@ -64,7 +64,7 @@ def test_figures(tmp_path):
     expected = [9, 9, 9, 20, 20, np.sqrt(20 * 20.5)]
     np.testing.assert_allclose(report.sides, expected, rtol=1e-6)
     text = str(report)
-    assert "pictures without objects: 1" in text
+    assert "images without objects: 1" in text
     assert "cat        5" in text
     assert "data.json, annotation 56: sound.png: box [1, 1, 1, 5] has no area: dropped" in text
     assert "9.0, 9.0, 14.5, " in text
@@ -74,7 +74,7 @@ def test_contact_sheet_shows_what_can_be_read(tmp_path):
     report = check(faulty(tmp_path))
     report.contact_sheet(tmp_path / "sheet.png", columns=3)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    # Three of five pictures, 60x40 each, side by side: gray 200 and black are their grounds.
+    # Three of five images, 60x40 each, side by side: gray 200 and black are their grounds.
     assert 180 <= sheet.shape[1] <= 240
     assert 40 <= sheet.shape[0] <= 60
     assert ((sheet == 200).all(-1)).sum() > 2000

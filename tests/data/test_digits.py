@@ -54,18 +54,18 @@ def iou(a, b):
 def test_digits_of_the_splits_are_disjoint():
     from sklearn.datasets import load_digits
 
-    pictures, labels = load_digits(return_X_y=True)
-    assert len(np.unique(pictures, axis=0)) == 1797  # so that no two samples are the same
+    images, labels = load_digits(return_X_y=True)
+    assert len(np.unique(images, axis=0)) == 1797  # so that no two samples are the same
     counts = [np.bincount(ink.glyphs(split)[0], minlength=10) for split in ink.SPLITS]
     assert (sum(counts) == np.bincount(labels)).all()
     for k in range(10):
         np.testing.assert_allclose(
             [c[k] for c in counts] / sum(counts)[k], [0.6, 0.2, 0.2], atol=0.01
         )
-    pictures = [
+    images = [
         {glyph.tobytes() for glyph in ink.glyphs(split)[1][0]} for split in ("train", "val", "test")
     ]
-    assert len(set.union(*pictures)) == sum(len(split) for split in pictures)
+    assert len(set.union(*images)) == sum(len(split) for split in images)
 
 
 def test_number_of_digits(scenes):
@@ -171,15 +171,15 @@ def test_glyphs_hold_the_samples():
     """Pooled back to 8 x 8, a glyph follows the sample it came from."""
     from sklearn.datasets import load_digits
 
-    pictures, labels = load_digits(return_X_y=True)
+    images, labels = load_digits(return_X_y=True)
     glyph_labels, levels = ink.glyphs("test")
     pooled = levels[0][:, 16:80, 16:80].reshape(-1, 8, 8, 8, 8).mean((2, 4)).reshape(-1, 64)
     for k in range(0, 350, 35):
-        distances = ((pooled[k] / 255 - pictures / 16) ** 2).sum(1)
+        distances = ((pooled[k] / 255 - images / 16) ** 2).sum(1)
         assert labels[distances.argmin()] == glyph_labels[k]
 
 
-def test_pictures():
+def test_images():
     dataset = digit_scenes("val")
     image = dataset.image(3)
     assert image.shape == (256, 256, 3)
@@ -189,7 +189,7 @@ def test_pictures():
         assert not np.array_equal(image, other.image(3))
 
 
-def test_one_digit_per_picture():
+def test_one_digit_per_image():
     dataset = digit_scenes("test", size=20, digits_per_scene=1, image_size=128)
     assert [len(dataset.record(i).labels) for i in range(20)] == [1] * 20
     assert dataset.image(0).shape == (128, 128, 3)

@@ -12,7 +12,7 @@ SIZE = (20, 30)
 
 
 class Scenes(Dataset):
-    """Pictures of their own number, the i-th with i objects (or none)."""
+    """Images of their own number, the i-th with i objects (or none)."""
 
     name = "scenes"
     class_names = ("a", "b", "c")
@@ -61,7 +61,7 @@ def ids(batches):
 def test_a_batch_by_hand():
     batches = Scenes().batches(2, Stretch(40, 60), masks=True, semantic=True)
     assert len(batches) == 3
-    inputs, targets = list(batches)[1]  # pictures 2 and 3, 22x30 and 23x30
+    inputs, targets = list(batches)[1]  # images 2 and 3, 22x30 and 23x30
     assert inputs["images"].dtype == tf.float32
     assert inputs["images"].shape == (2, 40, 60, 3)
     assert inputs["images"].numpy().min(axis=(1, 2, 3)).tolist() == [21, 31]
@@ -109,7 +109,7 @@ def test_resizing_is_bilinear_without_rounding_and_padding_is_zero():
     assert (image[:, 60:] == 0).all()
 
 
-def test_a_batch_is_padded_to_its_largest_picture():
+def test_a_batch_is_padded_to_its_largest_image():
     batches = Scenes(14).batches(7, KeepSize(32), semantic=True)
     (first, maps), (second, _) = batches
     assert first["images"].shape == (7, 32, 32, 3)
@@ -186,7 +186,7 @@ def jitter(rng, image, record):
     return image * rng.uniform(0.5, 1), record
 
 
-def test_augmentation_is_keyed_by_epoch_and_picture():
+def test_augmentation_is_keyed_by_epoch_and_image():
     scenes = Scenes(6, empty=True)
 
     def means(batches):
@@ -218,7 +218,7 @@ def test_more_objects_than_max_boxes_leaves_the_largest():
     assert targets["area"].numpy().tolist() == [[26, 27]]
 
 
-def test_cache_loads_every_picture_once():
+def test_cache_loads_every_image_once():
     scenes = Scenes(empty=True)
     batches = scenes.batches(2, Stretch(8), cache=True)
     first = [inputs["images"].numpy() for inputs, _ in batches]
@@ -259,7 +259,7 @@ def test_parts_that_a_data_set_lacks():
         Plain().batches(2, Stretch(8), masks=True)
     with pytest.raises(ValueError, match="no semantic maps"):
         Plain().batches(2, Stretch(8), semantic=True)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         Scenes(0).batches(2, Stretch(8))
 
 
@@ -269,12 +269,12 @@ def test_boxes_that_are_none_stop_the_run(box):
         return image, dataclasses.replace(record, boxes=np.float32([box] * len(record.labels)))
 
     batches = Scenes(3).subset([1, 2]).batches(1, Stretch(8), augment=spoil)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"picture 101: box 0 is \["):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 101: box 0 is \["):
         next(iter(batches))
 
 
 @pytest.mark.parametrize("augment", [None, jitter])
-def test_masks_of_another_size_than_their_picture_stop_the_run(augment):
+def test_masks_of_another_size_than_their_image_stop_the_run(augment):
     class OnCanvas(Scenes):
         def record(self, index):
             pixels = np.zeros((32, 64, 1), "uint8", order="F")
@@ -282,7 +282,7 @@ def test_masks_of_another_size_than_their_picture_stop_the_run(augment):
             return dataclasses.replace(record, masks=tuple(mask.encode(pixels)) * index)
 
     data = OnCanvas(2).subset([1])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"picture 101: mask 0 is \(32, 64\)"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 101: mask 0 is \(32, 64\)"):
         next(iter(data.batches(1, Stretch(8), augment=augment, masks=True)))
     next(iter(data.batches(1, Stretch(8), augment=augment)))  # nobody asks for them
 

@@ -11,7 +11,7 @@ from kerasdet.data.records import DataError
 HEIGHT, WIDTH = 40, 60
 
 
-def picture(path, size=(HEIGHT, WIDTH), **options):
+def image(path, size=(HEIGHT, WIDTH), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size[::-1], (9, 9, 9)).save(path, **options)
 
@@ -21,9 +21,9 @@ def annotation(number, bbox=(10, 10, 20, 10), **fields):
 
 
 def coco_folder(tmp_path, annotations=(), **lists):
-    """A COCO file of two pictures and the categories 3 and 90."""
-    picture(tmp_path / "images" / "a.png")
-    picture(tmp_path / "images" / "b.png")
+    """A COCO file of two images and the categories 3 and 90."""
+    image(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "b.png")
     content = {
         "images": [
             {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH},
@@ -155,7 +155,7 @@ def test_coco_faults_of_structure_are_all_named(tmp_path):
     assert len(lenient.record(0).labels) == 1
 
 
-def test_coco_missing_pictures_and_ids_twice(tmp_path):
+def test_coco_missing_images_and_ids_twice(tmp_path):
     images = [
         {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH},
         {"id": 1, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
@@ -164,14 +164,14 @@ def test_coco_missing_pictures_and_ids_twice(tmp_path):
         {"file_name": "b.png"},
     ]
     files = coco_folder(tmp_path, [annotation(1), annotation(2, image_id=2)], images=images)
-    with pytest.raises(DataError, match=r"gone\.png: there is no such picture") as caught:
+    with pytest.raises(DataError, match=r"gone\.png: there is no such image") as caught:
         coco(*files)
     found = [fault.kind for fault in caught.value.faults]
-    assert found == ["duplicate_id", "missing_picture", "bad_value", "missing_field"]
+    assert found == ["duplicate_id", "missing_image", "bad_value", "missing_field"]
     assert len(coco(*files, strict=False)) == 1
 
 
-def test_coco_size_comes_from_the_picture_where_it_is_not_annotated(tmp_path):
+def test_coco_size_comes_from_the_image_where_it_is_not_annotated(tmp_path):
     data = coco(*coco_folder(tmp_path, images=[{"id": 1, "file_name": "a.png"}]))
     assert (data.record(0).height, data.record(0).width) == (HEIGHT, WIDTH)
 
@@ -214,16 +214,16 @@ def test_missing_coco_file_and_folder(tmp_path):
 def exif_dataset(tmp_path, height, width):
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(tmp_path / "images" / "turned.jpg", exif=exif)
+    image(tmp_path / "images" / "turned.jpg", exif=exif)
     images = [{"id": 1, "file_name": "turned.jpg", "height": height, "width": width}]
     return coco(*coco_folder(tmp_path, images=images))
 
 
-def test_the_picture_has_the_size_of_its_annotation(tmp_path):
+def test_the_image_has_the_size_of_its_annotation(tmp_path):
     assert exif_dataset(tmp_path, WIDTH, HEIGHT).image(0).shape == (WIDTH, HEIGHT, 3)
     # Annotated without regard to the orientation: read as stored.
     assert exif_dataset(tmp_path, HEIGHT, WIDTH).image(0).shape == (HEIGHT, WIDTH, 3)
-    with pytest.raises(ValueError, match=r"turned\.jpg: the picture is 40x60 .* says 61x40"):
+    with pytest.raises(ValueError, match=r"turned\.jpg: the image is 40x60 .* says 61x40"):
         exif_dataset(tmp_path, HEIGHT, WIDTH + 1).image(0)
 
 
@@ -238,13 +238,13 @@ def voc_object(name="cat", box=(1, 1, 20, 10), difficult=0):
 
 
 def voc_folder(root, **splits):
-    """Splits of {picture name: objects as XML}."""
+    """Splits of {image name: objects as XML}."""
     for folder in ("ImageSets/Main", "Annotations"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for split, pictures in splits.items():
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(pictures) + "\n")
-        for name, objects in pictures.items():
-            picture(root / "JPEGImages" / f"{name}.jpg")
+    for split, images in splits.items():
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(images) + "\n")
+        for name, objects in images.items():
+            image(root / "JPEGImages" / f"{name}.jpg")
             (root / "Annotations" / f"{name}.xml").write_text(
                 f"<annotation>\n<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>\n"
                 f"{''.join(objects)}</annotation>"
@@ -297,19 +297,19 @@ def test_voc_faults(tmp_path):
     data = voc(root, strict=False)
     assert kinds(data.faults) == [
         *[(1, "zero_size"), (2, "clipped"), (3, "negative_size"), (4, "not_finite")],
-        *[(5, "bad_value"), (6, "bad_value"), (None, "broken_xml"), (None, "missing_picture")],
+        *[(5, "bad_value"), (6, "bad_value"), (None, "broken_xml"), (None, "missing_image")],
         *[(None, "duplicate_id"), (None, "missing_annotation")],
     ]
     assert data.record(0).boxes.tolist() == [[0, 4, 10, 10], [0, 0, 20, 10]]
     assert len(data) == 1
 
 
-def test_voc_size_from_the_picture_and_other_suffixes(tmp_path):
+def test_voc_size_from_the_image_and_other_suffixes(tmp_path):
     root = voc_folder(tmp_path, train={"a": [voc_object()]})
     file = root / "Annotations" / "a.xml"
     file.write_text(file.read_text().replace(f"<width>{WIDTH}</width>", "<width>0</width>"))
     (root / "JPEGImages" / "a.jpg").unlink()
-    picture(root / "JPEGImages" / "a.png")
+    image(root / "JPEGImages" / "a.png")
     record = voc(root).record(0)
     assert (record.height, record.width) == (HEIGHT, WIDTH)
 
@@ -321,8 +321,8 @@ def test_voc_missing_split_names_the_others(tmp_path):
 
 
 def yolo_folder(root, lines, classes=None, place="images"):
-    picture(root / place / "a.png")
-    picture(root / place / "b.png")
+    image(root / place / "a.png")
+    image(root / place / "b.png")
     labels = root / place.replace("images", "labels")
     labels.mkdir(parents=True)
     (labels / "a.txt").write_text("\n".join(lines))
@@ -387,16 +387,16 @@ def test_yolo_missing_parts(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"neither data\.yaml nor classes\.txt"):
         yolo(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\n")
-    with pytest.raises(FileNotFoundError, match=r"no pictures in .*images; name a split"):
+    with pytest.raises(FileNotFoundError, match=r"no images in .*images; name a split"):
         yolo(tmp_path)
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     with pytest.raises(FileNotFoundError, match="labels: there is no such folder"):
         yolo(tmp_path)
 
 
 def test_csv(tmp_path):
-    picture(tmp_path / "p" / "a.png")
-    picture(tmp_path / "p" / "b.png")
+    image(tmp_path / "p" / "a.png")
+    image(tmp_path / "p" / "b.png")
     file = tmp_path / "boxes.csv"
     file.write_text(
         "image,xmin,ymin,xmax,ymax,label,note\n"
@@ -413,8 +413,8 @@ def test_csv(tmp_path):
 
 
 def test_csv_faults(tmp_path):
-    picture(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no picture")
+    image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
     file = tmp_path / "boxes.csv"
     rows = ["a.png,1,1,1,9,cat", "a.png,1,1,x,9,cat", "a.png,9,1,1,9,cat", "a.png,1,1,9,9,"]
     rows += ["gone.png,1,1,9,9,cat", "b.png,1,1,9,9,cat", "a.png,-3,1,9,9,cat"]
@@ -424,7 +424,7 @@ def test_csv_faults(tmp_path):
     data = csv(file, strict=False)
     assert kinds(data.faults) == [
         *[(2, "zero_size"), (3, "bad_value"), (4, "negative_size"), (5, "unknown_category")],
-        *[(None, "missing_picture"), (None, "unreadable_picture"), (8, "clipped")],
+        *[(None, "missing_image"), (None, "unreadable_image"), (8, "clipped")],
     ]
     assert data.record(0).boxes.tolist() == [[0, 1, 9, 9]]
     file.write_text("image,xmin,ymin,xmax\n")

@@ -37,9 +37,9 @@ class Scenes(Dataset):
         return np.full((20, 30, 3), index, "uint8")
 
 
-def test_repr_counts_pictures_classes_boxes_and_faults():
+def test_repr_counts_images_classes_boxes_and_faults():
     scenes = Scenes()
-    assert repr(scenes) == "scenes: 4 pictures, 2 classes (cat, dog), 6 boxes"
+    assert repr(scenes) == "scenes: 4 images, 2 classes (cat, dog), 6 boxes"
     scenes.faults = [Fault("f", i, "clipped", "m") for i in range(2)] + [
         Fault("f", 1, "zero_size", "m")
     ]
@@ -52,8 +52,8 @@ def test_repr_names_at_most_eight_classes():
     assert "11 classes (a, b, c, d, e, f, g, h, ...)" in repr(scenes)
 
 
-def test_pictures_come_in_order():
-    assert [picture[0, 0, 0] for picture in Scenes().pictures()] == [0, 1, 2, 3]
+def test_images_come_in_order():
+    assert [image[0, 0, 0] for image in Scenes().images()] == [0, 1, 2, 3]
 
 
 def test_subset_keeps_order_and_counts():
@@ -78,9 +78,9 @@ def test_select_takes_every_array_along():
 
 def test_record_refuses_arrays_of_different_lengths():
     empty = np.zeros(0, "float32")
-    with pytest.raises(ValueError, match=r"picture 7: boxes have shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"image 7: boxes have shape \(2, 4\)"):
         Record(7, 5, 5, np.zeros((2, 4)), np.zeros(0, "int32"), empty, empty)
-    with pytest.raises(ValueError, match="picture 7: 1 ignore for 0 labels"):
+    with pytest.raises(ValueError, match="image 7: 1 ignore for 0 labels"):
         Record(7, 5, 5, np.zeros((0, 4)), np.zeros(0, "int32"), np.zeros(1), empty)
 
 

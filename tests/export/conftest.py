@@ -31,14 +31,14 @@ def make(resize=None, cls=RetinaNet):
     return model
 
 
-def picture(height, width, seed=0):
+def colour_blocks(height, width, seed=0):
     """Blocks of colour, so that neighbouring anchors see different things."""
     blocks = np.random.default_rng(seed).integers(0, 256, (-(-height // 9), -(-width // 9), 3))
     return np.kron(blocks, np.ones((9, 9, 1)))[:height, :width].astype(np.uint8)
 
 
 def assert_same(exported, wanted):
-    """What an export returned for a batch of pictures is what `detect` gives for each."""
+    """What an export returned for a batch of images is what `detect` gives for each."""
     exported = {name: np.asarray(value) for name, value in exported.items()}
     assert set(exported) == {"boxes", "labels", "confidence", "num_detections"}
     assert exported["boxes"].dtype == exported["confidence"].dtype == np.float32

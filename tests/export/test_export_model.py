@@ -7,12 +7,12 @@ import pytest
 from kerasdet.export import export_model
 from kerasdet.export.clone import float32_clone
 
-from .conftest import make, picture
+from .conftest import colour_blocks, make
 
 
 def test_the_model_of_these_tests_tells_detections_apart(model):
     """Scores and boxes that differ by less than the tolerances would make every test here pass."""
-    (found,) = model.detect([picture(80, 100)])
+    (found,) = model.detect([colour_blocks(80, 100)])
     assert len(found["labels"]) == 20
     assert np.diff(found["confidence"]).max() < -1e-4
     assert len(set(found["labels"])) > 1
@@ -68,7 +68,10 @@ def test_the_clone_of_a_mixed_model_is_float32_and_equal():
     assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in mixed._flatten_layers()}
     for value, wanted in zip(clone.get_weights(), mixed.get_weights()):
         np.testing.assert_array_equal(value, wanted)
-    (found,), (wanted,) = clone.detect([picture(80, 100)]), make().detect([picture(80, 100)])
+    (found,), (wanted,) = (
+        clone.detect([colour_blocks(80, 100)]),
+        make().detect([colour_blocks(80, 100)]),
+    )
     np.testing.assert_array_equal(found["boxes"], wanted["boxes"])
 
 

@@ -6,7 +6,7 @@ from kerasdet.export import export_model
 from kerasdet.layers.resizing import KeepSize
 from kerasdet.models import RetinaNet
 
-from .conftest import assert_same, make, picture
+from .conftest import assert_same, colour_blocks, make
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -27,7 +27,7 @@ def exported(model, tmp_path_factory):
 
 def test_the_file_gives_the_models_boxes(model, exported):
     for seed in range(3):
-        image = picture(80, 100, seed)
+        image = colour_blocks(80, 100, seed)
         assert_same(run(exported, image), model.detect([image]))
 
 
@@ -36,7 +36,7 @@ def test_float16_weights_take_half_the_space(exported, model, tmp_path):
     export_model(model, path, format="litert", size=(80, 100), quantize="float16")
     kernels = sum(v.size for v in model.get_weights() if v.ndim > 1)
     assert exported.stat().st_size - path.stat().st_size > 1.5 * kernels
-    image = picture(80, 100)
+    image = colour_blocks(80, 100)
     found, (wanted,) = run(path, image), model.detect([image])
     # Kernels move by 2^-11 of themselves: far less than a pixel, but not equal.
     np.testing.assert_allclose(found["boxes"][0, :5], wanted["boxes"][:5], rtol=0, atol=0.5)

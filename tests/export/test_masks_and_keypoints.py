@@ -11,7 +11,7 @@ from kerasdet.layers.resizing import Fit, ShortestEdge
 from tests.models.test_keypoint_rcnn import keypoint_rcnn
 from tests.models.test_mask_rcnn import mask_rcnn
 
-from .conftest import picture
+from .conftest import colour_blocks
 
 SIZE = (90, 130)  # neither square nor of the canvas's shape
 
@@ -37,7 +37,7 @@ def keypoint_model():
 
 
 def check(exported, wanted, name, tolerance):
-    """One picture's export against `detect`; returns the number of detections."""
+    """One image's export against `detect`; returns the number of detections."""
     count = len(wanted["labels"])
     assert int(exported["num_detections"][0]) == count > 0
     values = np.asarray(exported[name])[0]
@@ -47,15 +47,15 @@ def check(exported, wanted, name, tolerance):
     return count
 
 
-def test_saved_model_gives_keypoints_in_the_pictures_pixels(keypoint_model, tmp_path):
+def test_saved_model_gives_keypoints_in_the_images_pixels(keypoint_model, tmp_path):
     export_model(keypoint_model, tmp_path / "model")
     exported = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
     assert exported.structured_outputs["keypoints"].shape.as_list() == [None, 8, 4, 3]
     for seed in range(2):
-        image = picture(*SIZE, seed)
+        image = colour_blocks(*SIZE, seed)
         (wanted,) = keypoint_model.detect([image])
         check(exported(images=tf.constant(image[None])), wanted, "keypoints", 1e-3)
-        # They are the picture's, not the canvas's of half its size.
+        # They are the image's, not the canvas's of half its size.
         x, y = np.moveaxis(wanted["keypoints"], -1, 0)[:2]
         assert x.max() > 64
         x1, y1, x2, y2 = (wanted["boxes"][:, i, None] for i in range(4))
@@ -67,7 +67,7 @@ def test_saved_model_gives_masks_relative_to_their_boxes(mask_model, tmp_path):
     export_model(mask_model, tmp_path / "model")
     exported = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
     assert exported.structured_outputs["masks"].shape.as_list() == [None, 8, 12, 12]
-    image = picture(*SIZE)
+    image = colour_blocks(*SIZE)
     (wanted,) = mask_model.detect([image])
     check(exported(images=tf.constant(image[None])), wanted, "masks", 1e-4)
     assert np.ptp(wanted["masks"]) > 1e-3
@@ -78,7 +78,7 @@ def test_padding_stays_minus_one(keypoint_model):
     settings = keypoint_model.resize, keypoint_model.score_threshold
     keypoint_model.resize = ShortestEdge(48, 90)
     try:
-        image = picture(*SIZE)
+        image = colour_blocks(*SIZE)
         scores = keypoint_model.detect([image])[0]["confidence"]
         keypoint_model.score_threshold = float(scores[2])
         function, _ = make_endpoint(keypoint_model, portable=False)

@@ -3,7 +3,7 @@ import pytest
 
 from kerasdet.export import export_model
 
-from .conftest import assert_same, picture
+from .conftest import assert_same, colour_blocks
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -23,20 +23,20 @@ def run(content, images):
     return dict(zip(names, session.run(None, {"images": images})))
 
 
-def test_pictures_of_the_pinned_size(model, path):
-    images = [picture(80, 100, seed) for seed in range(2)]
+def test_images_of_the_pinned_size(model, path):
+    images = [colour_blocks(80, 100, seed) for seed in range(2)]
     assert_same(run(path.read_bytes(), np.stack(images)), model.detect(images))
     with pytest.raises(Exception, match="Expected: 80"):
-        run(path.read_bytes(), picture(64, 64)[None])
+        run(path.read_bytes(), colour_blocks(64, 64)[None])
 
 
-def test_pictures_of_any_size_without_the_pin(model, path):
+def test_images_of_any_size_without_the_pin(model, path):
     """One conversion for two tests: an export without a size is this file without its pin."""
     proto = onnx.load(path)
     dimensions = proto.graph.input[0].type.tensor_type.shape.dim
     dimensions[1].dim_param, dimensions[2].dim_param = "height", "width"
     for size in ((80, 100), (131, 97), (64, 64)):
-        image = picture(*size)
+        image = colour_blocks(*size)
         assert_same(run(proto.SerializeToString(), image[None]), model.detect([image]))
 
 

@@ -6,7 +6,7 @@ from kerasdet.export import export_model, saved_model
 from kerasdet.export.endpoint import make_endpoint
 from kerasdet.layers.resizing import KeepSize, ShortestEdge
 
-from .conftest import assert_same, picture
+from .conftest import assert_same, colour_blocks
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,13 @@ def run(model, *images):
 
 
 @pytest.mark.parametrize("size", [(80, 100), (100, 80), (64, 64), (31, 17), (200, 90)])
-def test_pictures_of_any_size(model, exported, size):
-    image = picture(*size)
+def test_images_of_any_size(model, exported, size):
+    image = colour_blocks(*size)
     assert_same(exported(images=tf.constant(image[None])), model.detect([image]))
 
 
 def test_batches_of_any_size(model, exported):
-    images = [picture(50, 70, seed) for seed in range(3)]
+    images = [colour_blocks(50, 70, seed) for seed in range(3)]
     assert_same(exported(images=tf.constant(np.stack(images))), model.detect(images))
 
 
@@ -51,7 +51,7 @@ def test_every_resize_part(model, resize):
     function, spec = make_endpoint(model, portable=False)
     function = tf.function(function, input_signature=[spec], autograph=False)
     for size in ((80, 100), (45, 200)):
-        image = picture(*size)
+        image = colour_blocks(*size)
         assert_same(function(image[None]), model.detect([image]))
 
 
@@ -59,7 +59,7 @@ def test_every_resize_part(model, resize):
     "changes", [{"score_threshold": 0.5}, {"iou_threshold": 0.05}, {"max_detections": 3}], ids=str
 )
 def test_settings_made_after_building_are_honoured(model, changes):
-    image = picture(80, 100)
+    image = colour_blocks(80, 100)
     before = model.detect([image])
     for name, value in changes.items():
         setattr(model, name, value)
@@ -71,12 +71,13 @@ def test_settings_made_after_building_are_honoured(model, changes):
 def test_no_detection_is_all_padding(model):
     model.score_threshold = 0.9999
     assert_same(
-        run(model, picture(80, 100)), [{"boxes": np.zeros((0, 4)), "labels": [], "confidence": []}]
+        run(model, colour_blocks(80, 100)),
+        [{"boxes": np.zeros((0, 4)), "labels": [], "confidence": []}],
     )
 
 
 def test_a_fixed_size_is_fixed(model):
-    image = picture(80, 100)
+    image = colour_blocks(80, 100)
     function, spec = make_endpoint(model, size=(80, 100), batch_size=1)
     assert spec.shape.as_list() == [1, 80, 100, 3]
     assert_same(function(tf.constant(image[None])), model.detect([image]))

@@ -7,7 +7,7 @@ import numpy as np
 MARGIN = 1e-4  # of a cell: what float32 coordinates stay clear of
 IMAGES = 2
 
-# Regions as shares of the picture; each is moved a little, differently in each picture.
+# Regions as shares of the image; each is moved a little, differently in each image.
 REGIONS = {
     "inside": (0.2, 0.15, 0.7, 0.8),
     "wide": (0.05, 0.4, 0.85, 0.6),
@@ -35,7 +35,7 @@ def make_features(rng, rows, columns, channels, images=IMAGES, step=1 / 32):
 
 
 def make_boxes(rng, height, width, names=tuple(REGIONS), images=IMAGES):
-    """The named regions in pictures of height x width pixels: (B, R, 4) xyxy."""
+    """The named regions in images of height x width pixels: (B, R, 4) xyxy."""
     regions = np.array([REGIONS[name] for name in names])
     moves = rng.uniform(0, 0.08, (images, len(names), 2))
     boxes = (regions + np.tile(moves, 2)) * [width, height, width, height]

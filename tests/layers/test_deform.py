@@ -194,19 +194,19 @@ def test_branches_have_a_gradient_where_they_start(name):
 
 
 def hills(height, width):
-    """A smooth picture: without steps, that a slope leads far."""
+    """A smooth image: without steps, that a slope leads far."""
     y, x = np.mgrid[0:height, 0:width] * 0.45
-    picture = np.sin(y + 0.3 * x) + np.cos(0.8 * x - 0.4 * y)
-    return picture.astype("float32")[None, :, :, None]
+    image = np.sin(y + 0.3 * x) + np.cos(0.8 * x - 0.4 * y)
+    return image.astype("float32")[None, :, :, None]
 
 
 @pytest.mark.parametrize("shift", [(0, 1), (-1, 0)])
 def test_a_shift_is_learnt(shift):
-    # The kernel stays the identity: nothing but the offsets can move the picture.
-    picture = tf.constant(hills(14, 15))
-    target = tf.roll(picture, [-shift[0], -shift[1]], axis=[1, 2])[:, 1:-1, 1:-1]
+    # The kernel stays the identity: nothing but the offsets can move the image.
+    image = tf.constant(hills(14, 15))
+    target = tf.roll(image, [-shift[0], -shift[1]], axis=[1, 2])[:, 1:-1, 1:-1]
     layer = DeformableConv2D(1, 1, use_bias=False, kernel_initializer="ones")
-    layer.build(picture.shape)
+    layer.build(image.shape)
     branch = [layer.offset_kernel, layer.offset_bias]
     optimizer = keras.optimizers.Adam(0.1)
     optimizer.build(branch)
@@ -214,7 +214,7 @@ def test_a_shift_is_learnt(shift):
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            outputs = layer(picture)[:, 1:-1, 1:-1]  # what comes from beyond the border is left out
+            outputs = layer(image)[:, 1:-1, 1:-1]  # what comes from beyond the border is left out
             loss = tf.reduce_mean(tf.square(outputs - target))
         optimizer.apply(tape.gradient(loss, [weight.value for weight in branch]), branch)
         return loss

@@ -1,4 +1,4 @@
-"""The sizes that pictures and canvases get."""
+"""The sizes that images and canvases get."""
 
 import keras
 import numpy as np

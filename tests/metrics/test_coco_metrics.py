@@ -62,11 +62,11 @@ def random_mask(rng, box):
     return mask
 
 
-def random_scene(seed=0, pictures=12):
-    """Records and detections: near hits, doubles, strays, crowds, empty pictures, tied scores."""
+def random_scene(seed=0, images=12):
+    """Records and detections: near hits, doubles, strays, crowds, empty images, tied scores."""
     rng = np.random.default_rng(seed)
     records, detections = [], []
-    for index in rng.permutation(pictures):
+    for index in rng.permutation(images):
         count = 0 if index % 4 == 0 else rng.integers(1, 7)
         boxes, labels = random_boxes(rng, count), rng.integers(0, 2, count)
         records.append(
@@ -188,7 +188,7 @@ def test_by_hand(library):
     assert (one["AP"], one["AR1"], "AR10" in one) == (0, 0, False)
 
 
-def test_found_in_an_empty_picture_is_an_error(library):
+def test_found_in_an_empty_image_is_an_error(library):
     box, empty = [[0, 0, 40, 40]], np.zeros((0, 4))
     records = [make_record(empty, [], image_id="a"), make_record(box, [0], image_id="b")]
     detections = [make_detections(box, [0], [0.9]), make_detections(box, [0], [0.8])]
@@ -218,7 +218,7 @@ def test_no_objects_at_all_is_nothing_to_measure(library):
 
 def test_bad_input_is_named():
     records, found = [make_record([[0, 0, 9, 9]], [0])], make_detections([[0, 0, 9, 9]], [0], [1])
-    with pytest.raises(ValueError, match="1 annotated pictures but detections of 2"):
+    with pytest.raises(ValueError, match="1 annotated images but detections of 2"):
         coco_metrics(records, [found, found], NAMES)
     with pytest.raises(ValueError, match=r"\[-1\]; they must lie in 0\.\.2"):
         coco_metrics(records, [found | {"labels": np.array([-1])}], NAMES)
@@ -268,24 +268,24 @@ def test_to_coco_json():
 def test_evaluate_takes_the_models_classes_and_shows_progress():
     record = make_record([[0, 0, 40, 40]], [0])
     dataset = SimpleNamespace(
-        class_names=("dog",), record=lambda i: record, pictures=lambda: iter(["picture"])
+        class_names=("dog",), record=lambda i: record, images=lambda: iter(["image"])
     )
     dataset = type("Data", (SimpleNamespace,), {"__len__": lambda self: 1})(**vars(dataset))
     found = make_detections([[1, 1, 9, 9], [0, 0, 40, 40]], [0, 1], [0.9, 0.8])
     seen = []
 
-    def detect(pictures, batch_size):
-        assert (list(pictures), batch_size) == (["picture"], 4)
+    def detect(images, batch_size):
+        assert (list(images), batch_size) == (["image"], 4)
         return [found]
 
-    def progress(pictures):
-        for picture in pictures:
-            seen.append(picture)
-            yield picture
+    def progress(images):
+        for image in images:
+            seen.append(image)
+            yield image
 
     model = SimpleNamespace(class_names=("cat", "dog"), detect=detect)
     metrics, detections = evaluate(model, dataset, batch_size=4, progress=progress)
-    assert seen == ["picture"]
+    assert seen == ["image"]
     assert metrics["AP"] == pytest.approx(1.0)
     np.testing.assert_array_equal(detections[0]["labels"], [0])
 

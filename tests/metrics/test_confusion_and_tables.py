@@ -19,7 +19,7 @@ from kerasdet.metrics import (
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]
 
 
-def picture(boxes, labels, ignore):
+def image(boxes, labels, ignore):
     boxes = np.array(boxes, "float32").reshape(-1, 4)
     return SimpleNamespace(boxes=boxes, labels=np.array(labels), ignore=np.array(ignore, bool))
 
@@ -30,7 +30,7 @@ def found(boxes, labels, confidence):
 
 
 def scene():
-    records = [picture([A, B, C], [0, 1, 1], [0, 0, 1]), picture([A, B], [0, 1], [0, 0])]
+    records = [image([A, B, C], [0, 1, 1], [0, 0, 1]), image([A, B], [0, 1], [0, 0])]
     detections = [
         # A as 0; A again as 1 (background); B as 0 (confused); on the ignored C: nothing.
         found([A, A, B, C], [0, 1, 0, 1], [0.9, 0.8, 0.7, 0.95]),
@@ -101,13 +101,13 @@ def test_precision_recall_table():
 
 
 def ink(path, color, tolerance=40):
-    """Share of the picture's pixels in about this colour."""
+    """Share of the image's pixels in about this colour."""
     pixels = np.array(Image.open(path).convert("RGB"), int)
     return float(np.mean(np.abs(pixels - color).max(-1) < tolerance))
 
 
 @pytest.mark.parametrize("classes", [2, 30])
-def test_plots_are_pictures_of_the_data(tmp_path, classes):
+def test_plots_are_images_of_the_data(tmp_path, classes):
     records, detections = scene()
     names = ["a", "b"] + [f"class {i}" for i in range(2, classes)]
     curves = precision_recall_curves(records, detections, names)
@@ -122,7 +122,7 @@ def test_plots_are_pictures_of_the_data(tmp_path, classes):
 def test_plots_of_nothing(tmp_path):
     plot_precision_recall(tmp_path / "pr.png", {})
     plot_confusion(tmp_path / "confusion.png", np.zeros((2, 2), int), ["a"])
-    empty = precision_recall_curves([picture([A], [0], [0])], [found([], [], [])], ["a"])
+    empty = precision_recall_curves([image([A], [0], [0])], [found([], [], [])], ["a"])
     plot_precision_recall(tmp_path / "pr.png", empty)
 
 

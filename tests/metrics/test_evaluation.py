@@ -22,7 +22,7 @@ def rectangle(box):
 
 
 class Rectangles:
-    """Three pictures of one rectangle each, whose corners are its keypoints."""
+    """Three images of one rectangle each, whose corners are its keypoints."""
 
     name = "rectangles"
     class_names = ("dog",)
@@ -49,7 +49,7 @@ class Rectangles:
             keypoints=points if self.keypoints else None,
         )
 
-    def pictures(self):
+    def images(self):
         for index in range(3):
             yield np.full((*SIZE, 3), index, "uint8")
 
@@ -62,8 +62,8 @@ class Model:
     def __init__(self, *targets):
         self.TARGETS, self.seen = targets, []
 
-    def detect(self, pictures, batch_size):
-        self.seen.append([int(picture[0, 0, 0]) for picture in pictures])
+    def detect(self, images, batch_size):
+        self.seen.append([int(image[0, 0, 0]) for image in images])
         return [self._found(index) for index in self.seen[-1]]
 
     def _found(self, index):

@@ -89,7 +89,7 @@ def test_nothing_found():
         average_precision(precision, recall, 101)
 
 
-def picture(boxes, labels, ignore=None):
+def image(boxes, labels, ignore=None):
     ignore = np.zeros(len(labels), bool) if ignore is None else np.array(ignore)
     boxes = np.array(boxes, "float32").reshape(-1, 4)
     return SimpleNamespace(boxes=boxes, labels=np.array(labels, int), ignore=ignore)
@@ -109,8 +109,8 @@ def test_iou_of_continuous_boxes():
 def test_voc_rule():
     near, far, difficult = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]
     records = [
-        picture([near, far, difficult], [0, 0, 0], [False, False, True]),
-        picture([], []),
+        image([near, far, difficult], [0, 0, 0], [False, False, True]),
+        image([], []),
     ]
     first = found(
         [near, [0, 0, 10, 9], difficult, difficult, [20, 0, 30, 4], far],
@@ -118,7 +118,7 @@ def test_voc_rule():
         [0.6, 0.9, 0.8, 0.7, 0.5, 0.95],
     )
     detections = [first, found([near], [0], [0.85])]
-    # By score: 0.9 hit; 0.85 in the empty picture false; 0.8, 0.7 on the difficult one do not
+    # By score: 0.9 hit; 0.85 in the empty image false; 0.8, 0.7 on the difficult one do not
     # count; 0.6 is the near one a second time, though exact: false; 0.5 has IoU 0.4: false.
     curves = precision_recall_curves(records, detections, ["a", "b"])
     np.testing.assert_array_equal(curves["a"]["scores"], [0.9, 0.85, 0.6, 0.5])
@@ -138,14 +138,14 @@ def test_voc_rule():
 def test_a_detection_takes_its_nearest_object_even_if_that_is_taken():
     # The devkit's rule: the second one's nearest object is taken, so it is false, though it
     # overlaps another that is free by 0.6.
-    records = [picture([[0, 0, 10, 10], [0, 0, 10, 6]], [0, 0])]
+    records = [image([[0, 0, 10, 10], [0, 0, 10, 6]], [0, 0])]
     detections = [found([[0, 0, 10, 10], [0, 0, 10, 9]], [0, 0], [0.9, 0.8])]
     curve = precision_recall_curves(records, detections, ["a"])["a"]
     np.testing.assert_allclose(curve["recall"], [0.5, 0.5])
 
 
 def test_no_objects():
-    empty, nothing = picture([], []), found([], [], [])
+    empty, nothing = image([], []), found([], [], [])
     assert voc_ap([empty], [nothing], ["a"])["mAP"] is None
-    with pytest.raises(ValueError, match="1 annotated pictures but detections of 0"):
+    with pytest.raises(ValueError, match="1 annotated images but detections of 0"):
         voc_ap([empty], [], ["a"])

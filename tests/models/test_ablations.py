@@ -16,11 +16,11 @@ CALLS = [span for span in SPANS if re.match(r"(Faster|Mask)RCNN\(", span)]
 
 
 def names():
-    """What the page's code means, on the smallest trunk."""
+    """What the page's code means, on the smallest backbone."""
     known = {**vars(layers), **vars(models), "ResNetHead": lambda: ResNetHead(1)}
-    trunks = ("ResNet50", "ResNet101", "ResNeXt101")
-    known |= {name: TinyBackbone for name in trunks}
-    known |= {"trunk": TinyBackbone(levels=("C4",)), "head": layers.DenseHead((8,))}
+    backbones = ("ResNet50", "ResNet101", "ResNeXt101")
+    known |= {name: TinyBackbone for name in backbones}
+    known |= {"backbone": TinyBackbone(levels=("C4",)), "head": layers.DenseHead((8,))}
     exec(CODE[1], known)
     return known
 

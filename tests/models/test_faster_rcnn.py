@@ -315,7 +315,7 @@ def test_resnet_c4_and_its_head_are_a_whole_resnet(monkeypatch):
     assert model.rpn.anchors.strides == (16,)
 
 
-# Of a pyramid of 256 channels: lateral 1x1 convolutions from the trunk's widths, four 3x3.
+# Of a pyramid of 256 channels: lateral 1x1 convolutions from the backbone's widths, four 3x3.
 @pytest.mark.parametrize(
     ("backbone", "widths"),
     [

@@ -49,7 +49,7 @@ def test_jax_equals_tensorflow_and_trains(name, tmp_path):
     found, expected = np.load(tmp_path / "out.npz"), model.predict(inputs, verbose=0)
     np.testing.assert_array_equal(found["num_detections"], expected["num_detections"])
     np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
-    # The surest boxes of each picture: further down, scores that agree to rounding change places.
+    # The surest boxes of each image: further down, scores that agree to rounding change places.
     np.testing.assert_array_equal(found["labels"][:, :3], expected["labels"][:, :3])
     for part in ("boxes", *model.TARGETS):
         np.testing.assert_allclose(found[part][:, :3], expected[part][:, :3], atol=0.01)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kerasdet.backbones import ResNet
 from kerasdet.layers import MaskHead, MultilevelRoIAlign
 from kerasdet.models import KeypointRCNN
-from kerasdet.models.detector import to_picture
+from kerasdet.models.detector import to_image
 from kerasdet.models.keypoint_rcnn import keypoint_cells, keypoint_losses
 from kerasdet.zoo.conversion import torchvision_names
 from tests.contract.detectors import batch
@@ -97,7 +97,7 @@ def test_decode_finds_a_peak_where_it_was_put():
     assert (np.asarray(found["keypoints"])[0, 1] == -1).all()
 
 
-def test_keypoints_come_to_the_pictures_own_pixels():
+def test_keypoints_come_to_the_images_own_pixels():
     detections = {
         "boxes": np.array([[10, 20, 30, 40], [-1] * 4], np.float32),
         "labels": np.array([0, -1]),
@@ -105,14 +105,14 @@ def test_keypoints_come_to_the_pictures_own_pixels():
         "keypoints": np.array([[[12, 24, 3.5]], [[-1, -1, -1]]], np.float32),
         "num_detections": np.array(1),
     }
-    found = to_picture(detections, (100, 200), (50, 400))
+    found = to_image(detections, (100, 200), (50, 400))
     assert found["boxes"].tolist() == [[20, 10, 60, 20]]
     assert found["keypoints"].tolist() == [[[24, 12, 3.5]]]
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model after 20 steps on four pictures, and its history."""
+    """A model after 20 steps on four images, and its history."""
     keras.utils.set_random_seed(1)
     model = keypoint_rcnn(score_threshold=0.0, max_detections=6)
     model.compile(keras.optimizers.Adam(2e-3))

@@ -204,7 +204,7 @@ def test_a_head_that_cannot_be_shared_is_an_error():
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model after 20 steps on four pictures, and its history."""
+    """A model after 20 steps on four images, and its history."""
     keras.utils.set_random_seed(1)
     model = mask_rcnn(score_threshold=0.0, max_detections=6)
     model.compile(keras.optimizers.Adam(2e-3))

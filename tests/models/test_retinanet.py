@@ -45,7 +45,7 @@ def test_parameters():
     assert sorted(tuple(w.shape) for w in model.weights if "seed" not in w.path) == theirs
 
 
-def test_anchors_per_picture():
+def test_anchors_per_image():
     model = retinanet()
     outputs = model(np.zeros((1, 256, 256, 3), np.uint8))
     cells = [32 * 32, 16 * 16, 8 * 8, 4 * 4, 2 * 2]

@@ -35,7 +35,7 @@ BOXES = np.array(
 )
 
 # Of the same shape, so that what was compiled for BOXES runs on them: not finite; inverted, without
-# area, larger than any picture, beyond any picture.
+# area, larger than any image, beyond any image.
 BAD_BOXES = np.array(
     [
         [[NAN, 4, 21, 17], [3, 4, INF, 17], [3, -INF, 21, 17], [NAN, NAN, NAN, NAN]],

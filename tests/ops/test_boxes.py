@@ -80,7 +80,7 @@ def test_intersection_over_area():
     )
 
 
-def test_clip_boxes_to_each_picture():
+def test_clip_boxes_to_each_image():
     boxes = np.array([[[-5, -5, 50, 50], [1, 2, 3, 4]]] * 2, "float32")
     clipped = B.clip_boxes(boxes, np.array([[10, 20], [30, 40]]))
     np.testing.assert_array_equal(

@@ -85,7 +85,7 @@ def rows_with(letters):
 
 
 def rows_without(axes):
-    """(row, axes, way) of what is run without regions or boxes, or without pictures."""
+    """(row, axes, way) of what is run without regions or boxes, or without images."""
     for name in rows_with(axes):
         if axes != "B":
             if name != "ohem":  # there are always anchors

@@ -25,7 +25,7 @@ CALLS = {
     "batched_nms": lambda **arguments: ops.batched_nms(**arguments)[0],
 }
 
-# Regions in pixels, on maps of 6 x 7 cells of 4 pixels, two pictures of three: inside, beyond the
+# Regions in pixels, on maps of 6 x 7 cells of 4 pixels, two images of three: inside, beyond the
 # upper left corner, to the last row and column; all and more, smaller than a cell, beyond the map.
 BOXES = np.array(
     [

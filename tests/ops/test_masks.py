@@ -1,4 +1,4 @@
-"""Masks: cut to regions, pasted into pictures, read at their highest point; by hand and by slow loops."""
+"""Masks: cut to regions, pasted into images, read at their highest point; by hand and by slow loops."""
 
 import math
 
@@ -10,7 +10,7 @@ from kerasdet.ops.masks import cubic_kernel, cut_masks, mask_peaks, paste_masks
 
 
 def left_half(size=8):
-    """One object that covers the left half of a picture: (1, 1, size, size)."""
+    """One object that covers the left half of an image: (1, 1, size, size)."""
     mask = np.zeros((1, 1, size, size), np.uint8)
     mask[..., : size // 2] = 1
     return mask
@@ -185,12 +185,12 @@ def test_peaks_equal_a_search_of_the_resized_masks():
     for d, p in np.ndindex(len(sides), 3):
         x1, y1, x2, y2 = boxes[d]
         w, h = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
-        picture = resized(logits[0, d, :, :, p], math.ceil(h), math.ceil(w))
-        row, column = divmod(int(picture.argmax()), picture.shape[1])
+        image = resized(logits[0, d, :, :, p], math.ceil(h), math.ceil(w))
+        row, column = divmod(int(image.argmax()), image.shape[1])
         expected = [
-            x1 + (column + 0.5) * w / picture.shape[1],
-            y1 + (row + 0.5) * h / picture.shape[0],
-            picture.max(),
+            x1 + (column + 0.5) * w / image.shape[1],
+            y1 + (row + 0.5) * h / image.shape[0],
+            image.max(),
         ]
         np.testing.assert_allclose(found[d, p], expected, atol=1e-3)
 

@@ -130,7 +130,7 @@ def test_spatial_pyramid_pool_of_a_window_by_hand(form):
 
 
 @pytest.mark.parametrize("pooling", ["max", "average"])
-def test_spatial_pyramid_pool_of_the_whole_picture_is_that_of_the_map(pooling, form):
+def test_spatial_pyramid_pool_of_the_whole_image_is_that_of_the_map(pooling, form):
     features = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype("float32")
     boxes = np.array([[[-2, -2, 28, 20]]] * 2, "float32")  # from before the first cell's centre
     whole = K.spatial_pyramid_pool(features, (1, 2, 3), pooling)

@@ -61,7 +61,7 @@ def test_region_levels_by_hand(width, height, level):
 
 
 def constant_pyramid():
-    """P2 to P5 of a picture of 512 pixels, each filled with its number."""
+    """P2 to P5 of an image of 512 pixels, each filled with its number."""
     return {f"P{k}": np.full((1, 512 // 2**k, 512 // 2**k, 1), k, "float32") for k in (4, 2, 5, 3)}
 
 
@@ -154,7 +154,7 @@ def test_roi_align_of_a_ramp_is_the_ramp_at_the_bins_centres(aligned, sampling_r
     pooled = K.roi_align(ramp(), one_box(2, 1, 5, 5), 2, 1.0, sampling_ratio, aligned)
     expected = np.array([[23.75, 25.25], [43.75, 45.25]]) - 5.5 * aligned
     np.testing.assert_allclose(pooled[0, 0, :, :, 0], expected, rtol=1e-5)
-    # The same region in pixels of a picture four times as large.
+    # The same region in pixels of an image four times as large.
     again = K.roi_align(ramp(), one_box(8, 4, 20, 20), 2, 1 / 4, sampling_ratio, aligned)
     np.testing.assert_allclose(again, pooled, rtol=1e-5)
 
@@ -278,7 +278,7 @@ def test_aligned_points_have_no_smallest_region(form):
 
 
 @pytest.mark.parametrize("side", [1e6, 1e30, 3e38])
-def test_a_region_larger_than_any_picture(side, form):
+def test_a_region_larger_than_any_image(side, form):
     features, boxes = ramp(channels=1), one_box(-side, -side, side, side)
     # One bin holds the whole map; points that far apart all miss it.
     np.testing.assert_array_equal(np.ravel(K.roi_pool(features, boxes, 1, 1.0)), [78])

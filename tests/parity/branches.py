@@ -9,7 +9,7 @@ KEYPOINT_BOUND = 0.1
 
 
 def proposals(theirs, ours):
-    """Pair the proposals of a picture and compare what the second stage says of each.
+    """Pair the proposals of an image and compare what the second stage says of each.
 
     Suppression decides between boxes of equal scores, so that each side may have some that the other
     has not, and they come in different orders.
@@ -54,7 +54,7 @@ def masks(theirs, ours, pairs, size):
         theirs: {"masks" (D, m, m), "pasted", bits of (D, H, W)}.
         ours: {"masks" (D, m, m), "boxes" (D, 4)}.
         pairs: list of (their row, our row).
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
 
     Returns:
         the largest difference of probabilities, and the least IoU of two pasted masks.

@@ -1,4 +1,4 @@
-"""Our side: the same weights and pictures through our models, and the differences as a table.
+"""Our side: the same weights and images through our models, and the differences as a table.
 
 Started by `run.py` on the folder that `reference.py` has written. Bounds: outputs of the modules agree to
 1e-4 of their largest value; 99 % of the detections agree in label, to 0.05 pixel and 1e-4 of score; every
@@ -9,7 +9,7 @@ IoU of 0.99; 99 % of the keypoints to 0.1 pixel.
 The columns: largest difference of the outputs ("raw", a share of their largest value, the logits of paired
 proposals among them), share of proposals paired, detections of the side that has more, pairs that agree, the
 others that nothing explains, largest differences of the pairs in pixels and score, how many labels the
-picture with the fewest has; largest difference of the pairs' masks, their least IoU, share of keypoints.
+image with the fewest has; largest difference of the pairs' masks, their least IoU, share of keypoints.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import tensorflow as tf
 from kerasdet.layers import ShortestEdge
 from kerasdet.zoo.conversion import CONFIGS, load_torchvision
 from tests.parity import branches
-from tests.parity.lively import lively_state, picture, sample
+from tests.parity.lively import image, lively_state, sample
 from tests.parity.models import MODELS
 
 RAW_BOUND = 1e-4  # of the largest value
@@ -39,7 +39,7 @@ COLUMNS = (
     *("model", "batch", "raw", "proposals", "found", "matched", "unexplained", "box", "score"),
     *("labels", "mask", "pasted", "keypoints"),
 )
-# A batch's figure from its pictures'.
+# A batch's figure from its images'.
 WORST = {
     **dict.fromkeys(("found", "matched", "unexplained"), sum),
     **dict.fromkeys(("raw", "box", "score", "mask"), lambda values: np.max(list(values))),
@@ -81,7 +81,7 @@ def compare(path, tensors=None):
     entry = MODELS[meta["name"]]
     if tensors is None:
         tensors = _state(meta, reference, entry)
-    pictures = [_picture(i, meta, reference) for i in range(len(meta["pictures"]))]
+    images = [_image(i, meta, reference) for i in range(len(meta["images"]))]
     resized = entry.calibrated and meta["edges"]
     settings = {"resize": ShortestEdge(*meta["edges"])} if resized else {}
     model = CONFIGS[meta["name"]](**settings)
@@ -92,8 +92,8 @@ def compare(path, tensors=None):
         yield {
             **NONE,
             "model": meta["name"],
-            "batch": " + ".join(meta["pictures"][i] for i in batch),
-            **run(model, entry, [pictures[i] for i in batch], batch, expected, meta["limit"]),
+            "batch": " + ".join(meta["images"][i] for i in batch),
+            **run(model, entry, [images[i] for i in batch], batch, expected, meta["limit"]),
         }
 
 
@@ -126,27 +126,27 @@ def _state(meta, reference, entry):
     return state | _under(reference, "bias/")
 
 
-def _picture(index, meta, reference):
-    if f"picture/{index}" in reference:
-        return reference[f"picture/{index}"]
-    height, width = map(int, meta["pictures"][index].split("x"))
-    return picture(height, width, meta["seed"] + index)
+def _image(index, meta, reference):
+    if f"image/{index}" in reference:
+        return reference[f"image/{index}"]
+    height, width = map(int, meta["images"][index].split("x"))
+    return image(height, width, meta["seed"] + index)
 
 
-def _classify(model, entry, pictures, batch, expected, limit):
-    outputs, _ = entry.ours(model, np.stack(pictures))
+def _classify(model, entry, images, batch, expected, limit):
+    outputs, _ = entry.ours(model, np.stack(images))
     return {"raw": _raw_error(outputs, expected, limit)}
 
 
-def _detect(model, entry, pictures, batch, expected, limit):
+def _detect(model, entry, images, batch, expected, limit):
     canvases = []
     predict = model.predict_on_batch
     model.predict_on_batch = lambda inputs: canvases.append(inputs) or predict(inputs)
-    detections = model.detect(pictures, batch_size=len(pictures))
+    detections = model.detect(images, batch_size=len(images))
     del model.predict_on_batch
     # A graph frees what is not needed any more; a functional model run step by step keeps every map.
     outputs, ranked = entry.ours(tf.function(model), canvases[0])
-    stages = [{} for _ in pictures]
+    stages = [{} for _ in images]
     for key in ("proposals", "class_logits") if entry.two_stages else ():
         for stage, rows in zip(stages, outputs.pop(key)):
             stage[key] = rows
@@ -154,14 +154,14 @@ def _detect(model, entry, pictures, batch, expected, limit):
     for position, (i, ours, stage) in enumerate(zip(batch, detections, stages)):
         theirs = _under(expected, f"{i}/")
         cuts = [_last_of_best(scores[position], limit) for scores, limit in ranked]
-        rows.append(_picture_row(model, theirs, ours, stage, cuts, pictures[position].shape[:2]))
+        rows.append(_image_row(model, theirs, ours, stage, cuts, images[position].shape[:2]))
     row = {name: WORST[name](row[name] for row in rows) for name in rows[0]}
     # NumPy's maximum, because it keeps NaN.
     return row | {"raw": np.maximum(row.get("raw", 0.0), _raw_error(outputs, expected, limit))}
 
 
-def _picture_row(model, theirs, ours, stage, cuts, size):
-    """One picture's columns."""
+def _image_row(model, theirs, ours, stage, cuts, size):
+    """One image's columns."""
     labels = np.asarray(model.category_ids)[ours["labels"]]  # torchvision's columns
     ours = ours | {"scores": ours["confidence"], "labels": labels}
     pairs = match(theirs, ours)

@@ -1,4 +1,4 @@
-"""Weights and pictures from a seed, the same on every machine, NumPy and library version.
+"""Weights and images from a seed, the same on every machine, NumPy and library version.
 
 Everything comes from the raw bits of a generator whose stream NumPy guarantees. The weights are random but
 lively: signals pass through all layers without dying or blowing up, so that an error anywhere shows.
@@ -66,8 +66,8 @@ def _ends_residual(name, shapes):
     return re.search(r"(bn3|conv\.3|block\.[23]\.1)\.weight$", name) is not None
 
 
-def picture(height, width, seed):
-    """A picture with ramps, rectangles, discs, stripes and noise: (H, W, 3) uint8, from integers only."""
+def image(height, width, seed):
+    """An image with ramps, rectangles, discs, stripes and noise: (H, W, 3) uint8, from integers only."""
     draws = (uniform(2000, 0, 1, "shapes", seed).astype(np.float64) * 2**24).astype(np.int64)
     draws = iter(draws.tolist())
     y, x = np.mgrid[:height, :width]

@@ -17,11 +17,11 @@ class Model(NamedTuple):
             entries as "name/key".
         ours: a function of our model (of a detector: its call) and the inputs that returns the same outputs,
             channels last, and a list of (scores (B, N), limit) where only the best `limit` of N go on.
-        norm_epsilon: of the trunk's batch normalisation, as the published weights have it.
+        norm_epsilon: of the backbone's batch normalisation, as the published weights have it.
         old_names: whether the published file is of the generation before 2022: other names, no counters.
         two_stages: whether proposals, and the class logits of each, are compared too: pair by pair, as
             ties decide which there are and in which order. `ours` then returns two outputs more, lists of
-            an array for each picture: "proposals" (P, 4) and "class_logits" (P, 1 + K).
+            an array for each image: "proposals" (P, 4) and "class_logits" (P, 1 + K).
         calibrated: for detectors, {torchvision's module: standard deviation to give to its outputs}, in
             rounds: what is done to a round's outputs changes what the next is computed from.
         confident: of these, the module whose logits are raised until enough pass the score threshold.

@@ -1,18 +1,18 @@
-"""torchvision's side: lively weights in its models, what they give for pictures, one file per model.
+"""torchvision's side: lively weights in its models, what they give for images, one file per model.
 
 Runs where PyTorch and torchvision are, and nothing of this package need be. Started by `run.py`.
 For each model NAME the folder receives NAME.pth, a state dict as published files have it, and NAME.npz:
 
-    meta                    JSON: name, seed, shapes of the state dict, pictures, batches, settings
-    picture/I               (H, W, 3) uint8
+    meta                    JSON: name, seed, shapes of the state dict, images, batches, settings
+    image/I               (H, W, 3) uint8
     bias/KEY, scale/KEY     what calibration changed in the state dict
     B/raw/OUTPUT            a module's output for batch B, channels last (`lively.sample` of it)
-    B/I/boxes, /scores, /labels    detections of picture I in batch B
-    B/I/masks, /pasted             their masks (D, m, m) in the box, and in the picture, as packed bits
+    B/I/boxes, /scores, /labels    detections of image I in batch B
+    B/I/masks, /pasted             their masks (D, m, m) in the box, and in the image, as packed bits
     B/I/keypoints                  or their keypoints (D, P, 2)
     B/I/proposals, /class_logits   of two stages: proposals, and their logits (with a limit, every n-th's)
 
-With `--golden` no .pth and no pictures are written: both follow from the seed.
+With `--golden` no .pth and no images are written: both follow from the seed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import torchvision
 from PIL import Image
 from torchvision.transforms.functional import normalize
 
-from tests.parity.lively import lively_state, picture, sample
+from tests.parity.lively import image, lively_state, sample
 from tests.parity.models import MODELS
 
 # Of detectors of two stages, modules from whose results proposals and masks in their boxes are read.
@@ -36,7 +36,7 @@ SECOND_STAGE = {
     "class_logits": "roi_heads.box_predictor.cls_score",
     "regions": "roi_heads",
 }
-CONFIDENT = 500  # (anchor, class) pairs over the score threshold, at least, in every picture
+CONFIDENT = 500  # (anchor, class) pairs over the score threshold, at least, in every image
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", nargs="+", default=["480x640", "640x427", "333x500", "800x1088"])
-    parser.add_argument("--pictures", type=Path, help="folder of pictures to take instead")
+    parser.add_argument("--images", type=Path, help="folder of images to take instead")
     parser.add_argument(
         "--edges", nargs=2, type=int, help="shortest and longest; default: each's own"
     )
@@ -56,24 +56,24 @@ def main():
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
-    titles, pictures = load_pictures(options)
+    titles, images = load_images(options)
     for name in options.models:
-        write(name, titles, pictures, options)
+        write(name, titles, images, options)
         print(f"{name}: written", flush=True)
 
 
-def load_pictures(options):
-    """Titles, a file's name or HxW of a drawn picture, and pictures (H, W, 3) uint8."""
-    if options.pictures:
-        files = sorted(f for f in options.pictures.iterdir() if f.suffix in (".jpg", ".png"))
-        pictures = [np.array(Image.open(file).convert("RGB")) for file in files]
-        return [file.name for file in files], pictures
+def load_images(options):
+    """Titles, a file's name or HxW of a drawn image, and images (H, W, 3) uint8."""
+    if options.images:
+        files = sorted(f for f in options.images.iterdir() if f.suffix in (".jpg", ".png"))
+        images = [np.array(Image.open(file).convert("RGB")) for file in files]
+        return [file.name for file in files], images
     sizes = [map(int, size.split("x")) for size in options.sizes]
-    return options.sizes, [picture(*size, options.seed + i) for i, size in enumerate(sizes)]
+    return options.sizes, [image(*size, options.seed + i) for i, size in enumerate(sizes)]
 
 
-def write(name, titles, pictures, options):
-    """Build the model, run it on each picture alone and on all together, write its files."""
+def write(name, titles, images, options):
+    """Build the model, run it on each image alone and on all together, write its files."""
     entry = MODELS[name]
     model = build(entry, options.edges)
     state = lively_state(
@@ -82,7 +82,7 @@ def write(name, titles, pictures, options):
         dead_channels=entry.norm_epsilon == 0,
     )
     load(model, state)
-    tensors = [_tensor(array, entry) for array in pictures]
+    tensors = [_tensor(array, entry) for array in images]
     arrays = calibrate(model, entry, state, tensors) if entry.calibrated else {}
     batches = [[i] for i in range(len(tensors))]
     if entry.calibrated and len(tensors) > 1:
@@ -97,21 +97,21 @@ def write(name, titles, pictures, options):
         "name": name,
         "seed": options.seed,
         "shapes": {key: value.shape for key, value in state.items()},
-        "pictures": titles,
+        "images": titles,
         "batches": batches,
         "edges": options.edges,
         "limit": options.limit,
         "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
     }
     if not options.golden:
-        arrays |= {f"picture/{i}": value for i, value in enumerate(pictures)}
+        arrays |= {f"image/{i}": value for i, value in enumerate(images)}
         torch.save(published(state, entry), options.out / f"{name}.pth")
     save = np.savez_compressed if options.golden else np.savez
     save(options.out / f"{name}.npz", meta=json.dumps(meta), **arrays)
 
 
 def _tensor(array, entry):
-    """A picture as the model takes it: detectors in 0..1, as their first step is to normalise it."""
+    """An image as the model takes it: detectors in 0..1, as their first step is to normalise it."""
     tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
     return tensor if entry.calibrated else normalize(tensor, IMAGENET_MEAN, IMAGENET_STD)
 
@@ -139,7 +139,7 @@ def run(model, entry, tensors, limit=None):
     """Run the model on a batch.
 
     Returns:
-        Outputs of the entry's modules, {name: array}, channels last; and of a detector for each picture
+        Outputs of the entry's modules, {name: array}, channels last; and of a detector for each image
         {"boxes", "scores", "labels", ...}, arrays too.
     """
     seen, hooks = {}, []
@@ -154,12 +154,12 @@ def run(model, entry, tensors, limit=None):
         outputs |= _flat(name, seen[name])
     if not entry.calibrated:
         return outputs, []
-    found = [_picture(detection) for detection in detections]
+    found = [_image(detection) for detection in detections]
     if entry.two_stages:
         proposals, _ = seen["proposals"]
         logits = seen["class_logits"].split([len(boxes) for boxes in proposals])
-        for rows, *picture in zip(found, proposals, logits, seen["regions"][0]):
-            rows |= _second_stage(*picture, limit)
+        for rows, *image in zip(found, proposals, logits, seen["regions"][0]):
+            rows |= _second_stage(*image, limit)
     return outputs, found
 
 
@@ -170,8 +170,8 @@ def _keeper(seen, name):
     return keep
 
 
-def _picture(detection):
-    """Detections of a picture, as they are compared."""
+def _image(detection):
+    """Detections of an image, as they are compared."""
     found = {key: detection[key].numpy() for key in ("boxes", "scores", "labels")}
     if "masks" in detection:
         found["pasted"] = np.packbits(detection["masks"].numpy() > 0.5)
@@ -181,7 +181,7 @@ def _picture(detection):
 
 
 def _second_stage(proposals, logits, regions, limit):
-    """Proposals of a picture, their logits or, with a limit, every n-th's, and masks as they were drawn."""
+    """Proposals of an image, their logits or, with a limit, every n-th's, and masks as they were drawn."""
     step = 1 if limit is None else -(-logits.numel() // limit)
     found = {"proposals": proposals.numpy(), "class_logits": logits[::step].numpy()}
     return found | ({"masks": regions["masks"][:, 0].numpy()} if "masks" in regions else {})
@@ -199,18 +199,18 @@ def _flat(name, result):
 def calibrate(model, entry, state, tensors):
     """Spread the heads' outputs over the score threshold; changes model and state.
 
-    Random heads answer alike everywhere. Every channel gets mean zero over the first picture, and those of
-    `entry.confident` then a common bias: `CONFIDENT` logits pass the threshold in the dullest picture.
+    Random heads answer alike everywhere. Every channel gets mean zero over the first image, and those of
+    `entry.confident` then a common bias: `CONFIDENT` logits pass the threshold in the dullest image.
 
     Returns:
         {"bias/KEY": array, "scale/KEY": factor} of what was changed.
     """
     changed = {}
     for deviations in entry.calibrated:
-        pictures = [_rows(model, deviations, tensor) for tensor in tensors]
+        images = [_rows(model, deviations, tensor) for tensor in tensors]
         for module, deviation in deviations.items():
             weight, bias = f"{module}.weight", f"{module}.bias"
-            channels = [rows[module] for rows in pictures]
+            channels = [rows[module] for rows in images]
             mean = channels[0].mean(axis=0, dtype=np.float64)
             scale = deviation / channels[0].std(axis=0, dtype=np.float64).mean()
             level = 0.0
@@ -228,7 +228,7 @@ def calibrate(model, entry, state, tensors):
 
 
 def _rows(model, modules, tensor):
-    """{module: (N, C)}: all that convolutions or dense layers give for one picture."""
+    """{module: (N, C)}: all that convolutions or dense layers give for one image."""
     rows = {module: [] for module in modules}
 
     def keep(module):

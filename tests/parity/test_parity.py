@@ -1,6 +1,6 @@
-"""torchvision's boxes from torchvision's weights, on small pictures, against values that it has given.
+"""torchvision's boxes from torchvision's weights, on small images, against values that it has given.
 
-The golden files hold those values; weights and pictures follow from seeds. Where PyTorch is, they are
+The golden files hold those values; weights and images follow from seeds. Where PyTorch is, they are
 written by
 
     python -m tests.parity.reference tests/parity/golden --golden --limit 4000 --edges 256 341 \
@@ -10,7 +10,7 @@ written by
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 --edges 192 256 \
         --models fasterrcnn_mobilenet_v3_large_320_fpn_coco --sizes 240x320 320x214
 
-`run.py` compares all models on large pictures, by their files.
+`run.py` compares all models on large images, by their files.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.parity.compare import (
     within_bounds,
     without_partner,
 )
-from tests.parity.lively import lively_state, picture
+from tests.parity.lively import image, lively_state
 from tests.parity.models import MODELS
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
@@ -39,11 +39,11 @@ LABELS = 5
 def test_outputs_and_boxes_are_torchvisions(path):
     rows = list(compare(path))
     detector = MODELS[path.stem].calibrated
-    assert len(rows) == (3 if detector else 2)  # two pictures, alone and for detectors in one batch
+    assert len(rows) == (3 if detector else 2)  # two images, alone and for detectors in one batch
     for row in rows:
         assert within_bounds(row), row
         if detector:
-            assert row["found"] >= 100  # all that a Faster R-CNN gives of one picture
+            assert row["found"] >= 100  # all that a Faster R-CNN gives of one image
             assert row["labels"] >= LABELS
 
 
@@ -58,13 +58,13 @@ def test_there_are_golden_files():
     assert sum(path.stat().st_size for path in GOLDEN) < 2.5e6
 
 
-def test_weights_and_pictures_are_the_same_everywhere():
+def test_weights_and_images_are_the_same_everywhere():
     shapes = {"conv1.weight": (2, 1, 1, 1), "bn1.running_var": (2,), "bn1.num_batches_tracked": ()}
     state = lively_state(shapes, seed=3)
     np.testing.assert_allclose(state["conv1.weight"].ravel(), [-1.9943004, -1.0097991], rtol=1e-6)
     np.testing.assert_allclose(state["bn1.running_var"], [0.59983563, 1.6779317], rtol=1e-6)
     assert state["bn1.num_batches_tracked"] == 1000
-    assert picture(3, 4, seed=5)[1, 2].tolist() == [33, 81, 16]
+    assert image(3, 4, seed=5)[1, 2].tolist() == [33, 81, 16]
 
 
 class Settings:

@@ -31,12 +31,14 @@ from tests.tiny import TinyBackbone
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 
 
-def trunk(**settings):
+def small_backbone(**settings):
     return ResNet((1, 1, 1, 1), bottleneck=False, **settings)
 
 
 def detector(norm=None, depth=2):
-    return RetinaNet(2, backbone=trunk(), channels=32, head_depth=depth, norm=norm, p6_from="P5")
+    return RetinaNet(
+        2, backbone=small_backbone(), channels=32, head_depth=depth, norm=norm, p6_from="P5"
+    )
 
 
 def classifier(backbone):
@@ -52,8 +54,8 @@ def norm(name, channels):
     }
 
 
-def trunk_shapes(prefix=""):
-    """torchvision's names of `trunk()`, written out."""
+def backbone_shapes(prefix=""):
+    """torchvision's names of `backbone()`, written out."""
     shapes = {"conv1.weight": (64, 3, 7, 7), **norm("bn1", 64)}
     before = 64
     for stage, width in enumerate((64, 128, 256, 512), 1):
@@ -69,7 +71,7 @@ def trunk_shapes(prefix=""):
 
 
 def detector_shapes(group=False):
-    shapes = trunk_shapes("backbone.body.")
+    shapes = backbone_shapes("backbone.body.")
 
     def conv(name, out, channels, size=3, bias=True):
         shapes[f"{name}.weight"] = (out, channels, size, size)
@@ -99,9 +101,9 @@ def tensors(shapes, seed=0):
 value = ops.convert_to_numpy
 
 
-def test_every_weight_of_a_trunk_in_its_layout():
-    model = classifier(trunk())
-    state = tensors({**trunk_shapes(), "fc.weight": (3, 512), "fc.bias": (3,)})
+def test_every_weight_of_a_backbone_in_its_layout():
+    model = classifier(small_backbone())
+    state = tensors({**backbone_shapes(), "fc.weight": (3, 512), "fc.bias": (3,)})
     assert load_torchvision(model, state, "a.pth") is model
     layer = model.backbone.get_layer("layer2_0_downsample")
     kernel = state["layer2.0.downsample.0.weight"]  # OIHW
@@ -146,9 +148,9 @@ def _theirs(variable):
     return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
-def test_a_trunk_takes_its_weights_from_the_classifiers_file():
-    model = trunk()
-    state = tensors({**trunk_shapes(), "fc.weight": (1000, 512), "fc.bias": (1000,)})
+def test_a_backbone_takes_its_weights_from_the_classifiers_file():
+    model = small_backbone()
+    state = tensors({**backbone_shapes(), "fc.weight": (1000, 512), "fc.bias": (1000,)})
     assert load_torchvision(model, state, "a.pth") is model
     kernel = value(model.get_layer("layer4_0_conv2").kernel)
     np.testing.assert_array_equal(kernel, state["layer4.0.conv2.weight"].transpose(2, 3, 1, 0))
@@ -202,9 +204,9 @@ def test_files_of_the_first_generation():
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_changed():
-    model = classifier(trunk())
+    model = classifier(small_backbone())
     before = model.get_weights()
-    state = tensors({**trunk_shapes(), "fc.weight": (4, 512), "fc.bias": (3,)})
+    state = tensors({**backbone_shapes(), "fc.weight": (4, 512), "fc.bias": (3,)})
     del state["bn1.running_var"]
     state["layer5.weight"] = np.zeros(3)
     with pytest.raises(ValueError, match=r"bad\.pth does not fit this ImageClassifier") as error:
@@ -222,7 +224,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed():
 
 def test_of_many_faults_ten_are_named():
     with pytest.raises(ValueError, match=r"; \.\.\. \(\d\d faults") as error:
-        load_torchvision(classifier(trunk()), {"a.b": np.zeros(1)}, "bad.pth")
+        load_torchvision(classifier(small_backbone()), {"a.b": np.zeros(1)}, "bad.pth")
     assert str(error.value).count("is missing") == 9  # and a.b, the first, is left over
 
 
@@ -290,12 +292,12 @@ def test_two_stages_on_two_maps_of_one_stride():
     names = {
         name: tuple(variable.shape) for name, variable in torchvision_names(two_stages()).items()
     }
-    trunk = {name for name in names if name.startswith("backbone.body.")}
-    assert {name.split(".")[2] for name in trunk} == {str(i) for i in range(17)}
+    small_backbone = {name for name in names if name.startswith("backbone.body.")}
+    assert {name.split(".")[2] for name in small_backbone} == {str(i) for i in range(17)}
     assert names["backbone.body.13.block.2.fc1.weight"] == (1, 1, 672, 168)
     assert names["backbone.body.16.1.running_var"] == (480,)
     weights = {name: shape for name, shape in names.items() if name.endswith("weight")}
-    assert {name: shape for name, shape in weights.items() if name not in trunk} == {
+    assert {name: shape for name, shape in weights.items() if name not in small_backbone} == {
         "backbone.fpn.inner_blocks.0.0.weight": (1, 1, 80, 16),
         "backbone.fpn.inner_blocks.1.0.weight": (1, 1, 480, 16),
         "backbone.fpn.layer_blocks.0.0.weight": (3, 3, 16, 16),

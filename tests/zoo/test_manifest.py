@@ -53,8 +53,8 @@ def test_every_weights_file_has_a_manifest():
 def test_what_torchvision_publishes_for_these_models_is_listed():
     once = ["resnet18_imagenet", "resnet34_imagenet", "vgg16_imagenet"]
     twice = ["resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"]
-    twice = [f"{trunk}_imagenet" for trunk in [*twice, "mobilenet_v2", "mobilenet_v3_large"]]
-    trunks = [*once, *twice, *(f"{trunk}_v2" for trunk in twice)]
+    twice = [f"{backbone}_imagenet" for backbone in [*twice, "mobilenet_v2", "mobilenet_v3_large"]]
+    backbones = [*once, *twice, *(f"{backbone}_v2" for backbone in twice)]
     detectors = [
         f"{family}_resnet50_fpn{version}_coco"
         for family in ("retinanet", "fasterrcnn", "maskrcnn")
@@ -62,7 +62,7 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     ]
     detectors += [f"fasterrcnn_mobilenet_v3_large{size}_fpn_coco" for size in ("", "_320")]
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
-    assert sorted(PUBLISHED) == sorted([*trunks, "vgg16_imagenet_features", *detectors])
+    assert sorted(PUBLISHED) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

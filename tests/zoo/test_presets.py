@@ -16,7 +16,7 @@ from kerasdet.zoo.pack import main
 
 from .conftest import CARD, METRICS, tiny
 
-PICTURES = [np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)]
+IMAGES = [np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_other_classes_keep_backbone_and_pyramid_and_make_new_heads(shipped, ove
     for part in ("backbone", "pyramid"):
         assert same_weights(getattr(model, part), getattr(source, part))
     assert not np.array_equal(model.head.box_output.kernel, source.head.box_output.kernel)
-    # The statistics are those of the weights: few pictures in a step shall not spoil them.
+    # The statistics are those of the weights: few images in a step shall not spoil them.
     norms = [layer.norm for layer in model.backbone.layers if hasattr(layer, "norm")]
     assert len(norms) == 5
     assert not any(norm.trainable for norm in norms)
@@ -156,7 +156,7 @@ def test_files_and_run_folders(saved, model):
     for path in (saved, str(saved), saved.parent):
         loaded = load(path)
         assert same_weights(loaded, model)
-    one, other = model.detect(PICTURES)[0], loaded.detect(PICTURES)[0]
+    one, other = model.detect(IMAGES)[0], loaded.detect(IMAGES)[0]
     np.testing.assert_array_equal(one["boxes"], other["boxes"])
 
 

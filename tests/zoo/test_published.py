@@ -28,7 +28,7 @@ from tests.zoo.checkpoint_files import zip_of
 from tests.zoo.server import Answer, Server
 
 TASKS = {Detector: "detection", ImageClassifier: "classification", Backbone: "features"}
-PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
 def detector():
@@ -137,7 +137,7 @@ def test_a_published_detector_is_downloaded_and_converted_once(server, tmp_path)
     loaded = RetinaNet.from_preset("small_coco", score_threshold=0.2)
     assert equal(loaded, model)
     assert loaded.score_threshold == 0.2
-    outputs, expected = (m.predict_on_batch(PICTURE[None] * 1.0) for m in (loaded, model))
+    outputs, expected = (m.predict_on_batch(IMAGE[None] * 1.0) for m in (loaded, model))
     np.testing.assert_allclose(outputs["boxes"][0, :5], expected["boxes"][0, :5], atol=1e-3)
     assert len(server.requests) == 1
 
@@ -150,9 +150,9 @@ def test_a_published_detector_is_downloaded_and_converted_once(server, tmp_path)
 
 def test_a_classifier_and_its_backbone(server):
     model = classifier()
-    publish(server, model, "trunk_imagenet")
-    loaded = kerasdet.load("trunk_imagenet")
-    logits, expected = (m(PICTURE[None].astype("float32")) for m in (loaded, model))
+    publish(server, model, "backbone_imagenet")
+    loaded = kerasdet.load("backbone_imagenet")
+    logits, expected = (m(IMAGE[None].astype("float32")) for m in (loaded, model))
     np.testing.assert_array_equal(logits, expected)
     detector = RetinaNet(2, loaded.backbone, channels=8, head_depth=1, p6_from="C5")
     assert equal(detector.backbone, model.backbone)
@@ -223,28 +223,28 @@ def test_other_classes_without_a_neck(server):
 
 def test_other_classes_on_a_published_classifier(server):
     model = classifier()
-    publish(server, model, "trunk_imagenet")
-    loaded = kerasdet.zoo.build("trunk_imagenet", num_classes=3, freeze_at="C2")
+    publish(server, model, "backbone_imagenet")
+    loaded = kerasdet.zoo.build("backbone_imagenet", num_classes=3, freeze_at="C2")
     assert equal(loaded.backbone, model.backbone)
     assert loaded.backbone.frozen_norm
     assert loaded.backbone.freeze_at == "C2"
     assert loaded.fc.kernel.shape[-1] == 3
 
 
-def test_a_trunk_whose_classifier_is_not_usable(server, tmp_path):
+def test_a_backbone_whose_classifier_is_not_usable(server, tmp_path):
     model = classifier(1000)
     nothing = {
         name: np.full(shape, np.nan, "float32")
         for name, shape in {"classifier.1.weight": (1000, 1280), "classifier.1.bias": 1000}.items()
     }
-    publish(server, model.backbone, "trunk_imagenet", checkpoint(model, **nothing))
-    trunk = kerasdet.zoo.build("trunk_imagenet", freeze_at="C2")
-    assert equal(trunk, model.backbone)
-    assert trunk.freeze_at == "C2"
-    trunk.save(tmp_path / "trunk.keras")
-    assert equal(kerasdet.load(tmp_path / "trunk.keras"), trunk)
+    publish(server, model.backbone, "backbone_imagenet", checkpoint(model, **nothing))
+    features = kerasdet.zoo.build("backbone_imagenet", freeze_at="C2")
+    assert equal(features, model.backbone)
+    assert features.freeze_at == "C2"
+    features.save(tmp_path / "backbone.keras")
+    assert equal(kerasdet.load(tmp_path / "backbone.keras"), features)
     with pytest.raises(ValueError, match="no argument 'num_classes'"):
-        kerasdet.zoo.build("trunk_imagenet", num_classes=3)
+        kerasdet.zoo.build("backbone_imagenet", num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -331,11 +331,11 @@ def test_every_published_config_builds_what_its_manifest_counts():
         assert model.name == name
 
 
-def test_a_trunks_preset_is_a_backbone(server):
+def test_a_backbones_preset_is_a_backbone(server):
     model = classifier(1000)
-    publish(server, model.backbone, "trunk_imagenet", checkpoint(model))
-    trunk = Backbone.from_preset("trunk_imagenet", freeze_at="C2", levels=("C4",))
-    assert equal(trunk.get_layer("stem"), model.backbone.get_layer("stem"))
-    assert trunk.levels == ("C4",)
+    publish(server, model.backbone, "backbone_imagenet", checkpoint(model))
+    features = Backbone.from_preset("backbone_imagenet", freeze_at="C2", levels=("C4",))
+    assert equal(features.get_layer("stem"), model.backbone.get_layer("stem"))
+    assert features.levels == ("C4",)
     with pytest.raises(ValueError, match="is a MobileNetV2; give an image classifier"):
-        Backbone.split_preset("trunk_imagenet")
+        Backbone.split_preset("backbone_imagenet")

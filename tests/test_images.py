@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kerasdet.data import load_image
-from kerasdet.data.pictures import load_classes, picture_size
+from kerasdet.images import image_size, load_classes
 
 # 2 rows, 3 columns: every pixel is known by its red value.
 RGB = np.array(
@@ -43,7 +43,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     path = oriented(tmp_path / "a.png", orientation)
     expected = np.array(ORIENTATIONS[orientation])
     assert load_image(path)[..., 0].tolist() == expected.tolist()
-    assert picture_size(path) == expected.shape
+    assert image_size(path) == expected.shape
     assert load_image(path, orient=False)[..., 0].tolist() == RGB[..., 0].tolist()
 
 
@@ -72,8 +72,8 @@ def test_cmyk_jpeg_has_its_colours(tmp_path):
 
 
 def test_palette_is_looked_up(tmp_path):
-    picture = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE)
-    assert load_image(saved(tmp_path / "a.png", picture)).tolist() == RGB.tolist()
+    image = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE)
+    assert load_image(saved(tmp_path / "a.png", image)).tolist() == RGB.tolist()
 
 
 def test_transparent_pixels_lie_on_white(tmp_path):
@@ -121,10 +121,10 @@ def test_wrong_arrays_are_refused(array, message):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg: there is no such picture"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg: there is no such image"):
         load_image(tmp_path / "gone.jpg")
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
-        picture_size(tmp_path / "gone.jpg")
+        image_size(tmp_path / "gone.jpg")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif"])
@@ -138,9 +138,9 @@ def test_truncated_file_is_named(tmp_path, suffix):
         load_image(path)
 
 
-def test_what_is_no_picture_is_named(tmp_path):
-    (tmp_path / "text.jpg").write_text("not a picture")
-    with pytest.raises(ValueError, match=r"text\.jpg: not a picture"):
+def test_what_is_no_image_is_named(tmp_path):
+    (tmp_path / "text.jpg").write_text("not an image")
+    with pytest.raises(ValueError, match=r"text\.jpg: not an image"):
         load_image(tmp_path / "text.jpg")
     (tmp_path / "empty.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.jpg: the file is empty"):

@@ -1,4 +1,4 @@
-"""The one loader of pictures: any file, PIL image or array becomes (H, W, 3) uint8 RGB."""
+"""The one loader of images: any file, PIL image or array becomes (H, W, 3) uint8 RGB."""
 
 import os
 import struct
@@ -14,9 +14,9 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def load_image(source, orient=True):
-    """Load a picture as RGB.
+    """Load an image as RGB.
 
-    Gray, palette, CMYK and YCbCr pictures are converted; transparent pixels are laid on white;
+    Gray, palette, CMYK and YCbCr images are converted; transparent pixels are laid on white;
     16-bit gray is scaled by 255/65535; of several frames the first is taken.
 
     Args:
@@ -29,22 +29,22 @@ def load_image(source, orient=True):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a picture, cut short, or an array of another shape, dtype or range; the
+        ValueError: not an image, cut short, or an array of another shape, dtype or range; the
             message names the file or the value.
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source, "the PIL image", orient)
     if isinstance(source, (str, os.PathLike)):
-        with _opened(source) as picture:
-            return _to_rgb(picture, os.fspath(source), orient)
+        with _opened(source) as image:
+            return _to_rgb(image, os.fspath(source), orient)
     return _from_array(np.asarray(source))
 
 
-def picture_size(path):
-    """Size of a picture file, EXIF orientation applied, from its header alone.
+def image_size(path):
+    """Size of an image file, EXIF orientation applied, from its header alone.
 
     Args:
-        path: a picture file.
+        path: an image file.
 
     Returns:
         (height, width) in pixels.
@@ -52,14 +52,14 @@ def picture_size(path):
     Raises:
         FileNotFoundError, ValueError: as `load_image`.
     """
-    with _opened(path) as picture:
-        width, height = picture.size
-        turned = _orientation(picture) in _QUARTER_TURNS
+    with _opened(path) as image:
+        width, height = image.size
+        turned = _orientation(image) in _QUARTER_TURNS
     return (width, height) if turned else (height, width)
 
 
 def load_classes(path):
-    """Load a picture whose pixels are class numbers (8 or 16 bits; of a palette, the indices).
+    """Load an image whose pixels are class numbers (8 or 16 bits; of a palette, the indices).
 
     Args:
         path: a gray or palette PNG.
@@ -68,56 +68,56 @@ def load_classes(path):
         (H, W) int32.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_image`, or the picture has several channels.
+        FileNotFoundError, ValueError: as `load_image`, or the image has several channels.
     """
-    with _opened(path) as picture:
+    with _opened(path) as image:
         try:
-            classes = np.asarray(picture)
+            classes = np.asarray(image)
         except _DECODING_ERRORS as error:
             raise _undecodable(path, error) from error
     if classes.ndim != 2:
-        raise ValueError(f"{path}: a map of classes has one channel, this has {picture.mode}.")
+        raise ValueError(f"{path}: a map of classes has one channel, this has {image.mode}.")
     return classes.astype("int32")
 
 
 def _opened(path):
     if os.path.isdir(path):
-        raise ValueError(f"{path} is a folder, not a picture; name the pictures in it.")
+        raise ValueError(f"{path} is a folder, not an image; name the images in it.")
     try:
         return Image.open(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such picture.") from None
+        raise FileNotFoundError(f"{path}: there is no such image.") from None
     except PermissionError:
-        raise ValueError(f"{path}: no permission to read this picture.") from None
+        raise ValueError(f"{path}: no permission to read this image.") from None
     except _DECODING_ERRORS as error:
         if os.path.getsize(path) == 0:
-            raise ValueError(f"{path}: the file is empty; restore the picture.") from None
+            raise ValueError(f"{path}: the file is empty; restore the image.") from None
         raise _undecodable(path, error) from error
 
 
 def _undecodable(path, error):
     return ValueError(
-        f"{path}: not a picture that can be decoded, or cut short ({error}); "
+        f"{path}: not an image that can be decoded, or cut short ({error}); "
         "restore it or convert it to JPEG or PNG."
     )
 
 
-def _orientation(picture):
+def _orientation(image):
     try:
-        return picture.getexif().get(_ORIENTATION, 1)
+        return image.getexif().get(_ORIENTATION, 1)
     except _DECODING_ERRORS:
         return 1  # A broken EXIF block says nothing about the pixels.
 
 
-def _to_rgb(picture, name, orient):
+def _to_rgb(image, name, orient):
     try:
-        picture.load()
-        if orient and _orientation(picture) in range(2, 9):
-            picture = ImageOps.exif_transpose(picture)
-        deep = picture.mode.startswith("I") or picture.mode == "F"
+        image.load()
+        if orient and _orientation(image) in range(2, 9):
+            image = ImageOps.exif_transpose(image)
+        deep = image.mode.startswith("I") or image.mode == "F"
         if not deep:
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        pixels = np.asarray(picture)
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        pixels = np.asarray(image)
     except _DECODING_ERRORS as error:
         raise _undecodable(name, error) from error
     return _from_deep_gray(pixels, name) if deep else _three_channels(pixels)
@@ -151,7 +151,7 @@ def _from_array(array):
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
         raise ValueError(
-            f"a picture is an array (height, width, 3), (height, width), (height, width, 1) or "
+            f"an image is an array (height, width, 3), (height, width), (height, width, 1) or "
             f"(height, width, 4), not one of shape {array.shape} and dtype {array.dtype}."
         )
     return _three_channels(_as_uint8(array, "the array"))

@@ -1,8 +1,8 @@
-"""Train a trunk as ImageNet's are trained, by classifying, on single handwritten digits.
+"""Train a backbone as ImageNet's are trained, by classifying, on single handwritten digits.
 
-    python examples/digit_trunk.py --out digit_trunk.keras
+    python examples/digit_backbone.py --out digit_backbone.keras
 
-It stands for the published trunks where none can be downloaded. Each picture holds one digit, cut
+It stands for the published backbones where none can be downloaded. Each image holds one digit, cut
 from a digit scene with a margin; the classifier tells which of the ten it is. Prints the accuracy on
 digits of the validation split, and writes the model, whose backbone a detector is then built on.
 """
@@ -16,13 +16,13 @@ from PIL import Image
 from kerasdet.backbones import ImageClassifier, MobileNetV2
 from kerasdet.data import digit_scenes
 
-SIDE = 64  # pixels of a picture
+SIDE = 64  # pixels of an image
 MARGIN = 1.5  # side of the square that is cut, in sides of the digit's box
 
 
 def crops(scenes):
-    """Single digits: pictures (N, SIDE, SIDE, 3) uint8 and labels (N,)."""
-    pictures, labels = [], []
+    """Single digits: images (N, SIDE, SIDE, 3) uint8 and labels (N,)."""
+    cut, labels = [], []
     for index in range(len(scenes)):
         image, record = Image.fromarray(scenes.image(index)), scenes.record(index)
         for (x1, y1, x2, y2), label in zip(record.boxes, record.labels):
@@ -30,15 +30,15 @@ def crops(scenes):
             x, y = (x1 + x2) / 2, (y1 + y2) / 2
             square = (x - half, y - half, x + half, y + half)
             size = (SIDE, SIDE)
-            pictures.append(image.transform(size, Image.EXTENT, square, Image.BILINEAR))
+            cut.append(image.transform(size, Image.EXTENT, square, Image.BILINEAR))
             labels.append(label)
-    return np.stack([np.asarray(picture) for picture in pictures]), np.array(labels)
+    return np.stack([np.asarray(image) for image in cut]), np.array(labels)
 
 
 def main():
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="digit_trunk.keras", help="the .keras file to write")
+    parser.add_argument("--out", default="digit_backbone.keras", help="the .keras file to write")
     parser.add_argument("--scenes", type=int, default=2000, help="digit scenes to cut from")
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
