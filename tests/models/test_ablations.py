@@ -9,26 +9,15 @@ from kerasdet import backbones, layers, models
 from tests.tiny import TinyBackbone
 
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "papers").glob("*.md"))
-HELPER = re.compile(r"^def (\w+)", re.MULTILINE)
 
 
 def section(page):
-    """The page's section on ablations: the functions that its code defines, and its calls."""
+    """The page's section on ablations: the functions that its code defines, and the calls, one a row."""
     text = page.read_text("utf-8").partition("\n## Ablations\n")[2].partition("\n## ")[0]
-    code = "".join(
-        block
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        if block.startswith("def ")
-    )
-    known = {*models.__all__, *HELPER.findall(code)}
-    spans = re.findall(r"^\|.*`(.+)` \|$", text, re.MULTILINE)
-    return code, [span for span in spans if span.partition("(")[0] in known]
-
-
-def rows(page):
-    """The rows of the page's tables of calls."""
-    text = page.read_text("utf-8").partition("\n## Ablations\n")[2].partition("\n## ")[0]
-    return [line for line in text.splitlines() if line.startswith("|") and "`" in line]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = "\n".join(block for block in blocks if block.startswith("def "))
+    rows = [line for line in text.splitlines() if re.match(r"\|(?! ?-)", line)]
+    return code, [row.rpartition(" `")[2].removesuffix("` |") for row in rows if "`" in row]
 
 
 CALLS = [(page, call) for page in PAGES for call in section(page)[1]]
@@ -44,8 +33,8 @@ def names(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_row_has_a_call(page):
-    assert len(section(page)[1]) == len(rows(page)) > 0
+def test_the_page_has_rows(page):
+    assert section(page)[1]
 
 
 @pytest.mark.parametrize(
@@ -57,10 +46,7 @@ def test_every_row_builds(page, call):
     assert model.built
     if "neck=False" in call:
         assert model.neck is False
-    if "pooling=MultilevelRoIPool" in call:
-        assert type(model.pooling).__name__ == "MultilevelRoIPool"
-    elif isinstance(model, models.FasterRCNN) and call[0].isupper() and "_pooling" not in call:
-        assert (type(model.pooling).__name__ == "MultilevelRoIPool") == (
-            "pooling=MultilevelRoIPool" in call
-        )
-        assert (model.neck is False) == ("neck=False" in call)
+    elif call.startswith(("FasterRCNN(", "MaskRCNN(", "KeypointRCNN(")):
+        assert isinstance(model.neck, layers.FeaturePyramid)
+    if given := re.search(r" pooling=(\w+)", call):
+        assert type(model.pooling).__name__ == given[1]
