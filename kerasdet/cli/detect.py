@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import load_model
+from kerasdet.cli.console import load_model
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
