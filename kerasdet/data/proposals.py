@@ -238,7 +238,7 @@ class WithProposals(View):
 
 def _entries(format_version, image_ids, counts, boxes, scores=None):
     """{image id: boxes or (boxes, scores)} from a file's arrays."""
-    ids = json.loads(str(image_ids))
+    ids = [_plain_id(image_id) for image_id in json.loads(str(image_ids))]
     if len(set(ids)) != len(ids):
         raise ValueError("an image id stands there twice")
     if counts.shape != (len(ids),) or (counts < 0).any() or counts.sum() != len(boxes):
@@ -247,8 +247,8 @@ def _entries(format_version, image_ids, counts, boxes, scores=None):
     found = {}
     for image_id, start, end in zip(ids, ends - counts, ends):
         one = boxes[start:end] if scores is None else (boxes[start:end], scores[start:end])
-        boxes_and_scores(one, f"image {image_id!r}")
-        found[image_id] = one
+        checked = boxes_and_scores(one, f"image {image_id!r}")
+        found[image_id] = checked[0] if scores is None else checked
     return found
 
 
