@@ -1,23 +1,57 @@
-"""Keras callbacks: detection metrics during `fit`, and what a training run keeps of itself."""
+"""Keras callbacks: metrics of detection and segmentation during `fit`, and guards of a training run."""
 
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from kerasdet.metrics import evaluate, iou_types
+from kerasdet.metrics import evaluate, evaluate_segmentation, iou_types
 
 KINDS = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}  # in the names of the logs
 
 
-class CocoMetrics(keras.callbacks.Callback):
+class _Measurement(keras.callbacks.Callback):
+    """Figures of a data set in the logs at the end of epochs; see `CocoMetrics` for the arguments."""
+
+    def __init__(self, dataset, prefix, every, monitored):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"`every` must be 1 or more epochs, got {every}.")
+        self.dataset = dataset
+        self.prefix = prefix
+        self.every = every
+        self.monitor = prefix + monitored
+        self.metrics = None
+
+    def on_train_begin(self, logs=None):
+        """Forget the figures of an earlier `fit`."""
+        self.metrics = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measure, and add the figures to `logs`."""
+        is_last = epoch + 1 == self.params.get("epochs")
+        if self.metrics is None or (epoch + 1) % self.every == 0 or is_last:
+            self._measure()
+        if logs is not None:
+            logs.update({self.prefix + name: value for name, value in self._figures().items()})
+
+    def _measure(self):
+        """Set `metrics`."""
+        raise NotImplementedError
+
+    def _figures(self):
+        """{name in the logs, without the prefix: figure}, of those that could be measured."""
+        raise NotImplementedError
+
+
+class CocoMetrics(_Measurement):
     """Measure COCO average precision at the end of epochs and write it into the logs.
 
     Puts `val_mAP` (mean over IoU 0.5 to 0.95), `val_AP50`, `val_AP75`, `val_APs`, `val_APm`,
     `val_APl` and `val_AR100` where Keras' other callbacks look: give it *before* them, and say
     `mode="max"`. It needs no `validation_data`. Sizes of which the data has no object are left out.
-    Of a model that gives masks or keypoints, on data that has them, also the same of the masks,
-    `val_mask_mAP`, `val_mask_AP50` and so on, or of the keypoints, `val_keypoint_mAP` and so on.
+    If the model gives masks or keypoints and the data has them, it adds the same figures of the
+    masks, `val_mask_mAP`, `val_mask_AP50` and so on, or of the keypoints, `val_keypoint_mAP` and so on.
 
     ```python
     callbacks=[
@@ -41,46 +75,60 @@ class CocoMetrics(keras.callbacks.Callback):
             and the data has.
 
     Attributes:
+        monitor: the name in the logs to watch, "val_mAP".
         metrics: the last measurement whole, per class too: {"bbox": as `coco_metrics` returns it,
             "segm": likewise, ...}.
         detections: the detections it was made of, as `evaluate` returns them.
     """
 
     def __init__(self, dataset, prefix="val_", every=1, batch_size=8, iou_type=None):
-        super().__init__()
-        if every < 1:
-            raise ValueError(f"`every` must be 1 or more epochs, got {every}.")
-        self.dataset = dataset
-        self.prefix = prefix
-        self.every = every
+        super().__init__(dataset, prefix, every, "mAP")
         self.batch_size = batch_size
         self.iou_type = (iou_type,) if isinstance(iou_type, str) else iou_type
-        self.metrics = None
         self.detections = None
 
-    def on_train_begin(self, logs=None):
-        """Forget the figures of an earlier `fit`."""
-        self.metrics = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Measure, and add the figures to `logs`."""
-        is_last = epoch + 1 == self.params.get("epochs")
-        if self.metrics is None or (epoch + 1) % self.every == 0 or is_last:
-            measured = self.iou_type or iou_types(self.model, self.dataset)
-            self.metrics, self.detections = evaluate(
-                self.model, self.dataset, self.batch_size, iou_type=measured
-            )
-        if logs is not None:
-            logs.update(self._figures())
+    def _measure(self):
+        measured = self.iou_type or iou_types(self.model, self.dataset)
+        self.metrics, self.detections = evaluate(
+            self.model, self.dataset, self.batch_size, iou_type=measured
+        )
 
     def _figures(self):
-        """Name in the logs -> figure, of those that could be measured."""
         return {
-            self.prefix + KINDS[iou_type] + ("mAP" if name == "AP" else name): value
+            KINDS[iou_type] + ("mAP" if name == "AP" else name): value
             for iou_type, metrics in self.metrics.items()
             for name, value in metrics.items()
             if isinstance(value, float) and name not in ("AR1", "AR10")
         }
+
+
+class SemanticMetrics(_Measurement):
+    """Measure a segmenter at the end of epochs and write the figures into the logs.
+
+    Puts `val_mIU`, `val_pixel_accuracy`, `val_mean_accuracy` and `val_fwIU` (see
+    `kerasdet.metrics.semantic_figures`) where Keras' other callbacks look: give it *before* them, and
+    say `monitor="val_mIU", mode="max"`. It needs no `validation_data`.
+
+    Args:
+        dataset: `kerasdet.data` data set with semantic maps, to measure on.
+        prefix: start of every name in the logs.
+        every: epochs from one measurement to the next, as in `CocoMetrics`.
+
+    Attributes:
+        monitor: the name in the logs to watch, "val_mIU".
+        metrics: the last measurement whole, per class too, as `semantic_figures` returns it.
+        matrix: (K, K) pixels that it was made of.
+    """
+
+    def __init__(self, dataset, prefix="val_", every=1):
+        super().__init__(dataset, prefix, every, "mIU")
+        self.matrix = None
+
+    def _measure(self):
+        self.metrics, self.matrix = evaluate_segmentation(self.model, self.dataset)
+
+    def _figures(self):
+        return {name: value for name, value in self.metrics.items() if isinstance(value, float)}
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -89,8 +137,8 @@ class AveragedWeights(keras.callbacks.Callback):
     The average is Keras' own (`use_ema=True` in the optimizer). What differs from Keras'
     `SwapEMAWeights`: weights are exchanged exactly (not by additions, which round), the raw weights
     are back when the epoch ends (so a checkpoint holds both, in the last epoch too), and until the
-    average has seen 1 / (1 - ema_momentum) steps it is started afresh from the raw weights at each
-    epoch's end, because it is still mostly the weights of the first step.
+    average has seen 1 / (1 - ema_momentum) steps it starts again from the raw weights at each epoch's
+    end, because it is still mostly the weights of the first step.
 
     Stands first in `callbacks`; its `restored()` stands behind all that shall see the average. Does
     nothing when the optimizer does not average.
@@ -106,7 +154,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         """Validate the average."""
-        self._start_afresh_early()
+        self._restart_early()
         self._show(True)
 
     def on_test_end(self, logs=None):
@@ -115,7 +163,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the average to the callbacks that follow."""
-        self._start_afresh_early()
+        self._restart_early()
         self._show(True)
 
     def _optimizer(self):
@@ -126,7 +174,7 @@ class AveragedWeights(keras.callbacks.Callback):
         averages = getattr(self._optimizer(), "_model_variables_moving_average", ())
         return zip(self._optimizer()._trainable_variables, averages)
 
-    def _start_afresh_early(self):
+    def _restart_early(self):
         optimizer = self._optimizer()
         if int(optimizer.iterations) * (1 - optimizer.ema_momentum) < 1 and not self._swapped:
             for variable, average in self._pairs():

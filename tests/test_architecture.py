@@ -35,7 +35,6 @@ FLOORS = {
         *("backbones", "callbacks", "data", "export", "files", "layers", "metrics", "models"),
         *("training", "visualize", "zoo"),
     },
-    "demo": {"cli", "data", "export", "files", "metrics", "visualize", "zoo"},
 }
 
 # Upward, inside functions only: a method of the contract that calls a tool above it.
@@ -47,7 +46,6 @@ LAZY = {
     ("zoo", "backbones"): "the same for classifiers, and the parts of torchvision's models",
     ("zoo", "layers"): "the parts of torchvision's models",
     ("data", "visualize"): "the contact sheet of kerasdet.data.check",
-    ("cli", "demo"): "the command kerasdet demo",
 }
 
 # Paper: the ancestors whose parts it may use. Never a sibling.
@@ -68,7 +66,6 @@ TENSORFLOW = {
     "kerasdet/callbacks.py": "lazy",
     "kerasdet/training/event_file.py": "lazy",
     "kerasdet/cli/": "lazy",
-    "kerasdet/demo.py": "lazy",
     "export/": "lazy",
 }
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from kerasdet.callbacks import CocoMetrics
+from kerasdet.callbacks import CocoMetrics, SemanticMetrics
 
 BOX = np.array([[0, 0, 40, 40]], "float32")
 
@@ -106,7 +106,7 @@ class WithParts(Scenes):
 class StubWithParts(Stub):
     """Right boxes with right keypoints, and masks of which the lower third is missing."""
 
-    TARGETS = ("masks", "keypoints")
+    EXTRAS = ("masks", "keypoints")
 
     def detect(self, images, batch_size=1):
         masks = np.ones((1, 60, 60), "float32")
@@ -156,3 +156,53 @@ def test_a_class_the_model_does_not_know_is_an_error():
         train(model, [CocoMetrics(Scenes())], epochs=1)
     with pytest.raises(ValueError, match="1 or more epochs, got 0"):
         CocoMetrics(Scenes(), every=0)
+
+
+class Maps(Scenes):
+    """One image of two pixels, a 0 and a 1."""
+
+    name = "maps"
+    semantic_names = ()
+
+    def __len__(self):
+        return 1
+
+    def semantic(self, index):
+        return np.array([[0, 1]])
+
+    def images(self):
+        yield np.zeros((1, 2, 3), "uint8")
+
+
+class Segmenter(Stub):
+    """Right in the first measurement, half wrong from then on."""
+
+    def segment(self, images):
+        self.measured += 1
+        return [np.array([[0, 1]]) if self.measured == 1 else np.array([[0, 0]])]
+
+
+def test_segmenters_are_measured_by_iu():
+    model, callback = Segmenter(), SemanticMetrics(Maps())
+    history = train(model, [callback], epochs=2).history
+    assert history["val_mIU"] == pytest.approx([1, 1 / 4])  # IU 1/2 and 0
+    assert history["val_pixel_accuracy"] == history["val_mean_accuracy"] == [1, 1 / 2]
+    assert history["val_fwIU"] == [1, 1 / 4]
+    assert callback.metrics["per_class"]["b"] == {"IU": 0, "accuracy": 0, "pixels": 1}
+    assert callback.matrix.tolist() == [[1, 0], [1, 0]]
+    model, callback = Segmenter(), SemanticMetrics(Maps(), prefix="test_", every=3)
+    assert train(model, [callback], epochs=4).history["test_mIU"] == [1, 1, 1 / 4, 1 / 4]
+    assert model.measured == 3
+    with pytest.raises(ValueError, match="1 or more epochs, got 0"):
+        SemanticMetrics(Maps(), every=0)
+
+
+def test_monitor_is_the_name_to_watch():
+    assert CocoMetrics(Scenes()).monitor == "val_mAP"
+    assert CocoMetrics(Scenes(), prefix="test_").monitor == "test_mAP"
+    assert SemanticMetrics(Maps()).monitor == "val_mIU"
+    # Keras compares it with the logs' names.
+    monitor = CocoMetrics(Scenes()).monitor
+    stop = keras.callbacks.EarlyStopping(monitor=monitor, mode="max", patience=1)
+    history = train(Stub(good=0, bad=1), [CocoMetrics(Scenes()), stop], epochs=9).history
+    assert history["val_mAP"] == pytest.approx([1, 0])

@@ -10,18 +10,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import kerasdet.cli.train
-from kerasdet import demo
-from kerasdet.cli import main, one_line
+from kerasdet.cli import demo, main, one_line
+from kerasdet.cli.console import load_model
+from kerasdet.cli.data import open_data, open_validation, parse_size, usual_size
 from kerasdet.cli.detect import find_images
-from kerasdet.cli.parts import (
-    load_model,
-    make_augmentation,
-    make_backbone,
-    open_data,
-    open_validation,
-    parse_size,
-    usual_size,
-)
+from kerasdet.cli.parts import make_augmentation, make_backbone
 from kerasdet.data import coco, digit_scenes
 from kerasdet.data.augment import ColourJitter, HorizontalFlip
 from kerasdet.layers import MaskHead, MultilevelRoIAlign

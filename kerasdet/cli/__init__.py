@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kerasdet.cli import check, convert, detect, evaluate, export, show, train
+from kerasdet.cli import check, convert, demo, detect, evaluate, export, show, train
 
 app = typer.Typer(
     help="Detect objects in images, and train, measure and export the detectors that do it.",
@@ -28,7 +28,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("convert")(convert.convert)
-app.command("demo")(export.demo)
+app.command("demo")(demo.demo)
 
 # What TensorFlow puts around an error that was raised while it read an image.
 _WRAPPED = re.compile(r"\b(\w*Error): (.+?)(?:\n\s*Traceback|\n\s*\n|$)", re.DOTALL)

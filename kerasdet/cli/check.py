@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import DATA_HELP, open_data
+from kerasdet.cli.data import DATA_HELP, open_data
 
 
 def check(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import start_quietly
+from kerasdet.cli.console import start_quietly
 
 
 def convert(

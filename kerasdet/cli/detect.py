@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import load_model
+from kerasdet.cli.console import load_model
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -97,7 +97,7 @@ def write_coco(path, images, detections, model):
         {"id": number, **_annotation(result)} for number, result in enumerate(results, 1)
     ]
     points = {}
-    if "keypoints" in model.TARGETS:
+    if "keypoints" in (getattr(model, "EXTRAS", None) or ()):
         points = {"keypoints": list(model.keypoint_names), "skeleton": []}
     categories = [
         {"id": number, "name": name, **points}

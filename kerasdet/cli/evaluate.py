@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import DATA_HELP, load_model, open_data, print_table
+from kerasdet.cli.console import load_model, print_table
+from kerasdet.cli.data import DATA_HELP, open_data
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 

@@ -1,11 +1,12 @@
-"""`kerasdet export` and `kerasdet demo`."""
+"""`kerasdet export`: a model as one file."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import load_model, parse_size
+from kerasdet.cli.console import load_model
+from kerasdet.cli.data import parse_size
 
 
 def export(
@@ -28,12 +29,3 @@ def export(
     fixed = None if size is None else parse_size(size)
     export_model(load_model(model, threshold), out, format=format, size=fixed)
     print(f"{format}: {out}")
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
-):
-    """Detect handwritten digits in fresh scenes, measure, export, and compare with the export."""
-    from kerasdet.demo import run
-
-    run(out)

@@ -1,13 +1,7 @@
-"""What the command line's words stand for: data sets, sizes, backbones, augmentations, models."""
+"""The anchors, losses, augmentations and backbones that the options of `kerasdet train` name."""
 
-import os
-import re
-import sys
 from pathlib import Path
 
-DATA_HELP = (
-    "digits[:SCENES], voc:ROOT, coco:ANNOTATIONS.json:IMAGES, yolo:ROOT or csv:FILE; see --split."
-)
 BACKBONES = {
     "mobilenet_v2": "MobileNetV2",
     "resnet18": "ResNet18",
@@ -33,119 +27,6 @@ AUGMENTATIONS = {
     "expand": "ExpandCanvas",
     "colour": "ColourJitter",
 }
-
-
-def start_quietly():
-    """Import TensorFlow without its messages about the machine; --debug lets them through.
-
-    They are written by its C++ part before any log level counts, so stderr itself is turned away.
-    """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
-        return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def open_data(notation, split=None, default="train", strict=True):
-    """A data set from the notation of `--data`.
-
-    Args:
-        notation: see `DATA_HELP`.
-        split: name of a split; an error where the source has none.
-        default: split to take without one, from sources that have it.
-        strict: raise for faults of structure.
-
-    Returns:
-        A `Dataset`.
-
-    Raises:
-        ValueError: no such notation, or a split where the source has none.
-    """
-    from kerasdet import data
-
-    kind, _, place = notation.partition(":")
-    if kind not in ("digits", "voc", "coco", "yolo", "csv") or (not place and kind != "digits"):
-        raise ValueError(f"--data {notation!r} is not understood; use {DATA_HELP}")
-    if split is None and has_split(notation, default):
-        split = default
-    if kind == "digits":
-        return data.digit_scenes(split, size=_count(notation, place))
-    if kind == "voc":
-        return data.voc(place, split or default, strict=strict)
-    if kind == "yolo":
-        return data.yolo(place, split, strict=strict)
-    if split is not None:
-        raise ValueError(f"{kind} data has no splits: give each split's own file, not --split.")
-    if kind == "csv":
-        return data.csv(place, strict=strict)
-    annotations, separator, images = place.rpartition(".json:")
-    if not separator:
-        raise ValueError(f"--data {notation!r} lacks a part: coco:ANNOTATIONS.json:IMAGES.")
-    return data.coco(f"{annotations}.json", images, strict=strict)
-
-
-def has_split(notation, split):
-    """Whether a source of data has a split of that name."""
-    kind, _, place = notation.partition(":")
-    files = {
-        "voc": [f"ImageSets/Main/{split}.txt"],
-        "yolo": [f"images/{split}", f"{split}/images"],
-    }
-    return kind == "digits" or any((Path(place) / name).exists() for name in files.get(kind, ()))
-
-
-def open_validation(data, data_notation, notation=None):
-    """The training and validation data sets.
-
-    Args:
-        data: the training data.
-        data_notation: what it was opened by.
-        notation: of the validation data, "none", or None: the source's own split "val" if it has
-            one, else every tenth image, which then is not trained on.
-
-    Returns:
-        Tuple (data, validation or None).
-    """
-    if notation == "none":
-        return data, None
-    if notation is not None:
-        return data, open_data(notation, default="val")
-    if has_split(data_notation, "val"):
-        # The number of scenes to train on is none for validation.
-        own = "digits" if data_notation.startswith("digits") else data_notation
-        return data, open_data(own, "val")
-    if len(data) < 10:
-        return data, None
-    held_out = range(9, len(data), 10)
-    return data.subset(set(range(len(data))) - set(held_out)), data.subset(held_out)
-
-
-def parse_size(text):
-    """(height, width) of "HxW"."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or min(map(int, match.groups())) < 32:
-        raise ValueError(f"a size is HEIGHTxWIDTH, 32 pixels or more: 384x512, not {text!r}.")
-    return tuple(map(int, match.groups()))
-
-
-def usual_size(data, longest=640):
-    """A canvas for a data set: the median image's, at most `longest`, in multiples of 32."""
-    import numpy as np
-
-    step = max(1, len(data) // 200)
-    records = [data.record(index) for index in range(0, len(data), step)]
-    height, width = np.median([(record.height, record.width) for record in records], axis=0)
-    scale = min(1, longest / max(height, width))
-    return tuple(max(64, 32 * round(side * scale / 32)) for side in (height, width))
 
 
 def make_anchors(kind, data, resize, layout=None):
@@ -230,43 +111,6 @@ def make_backbone(name, alpha, freeze_at=None):
     return _known("backbone", name, BACKBONES)
 
 
-def load_model(name_or_path, threshold=None):
-    """A detector, with its score threshold changed if one is given."""
-    start_quietly()
-    from kerasdet import zoo
-
-    model = zoo.load(name_or_path)
-    if threshold is not None:
-        model.score_threshold = threshold
-    return model
-
-
-def print_table(rows, title=None, left=1):
-    """Print rows of str, the first the heading; the first `left` columns stand to the left."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    # Narrow, so that COCO's eleven columns fit a terminal of 80.
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for index, name in enumerate(rows[0]):
-        if index < left:
-            # Names stay whole, longer texts are folded.
-            widest = max(len(row[index]) for row in rows)
-            table.add_column(name, overflow="fold", min_width=min(widest, 30))
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console().print(table)
-
-
 def _known(what, name, names):
     if name not in names:
         raise ValueError(f"unknown {what} {name!r}; there are {', '.join(names)}.")
-
-
-def _count(notation, text):
-    if text and not text.isdigit():
-        raise ValueError(f"--data {notation!r} is not understood; digits:500 means 500 scenes.")
-    return int(text) if text else None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import load_model, print_table
+from kerasdet.cli.console import load_model, print_table
 
 
 def list_models():

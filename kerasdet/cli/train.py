@@ -6,20 +6,16 @@ from typing import Annotated
 
 import typer
 
+from kerasdet.cli.console import start_quietly
+from kerasdet.cli.data import DATA_HELP, open_data, open_validation, parse_size, usual_size
 from kerasdet.cli.parts import (
     AUGMENTATIONS,
     BACKBONES,
     BOX_LOSSES,
-    DATA_HELP,
     make_anchors,
     make_augmentation,
     make_backbone,
     make_box_loss,
-    open_data,
-    open_validation,
-    parse_size,
-    start_quietly,
-    usual_size,
 )
 
 ARGUMENTS = "arguments.json"

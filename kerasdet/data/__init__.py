@@ -18,12 +18,14 @@ _OWNERS = {
     "coco": "coco_json",
     "csv": "csv_file",
     "digit_scenes": "digits",
+    "load_proposals": "proposals",
+    "save_proposals": "proposals",
     "voc": "voc_xml",
     "yolo": "yolo_txt",
 }
 
 
-_MODULES = ("augment", "digits", "pipeline", "records", "report")
+_MODULES = ("augment", "digits", "pipeline", "proposals", "records", "report")
 
 
 def __getattr__(name):

@@ -1,10 +1,13 @@
 """Augmentation of one image and its record, in NumPy, before resizing and batching.
 
 Each augmentation is a callable `(rng, image, record) -> (image, record)`: `rng` a
-`np.random.Generator`, `image` (H, W, 3) uint8. Inputs are never changed in place. Boxes, masks,
-keypoints, `ignore` and `area` move together; images without objects pass through like others.
-Objects that are cut at an edge keep their clipped box, the visible part of their mask (and its
-area; without a mask the area shrinks as the box does) and the keypoints that are still inside.
+`np.random.Generator`, `image` (H, W, C) uint8 of any number of channels, except where a class says
+that it changes colours. Inputs are never changed in place. Boxes, masks, keypoints, `ignore`,
+`area`, proposals and the semantic map move with the pixels (`motion.py`); images without objects
+are augmented like others. Objects that are cut at an edge keep their clipped box, the visible part
+of their mask (and its area; without a mask the area shrinks as the box does) and the keypoints that
+are still inside. Proposals are clipped to the image, and those of which nothing is left go. Pixels
+of a semantic map that come from outside the image are void (-1).
 
 Keras 3.15's preprocessing layers were compared by moving an image of one rectangle and its box.
 RandomFlip, CenterCrop and Resizing move boxes exactly and RandomTranslation, RandomZoom,
@@ -21,9 +24,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-FILL = (124, 116, 104)  # ImageNet's mean colour
+from kerasdet.data.motion import (
+    box_areas,
+    join_records,
+    move_record,
+    plain_image,
+    resample_image,
+    turn_record,
+)
+
+IMAGENET_MEAN = (124, 116, 104)  # RGB
 
 # RGB to luma and the two chroma axes, ITU-R BT.601 (FCC 1953), in which hue is an angle.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -69,7 +80,7 @@ class HorizontalFlip:
             return image, record
         # x' = W - x
         matrix = ((-1, 0, record.width), (0, 1, 0))
-        moved = _turn_record(record, matrix, lambda a: a[:, ::-1], self.pairs)
+        moved = turn_record(record, matrix, lambda a: a[:, ::-1], self.pairs)
         return np.ascontiguousarray(image[:, ::-1]), moved
 
 
@@ -91,7 +102,7 @@ class VerticalFlip:
             return image, record
         # y' = H - y
         matrix = ((1, 0, 0), (0, -1, record.height))
-        moved = _turn_record(record, matrix, lambda a: a[::-1], self.pairs)
+        moved = turn_record(record, matrix, lambda a: a[::-1], self.pairs)
         return np.ascontiguousarray(image[::-1]), moved
 
 
@@ -108,7 +119,7 @@ class RandomRotate90:
         for _ in range(int(rng.integers(4))):
             # (x, y)' = (y, W - x)
             matrix = ((0, 1, 0), (-1, 0, record.width))
-            record = _turn_record(record, matrix, np.rot90, ())
+            record = turn_record(record, matrix, np.rot90, ())
             image = np.rot90(image)
         return np.ascontiguousarray(image), record
 
@@ -123,13 +134,14 @@ class ScaleJitter:
     Args:
         min, max: range of the zoom factor; 1 leaves the image.
         min_visible: objects of which a smaller share of the box is left are dropped.
-        fill: RGB around an image that became smaller.
+        fill: value of each channel around an image that became smaller; by default ImageNet's mean
+            colour where there are three channels, else 0.
     """
 
     min: float = 0.8
     max: float = 1.25
     min_visible: float = 0.3
-    fill: tuple = FILL
+    fill: tuple | None = None
 
     def __post_init__(self):
         if not 0 < self.min <= self.max:
@@ -144,14 +156,14 @@ class ScaleJitter:
             zoom = (factor, factor)
             dx, dy = float(at_x) * width * (1 - factor), float(at_y) * height * (1 - factor)
             window = (-dx / factor, -dy / factor, (width - dx) / factor, (height - dy) / factor)
-            canvas = _resample(image, window, width, height)
+            canvas = resample_image(image, window, width, height)
         else:
             w, h = max(round(width * factor), 1), max(round(height * factor), 1)
             zoom = (w / width, h / height)
             dx, dy = round(at_x * (width - w)), round(at_y * (height - h))
-            canvas = _plain(height, width, self.fill)
-            canvas[dy : dy + h, dx : dx + w] = _resample(image, (0, 0, width, height), w, h)
-        return canvas, _move_record(record, zoom, dx, dy, (height, width), self.min_visible)
+            canvas = plain_image(height, width, _fill_of(self.fill, image))
+            canvas[dy : dy + h, dx : dx + w] = resample_image(image, (0, 0, width, height), w, h)
+        return canvas, move_record(record, zoom, dx, dy, (height, width), self.min_visible)
 
 
 @dataclass(frozen=True)
@@ -193,7 +205,7 @@ class RandomCropIoU:
             if not (inside & real).any():
                 continue
             kept = record.select(inside | record.ignore)
-            moved = _move_record(kept, (1, 1), -x1, -y1, (y2 - y1, x2 - x1))
+            moved = move_record(kept, (1, 1), -x1, -y1, (y2 - y1, x2 - x1))
             return np.ascontiguousarray(image[y1:y2, x1:x2]), moved
         return image, record
 
@@ -217,12 +229,12 @@ class ExpandCanvas:
     Args:
         max_ratio: the canvas' sides are 1 to this many times the image's.
         p: probability.
-        fill: RGB of the canvas.
+        fill: value of each channel of the canvas; default as in `ScaleJitter`.
     """
 
     max_ratio: float = 4.0
     p: float = 0.5
-    fill: tuple = FILL
+    fill: tuple | None = None
 
     def __call__(self, rng, image, record):
         """Augment one image: (rng, image, record) -> (image, record)."""
@@ -232,14 +244,16 @@ class ExpandCanvas:
         h, w = image.shape[:2]
         height, width = int(h * ratio), int(w * ratio)
         x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-        canvas = _plain(height, width, self.fill)
+        canvas = plain_image(height, width, _fill_of(self.fill, image))
         canvas[y : y + h, x : x + w] = image
-        return canvas, _move_record(record, (1, 1), x, y, (height, width))
+        return canvas, move_record(record, (1, 1), x, y, (height, width))
 
 
 @dataclass(frozen=True)
 class ColourJitter:
     """Change brightness, contrast, saturation and hue, in one linear map of the colours.
+
+    For images of three channels.
 
     Args:
         brightness: largest shift, as a share of the full range.
@@ -255,6 +269,12 @@ class ColourJitter:
 
     def __call__(self, rng, image, record):
         """Augment one image: (rng, image, record) -> (image, record)."""
+        if image.shape[-1] != 3:
+            raise ValueError(
+                f"{record.path or f'image {record.image_id}'} has {image.shape[-1]} channels; "
+                "ColourJitter changes the colours of RGB images: leave it out "
+                '("colour" in --augment).'
+            )
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
         shift, contrast, saturation, hue = (float(rng.uniform(-v, v)) for v in limits)
         # A subsample gives the mean to a fraction of a grey level.
@@ -301,19 +321,26 @@ class Mosaic:
         for quarter in quarters:
             if parts:
                 index = int(rng.integers(len(self.dataset)))
-                image, record = self.dataset.image(index), self.dataset.record(index)
+                image, record = self.dataset.image(index), self._record(index, parts[0])
             x1, y1, x2, y2 = quarter
             h, w = image.shape[:2]
             zoom = max((x2 - x1) / w, (y2 - y1) / h) * rng.uniform(1, self.max_zoom)
             dx = x1 - rng.uniform(0, 1) * (w * zoom - (x2 - x1))
             dy = y1 - rng.uniform(0, 1) * (h * zoom - (y2 - y1))
             window = ((x1 - dx) / zoom, (y1 - dy) / zoom, (x2 - dx) / zoom, (y2 - dy) / zoom)
-            canvas[y1:y2, x1:x2] = _resample(image, window, x2 - x1, y2 - y1)
-            moved = _move_record(
+            canvas[y1:y2, x1:x2] = resample_image(image, window, x2 - x1, y2 - y1)
+            moved = move_record(
                 record, (zoom, zoom), dx, dy, (height, width), self.min_visible, quarter
             )
             parts.append(moved)
-        return canvas, _joined(parts)
+        return canvas, join_records(parts)
+
+    def _record(self, index, first):
+        """A record of the data set, with a semantic map if the first image has one."""
+        record = self.dataset.record(index)
+        if first.semantic is None:
+            return record
+        return dataclasses.replace(record, semantic=self.dataset.semantic(index))
 
 
 def keypoint_pairs(names):
@@ -335,119 +362,14 @@ def keypoint_pairs(names):
     )
 
 
-# ---------------------------------------------------------------- records
-
-
-def _turn_record(record, matrix, turn, pairs):
-    """A record under a flip or quarter turn.
-
-    Args:
-        record: a `Record`.
-        matrix: (2, 3), (x, y)' = matrix (x, y, 1).
-        turn: the same on arrays (H, W, ...).
-        pairs: pairs of keypoints that change places.
-    """
-    matrix = np.array(matrix, np.float32)
-    corners = np.asarray(record.boxes, np.float32).reshape(-1, 2, 2) @ matrix[:, :2].T
-    corners = corners + matrix[:, 2]
-    keypoints = record.keypoints
-    if keypoints is not None:
-        keypoints = np.array(keypoints, np.float32)
-        xy = keypoints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
-        keypoints[..., :2] = np.where(keypoints[..., 2:] > 0, xy, 0)
-        order = np.arange(keypoints.shape[1])
-        for a, b in pairs:
-            order[[a, b]] = b, a
-        keypoints = keypoints[:, order]
-    swapped = matrix[0, 0] == 0
-    return dataclasses.replace(
-        record,
-        height=record.width if swapped else record.height,
-        width=record.height if swapped else record.width,
-        boxes=np.concatenate([corners.min(1), corners.max(1)], 1),
-        masks=_encoded(turn(_decoded(record))) if record.masks else record.masks,
-        keypoints=keypoints,
-    )
-
-
-def _move_record(record, zoom, dx, dy, canvas, min_visible=0.0, region=None):
-    """A record under x' = zoom_x x + dx, y' = zoom_y y + dy, seen through a region of a canvas.
-
-    Args:
-        record: a `Record`.
-        zoom: (zoom_x, zoom_y).
-        dx: pixels of the canvas.
-        dy: pixels of the canvas.
-        canvas: its (height, width).
-        min_visible: least share of a moved box inside the region.
-        region: integers x1, y1, x2, y2; by default all of the canvas.
-    """
-    x1, y1, x2, y2 = region or (0, 0, canvas[1], canvas[0])
-    moved = np.asarray(record.boxes, np.float64) * (*zoom, *zoom) + (dx, dy, dx, dy)
-    boxes = np.clip(moved, (x1, y1, x1, y1), (x2, y2, x2, y2)).astype(np.float32)
-    share = _areas(boxes) / np.maximum(_areas(moved), 1e-12)
-    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    keep &= share >= min_visible - 1e-6  # the boxes are rounded to float32
-    area = (np.asarray(record.area) * zoom[0] * zoom[1] * share).astype(np.float32)
-    masks = record.masks
-    if masks:
-        stack = _moved_masks(record, zoom, dx, dy, canvas, (x1, y1, x2, y2))
-        area = stack.sum((0, 1)).astype(np.float32)
-        keep &= area > 0
-        masks = _encoded(stack)
-    keypoints = record.keypoints
-    if keypoints is not None:
-        xy = np.asarray(keypoints[..., :2], np.float32) * zoom + (dx, dy)
-        inside = ((xy >= (x1, y1)) & (xy < (x2, y2))).all(-1, keepdims=True)
-        keypoints = np.concatenate([xy, keypoints[..., 2:]], -1).astype(np.float32)
-        keypoints *= inside & (keypoints[..., 2:] > 0)
-    changed = {"boxes": boxes, "area": area, "masks": masks, "keypoints": keypoints}
-    height, width = canvas
-    return dataclasses.replace(record, height=height, width=width, **changed).select(keep)
-
-
-def _joined(records):
-    """Records of one canvas as one, with the first's id."""
-    arrays = {
-        name: np.concatenate([getattr(record, name) for record in records])
-        for name in ("boxes", "labels", "ignore", "area")
-    }
-    masks, keypoints = None, None
-    if all(record.masks is not None for record in records):
-        masks = tuple(rle for record in records for rle in record.masks)
-    if all(record.keypoints is not None for record in records):
-        keypoints = np.concatenate([record.keypoints for record in records])
-    return dataclasses.replace(records[0], **arrays, masks=masks, keypoints=keypoints)
-
-
-def _decoded(record):
-    """Masks, (H, W, G) uint8."""
-    return coco_mask.decode(list(record.masks))
-
-
-def _encoded(stack):
-    """RLEs of (H, W, G) uint8 masks."""
-    return tuple(coco_mask.encode(np.asfortranarray(stack)))
-
-
-def _moved_masks(record, zoom, dx, dy, canvas, region):
-    """Masks on the canvas, (H, W, G) uint8; each pixel takes the one its centre comes from."""
-    x1, y1, x2, y2 = region
-    source = _decoded(record)
-    columns = np.floor((np.arange(x1, x2) + 0.5 - dx) / zoom[0]).astype(int)
-    rows = np.floor((np.arange(y1, y2) + 0.5 - dy) / zoom[1]).astype(int)
-    in_x, in_y = (
-        (at >= 0) & (at < n) for at, n in ((columns, record.width), (rows, record.height))
-    )
-    out = np.zeros((*canvas, source.shape[2]), np.uint8, order="F")
-    to = np.ix_(np.flatnonzero(in_y) + y1, np.flatnonzero(in_x) + x1)
-    out[to] = source[np.ix_(rows[in_y], columns[in_x])]
-    return out
-
-
-def _areas(boxes):
-    boxes = boxes.astype(np.float64)
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+def _fill_of(fill, image):
+    """The fill's value of each of an image's channels."""
+    channels = image.shape[-1]
+    if fill is None:
+        return IMAGENET_MEAN if channels == 3 else (0,) * channels
+    if len(fill) != channels:
+        raise ValueError(f"fill={fill} has {len(fill)} values for an image of {channels} channels.")
+    return fill
 
 
 def _iou(boxes, box):
@@ -455,27 +377,7 @@ def _iou(boxes, box):
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     both = np.maximum(sides, 0).prod(1)
     area = (box[2] - box[0]) * (box[3] - box[1])
-    return both / (_areas(boxes) + area - both)
-
-
-# ---------------------------------------------------------------- images
-
-
-def _plain(height, width, colour):
-    """An image of one colour, (height, width, 3) uint8."""
-    canvas = np.empty((height, width, 3), np.uint8)
-    canvas[0] = colour
-    canvas[1:] = canvas[0]
-    return canvas
-
-
-def _resample(image, source, width, height):
-    """A part of an image, `source` = x1, y1, x2, y2 with fractions, at another size; bilinear."""
-    x1, y1, x2, y2 = source
-    limit_y, limit_x = image.shape[:2]
-    box = (max(x1, 0.0), max(y1, 0.0), min(x2, limit_x), min(y2, limit_y))  # off by rounding only
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box)
-    return np.array(resized)
+    return both / (box_areas(boxes) + area - both)
 
 
 def _chroma_matrix(gain, turns):

@@ -81,6 +81,7 @@ class DigitScenes(Dataset):
         self.category_ids = tuple(range(10))
         self.keypoint_names = KEYPOINTS
         self.keypoint_sigmas = (0.05,) * 4
+        self.semantic_names = ("ground", *self.class_names)
         self.faults = []
         self.split, self.size, self.seed = split, int(size), int(seed)
         self.image_size, self.digits_per_scene = int(image_size), digits_per_scene
@@ -163,6 +164,10 @@ class DigitScenes(Dataset):
         split = SPLITS.index(self.split)
         scenes = [(ink.Draws(self.seed, split, index, 0), index) for index in range(self.size)]
         return np.array([_number(*scene, self.digits_per_scene) for scene in scenes], np.int64)
+
+    def image_ids(self):
+        """The scenes' numbers."""
+        return list(range(self.size))
 
 
 class _Digit(NamedTuple):

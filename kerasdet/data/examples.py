@@ -23,17 +23,17 @@ PARTS = (
 
 def types(augment):
     """{part of an example: dtype}."""
-    types = {name: "float32" for name in ("boxes", "area", "keypoints")}
+    types = {name: "float32" for name in ("boxes", "area", "keypoints", "proposals")}
     types |= {name: "int32" for name in ("size", "canvas", "labels", "original_size", "semantic")}
     # Untouched images travel as bytes; augmentation may leave fractions.
     image = "uint8" if augment is None else "float32"
     return types | {"image": image, "ignore": "bool", "image_id": "int64", "masks": "uint8"}
 
 
-def shapes(max_boxes, num_points):
+def shapes(max_boxes, num_points, channels, num_proposals):
     """{part of an example: shape}, None where it differs from image to image."""
     return {
-        "image": [None, None, 3],
+        "image": [None, None, channels],
         "size": [2],
         "canvas": [2],
         "boxes": [max_boxes, 4],
@@ -45,6 +45,7 @@ def shapes(max_boxes, num_points):
         "keypoints": [max_boxes, num_points, 3],
         "masks": [None, None, None],
         "semantic": [None, None],
+        "proposals": [num_proposals, 4],
     }
 
 
@@ -53,6 +54,7 @@ class Cache:
 
     def __init__(self, dataset):
         self.dataset = dataset
+        self.channels = dataset.channels
         self.images = {}
         self.records = {}
 
@@ -75,7 +77,7 @@ class Cache:
         return self.dataset.semantic(index)
 
 
-def example(source, index, part, augment, rng, max_boxes, wanted):
+def example(source, index, part, augment, rng, shapes, wanted):
     """One image as arrays: not yet resized, its boxes already on the canvas and padded.
 
     Args:
@@ -84,34 +86,40 @@ def example(source, index, part, augment, rng, max_boxes, wanted):
         part: the Resize part of its batch.
         augment: None or (rng, image, record) -> (image, record).
         rng: np.random.Generator of this image in this epoch.
-        max_boxes: objects after padding (G).
+        shapes: {part: shape}, of `shapes`: how many objects (G) and proposals (R) after padding.
         wanted: names of the parts asked for.
 
     Returns:
-        {part: array} with the dtypes of `types` and the shapes of `shapes`.
+        {part: array} with the dtypes of `types` and the given shapes.
 
     Raises:
-        ValueError: the image or a mask has not the size of its record, or a box is not finite or
-            has no size.
+        ValueError: the image, a mask or the semantic map has not the size of its record, the image
+            has another number of channels than its data set or is not uint8, or a box is not finite
+            or has no size.
     """
     image, record = source.image(index), source.record(index)
     if "masks" not in wanted and record.masks is not None:
         record = dataclasses.replace(record, masks=None)  # Spares augmentation their decoding.
-    _check_example(image, record)
+    if "semantic" in wanted:
+        record = dataclasses.replace(record, semantic=source.semantic(index))
+    _check_image(image, record)
+    _check_example(image, record, source.channels, wanted)
     if augment is not None:
         image, record = augment(rng, image, record)
         image = np.asarray(image, "float32")
-        _check_example(image, record)
+        _check_example(image, record, source.channels, wanted)
+    max_boxes = shapes["boxes"][0]
     if len(record.labels) > max_boxes:
         record = record.select(np.sort(np.argsort(-record.area, kind="stable")[:max_boxes]))
     height, width = record.height, record.width
     size = part.target_size(height, width)
     x, y = np.float32(size[1] / width), np.float32(size[0] / height)
+    scale = np.asarray([x, y, x, y], "float32")
     parts = {
         "image": np.ascontiguousarray(image),
         "size": np.asarray(size, "int32"),
         "canvas": np.asarray(part.canvas_size(*size), "int32"),
-        "boxes": _padded(record.boxes * np.asarray([x, y, x, y], "float32"), max_boxes, "float32"),
+        "boxes": _padded(record.boxes * scale, max_boxes, "float32"),
         "labels": _padded(record.labels, max_boxes, "int32"),
         "ignore": _padded(record.ignore, max_boxes, "bool"),
         "area": _padded(record.area, max_boxes, "float32"),
@@ -126,17 +134,35 @@ def example(source, index, part, augment, rng, max_boxes, wanted):
     if "masks" in wanted:
         parts["masks"] = _decoded(record)
     if "semantic" in wanted:
-        parts["semantic"] = np.asarray(source.semantic(index), "int32")
+        parts["semantic"] = np.ascontiguousarray(record.semantic, "int32")
+    if "proposals" in wanted:
+        count = shapes["proposals"][0]
+        parts["proposals"] = _padded(record.proposals[:count] * scale, count, "float32", 0)
     return parts
 
 
-def _check_example(image, record):
-    name = record.path or f"image {record.image_id}"
-    if image.shape != (record.height, record.width, 3):
+def _check_image(image, record):
+    if image.dtype != "uint8":
         raise ValueError(
-            f"{name}: the image has shape {image.shape}, its record says "
-            f"({record.height}, {record.width}, 3)."
+            f"{_name(record)}: the image has dtype {image.dtype}; a data set's images are uint8, "
+            "0..255: scale and round them."
         )
+
+
+def _check_example(image, record, channels, wanted):
+    name = _name(record)
+    if image.shape != (record.height, record.width, channels):
+        raise ValueError(
+            f"{name}: the image has shape {image.shape}; its record and its data set say "
+            f"({record.height}, {record.width}, {channels}): correct the annotation's size, or the "
+            "data set's `channels`."
+        )
+    for part in ("semantic", "proposals"):
+        if part in wanted and getattr(record, part) is None:
+            raise ValueError(
+                f"{name}: there is no record.{part}, which was asked for; give every image one, and "
+                "let augmentations keep it (dataclasses.replace does)."
+            )
     sides = record.boxes[:, 2:] - record.boxes[:, :2]
     wrong = np.flatnonzero(~(np.isfinite(record.boxes).all(-1) & (sides > 0).all(-1)))
     if len(wrong):
@@ -152,8 +178,12 @@ def _check_example(image, record):
             )
 
 
-def _padded(values, length, dtype):
-    result = np.full((length, *values.shape[1:]), 0 if dtype == "bool" else -1, dtype)
+def _name(record):
+    return record.path or f"image {record.image_id}"
+
+
+def _padded(values, length, dtype, fill=-1):
+    result = np.full((length, *values.shape[1:]), False if dtype == "bool" else fill, dtype)
     result[: len(values)] = values
     return result
 

@@ -24,6 +24,7 @@ def batches(
     max_boxes=None,
     masks=False,
     semantic=False,
+    proposals=False,
     cache=False,
     start_epoch=0,
 ):
@@ -34,7 +35,8 @@ def batches(
         batch_size: images per batch (B).
         resize: a Resize part, or a list of them: each batch takes one, drawn from (seed, epoch,
             batch).
-        augment: None or a callable (rng, image, record) -> (image, record) on NumPy arrays.
+        augment: None or a callable (rng, image, record) -> (image, record) on NumPy arrays. It
+            moves what the record holds together with the image.
         shuffle: draw a new order each epoch.
         repeat: go on for ever, one epoch after the other. Without it each pass over the result is
             the next epoch; a pass that is broken off does not count.
@@ -43,14 +45,17 @@ def batches(
         max_boxes: objects per image (G); by default the largest number in the data set. Images
             with more keep their largest ones.
         masks: add "masks".
-        semantic: add "semantic"; not with `augment`, which does not move such maps.
+        semantic: add "semantic".
+        proposals: add "proposals" to the inputs: True for as many rows (R) as the image with the most
+            has, which makes or reads all of them first; or a number R: the first R of each image.
         cache: keep the decoded images in memory.
         start_epoch: number of the first epoch, to continue a run.
 
     Returns:
         A tf.data.Dataset, its length known, of pairs
-        inputs {"images" (B, H, W, 3) float32 0..255, the image at the canvas's top left and zeros
-        elsewhere, "image_sizes" (B, 2) int32 height and width of the resized image} and
+        inputs {"images" (B, H, W, C) float32 0..255, the image at the canvas's top left and zeros
+        elsewhere, "image_sizes" (B, 2) int32 height and width of the resized image, "proposals"
+        (B, R, 4) in canvas pixels, rows of zeros where there are fewer} and
         targets in canvas pixels {"boxes" (B, G, 4), "labels" (B, G) int32, "ignore" (B, G) bool,
         "area" (B, G) in the image's own pixels, "image_id" (B,) int64 (the image's index where
         ids are not numbers), "original_size" (B, 2) int32, "masks" (B, G, H, W) uint8, "keypoints"
@@ -58,28 +63,33 @@ def batches(
         ("ignore" with False, "masks" with 0).
 
     Raises:
-        ValueError: an argument that cannot be; while running, a box that is not finite or has no
-            size, or a mask that has not the size of its image.
+        ValueError: an impossible argument; while running, what `examples.example` and a record's
+            reader refuse.
     """
     import tensorflow as tf
 
     resizes = list(resize) if isinstance(resize, (list, tuple)) else [resize]
     steps = _steps(len(dataset), batch_size, drop_remainder)
-    _check_arguments(dataset, resizes, steps, max_boxes, augment, masks, semantic)
+    _check_arguments(dataset, resizes, steps, max_boxes)
+    _check_parts(dataset, masks, semantic, proposals)
     if max_boxes is None:
         max_boxes = max(1, int(dataset.box_counts().max()))
     parts = [*examples.PARTS, *(["keypoints"] if dataset.keypoint_names else [])]
-    parts += [name for name, wanted in (("masks", masks), ("semantic", semantic)) if wanted]
+    chosen = {"masks": masks, "semantic": semantic, "proposals": proposals}
+    parts += [name for name, wanted in chosen.items() if wanted]
+    if proposals is True:
+        proposals = max(1, int(dataset.proposal_counts().max()))
+    types = examples.types(augment)
+    num_points = len(dataset.keypoint_names)
+    shapes = examples.shapes(max_boxes, num_points, dataset.channels, int(proposals))
     source = examples.Cache(dataset) if cache else dataset
 
     def load(epoch, position, index):
         part = resizes[_draw(_SCALE, seed, epoch, position // batch_size).integers(len(resizes))]
         rng = _draw(_AUGMENT, seed, epoch, index)
-        example = examples.example(source, int(index), part, augment, rng, max_boxes, parts)
+        example = examples.example(source, int(index), part, augment, rng, shapes, parts)
         return [example[name] for name in parts]
 
-    types = examples.types(augment)
-    shapes = examples.shapes(max_boxes, len(dataset.keypoint_names))
     canvas = _fixed_canvas(resizes)
 
     def one_epoch(epoch):
@@ -115,7 +125,7 @@ def _steps(length, batch_size, drop_remainder):
     return length // batch_size if drop_remainder else -(-length // batch_size)
 
 
-def _check_arguments(dataset, resizes, steps, max_boxes, augment, masks, semantic):
+def _check_arguments(dataset, resizes, steps, max_boxes):
     if len(dataset) == 0:
         raise ValueError(f"{dataset.name} has no images.")
     if steps == 0:
@@ -127,12 +137,20 @@ def _check_arguments(dataset, resizes, steps, max_boxes, augment, masks, semanti
         raise ValueError(f"max_boxes must be at least 1, not {max_boxes}.")
     if not resizes:
         raise ValueError("resize is an empty list; give one Resize part or several.")
+
+
+def _check_parts(dataset, masks, semantic, proposals):
     if masks and dataset.record(0).masks is None:
         raise ValueError(f"{dataset.name} has no masks; leave out masks=True.")
     if semantic and dataset.semantic(0) is None:
         raise ValueError(f"{dataset.name} has no semantic maps; leave out semantic=True.")
-    if semantic and augment is not None:
-        raise ValueError("augment does not move semantic maps; use one or the other.")
+    if proposals is not False and proposals < 1:
+        raise ValueError(f"proposals is True or the number of rows, 1 or more, not {proposals}.")
+    if proposals and dataset.record(0).proposals is None:
+        raise ValueError(
+            f"{dataset.name} has no proposals; add them by data.with_proposals(source), or leave out "
+            "proposals=True."
+        )
 
 
 def _draw(use, seed, *key):
@@ -183,6 +201,8 @@ def _on_canvas(tf, example, max_boxes, canvas):
 
     # Bilinear without antialias and without rounding: the rule of `kerasdet.layers.resizing`.
     inputs = {"images": lay(example.pop("image"), "bilinear"), "image_sizes": size}
+    if "proposals" in example:
+        inputs["proposals"] = example.pop("proposals")
     if "masks" in example:
         smooth = lay(tf.cast(example["masks"][..., None], "float32"), "bilinear")[..., 0]
         missing = max_boxes - tf.shape(smooth)[0]

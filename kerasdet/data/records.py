@@ -60,9 +60,14 @@ class Record:
         masks: G COCO RLE dicts (pycocotools.mask, compressed counts), or None.
         keypoints: (G, P, 3) float32 of (x, y, visibility 0..2), or None.
         path: the image's file, for messages.
+        proposals: (N, 4) float32 xyxy, boxes in which an object is supposed, the best first; or
+            None. `Dataset.with_proposals` adds them.
+        semantic: (H, W) int32, class of each pixel, -1 for void; or None. The pipeline takes it
+            from `Dataset.semantic` where it is asked for, so that augmentation moves it.
 
     Raises:
-        ValueError: the arrays do not have the same number of objects.
+        ValueError: the arrays do not have the same number of objects, proposals are not (N, 4), or
+            the semantic map has not the image's size.
     """
 
     image_id: int | str
@@ -75,6 +80,8 @@ class Record:
     masks: tuple | None = None
     keypoints: np.ndarray | None = None
     path: str | None = None
+    proposals: np.ndarray | None = None
+    semantic: np.ndarray | None = None
 
     def __post_init__(self):
         count = len(self.labels)
@@ -87,6 +94,17 @@ class Record:
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise ValueError(f"image {self.image_id}: {len(values)} {name} for {count} labels.")
+        if self.proposals is not None and np.shape(self.proposals)[1:] != (4,):
+            raise ValueError(
+                f"image {self.image_id}: proposals have shape {np.shape(self.proposals)}, "
+                "expected (N, 4)."
+            )
+        size = (self.height, self.width)
+        if self.semantic is not None and np.shape(self.semantic) != size:
+            raise ValueError(
+                f"image {self.image_id}: the semantic map has shape {np.shape(self.semantic)}, "
+                f"the image is {size} (height, width); they move together."
+            )
 
     def select(self, objects):
         """The same image with some of its objects.
@@ -116,16 +134,21 @@ class Dataset(abc.ABC):
         name: for messages and reports.
         class_names: K names; a record's label indexes them.
         category_ids: K ids, as written in COCO files.
+        channels: number of channels of the images; 3 is RGB.
         faults: list of `Fault`: what the reader dropped or changed.
         keypoint_names, keypoint_sigmas: P names and P OKS sigmas, or empty.
+        semantic_names: names of the classes 0.. of the semantic maps, or empty where their numbers
+            are a model's own.
     """
 
     name = ""
     class_names = ()
     category_ids = ()
+    channels = 3
     faults = ()
     keypoint_names = ()
     keypoint_sigmas = ()
+    semantic_names = ()
 
     @abc.abstractmethod
     def __len__(self):
@@ -137,10 +160,10 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def image(self, index):
-        """Image `index`, (H, W, 3) uint8 RGB."""
+        """Image `index`, (H, W, C) uint8, of as many channels as `channels` says."""
 
     def semantic(self, index):
-        """Class of each pixel, (H, W) int32, or None."""
+        """Class of each pixel, (H, W) int32, -1 for void; or None."""
         return None
 
     def box_counts(self):
@@ -150,16 +173,50 @@ class Dataset(abc.ABC):
             self._box_counts = np.asarray(counts, "int64")
         return self._box_counts
 
+    def image_ids(self):
+        """List of the images' ids, in order; reads every record."""
+        return [self.record(index).image_id for index in range(len(self))]
+
     def images(self):
         """Generate the images in order: what `Detector.detect` takes."""
         for index in range(len(self)):
             yield self.image(index)
 
+    def proposals(self):
+        """Generate the images' proposals in order, (N, 4) each, as `Detector.detect` takes them."""
+        for index in range(len(self)):
+            yield self.record(index).proposals
+
+    def proposal_counts(self):
+        """Number of proposals of each image, (len(self),) int64; reads every record."""
+        return np.array([len(boxes) for boxes in self.proposals()], "int64")
+
+    def with_proposals(self, source):
+        """The same data set with proposals in its records.
+
+        Args:
+            source: {image id: boxes}, by the records' `image_id`; a file that
+                `kerasdet.data.save_proposals` wrote; or a function from an image (H, W, C) uint8 to
+                boxes, which is called once per image, when its proposals are first needed. Boxes are
+                (N, 4) xyxy in the image's own pixels, the best first, or a tuple (boxes, scores
+                (N,)). What the source knows of other images is left alone.
+
+        Returns:
+            A `Dataset`. Its records' proposals are clipped to the image, as detectors clip boxes.
+
+        Raises:
+            ValueError: an image has no entry; and, when a record is read, a proposal lies outside
+                the image, has no size or is not finite, or the shape is another.
+        """
+        from kerasdet.data.proposals import WithProposals
+
+        return WithProposals(self, source)
+
     def subset(self, indices):
         """A data set of some of the images, in the order given."""
         return Subset(self, indices)
 
-    # A function of its own, because it is a pipeline and no property of a data set.
+    # A function of its own, because it is a pipeline, not a property of a data set.
     batches = batches
 
     def __repr__(self):
@@ -174,7 +231,48 @@ class Dataset(abc.ABC):
         return text
 
 
-class Subset(Dataset):
+# What a view takes over from its data set.
+_DESCRIPTION = ("name", "class_names", "category_ids", "channels", "faults")
+_DESCRIPTION += ("keypoint_names", "keypoint_sigmas", "semantic_names")
+
+
+class View(Dataset):
+    """Another look at a data set: as it is, but for what a subclass changes.
+
+    Args:
+        parent: a `Dataset`.
+    """
+
+    def __init__(self, parent):
+        self.parent = parent
+        for name in _DESCRIPTION:
+            setattr(self, name, getattr(parent, name))
+
+    def __len__(self):
+        return len(self.parent)
+
+    def record(self, index):
+        """See `Dataset.record`."""
+        return self.parent.record(index)
+
+    def image(self, index):
+        """See `Dataset.image`."""
+        return self.parent.image(index)
+
+    def semantic(self, index):
+        """See `Dataset.semantic`."""
+        return self.parent.semantic(index)
+
+    def box_counts(self):
+        """See `Dataset.box_counts`."""
+        return self.parent.box_counts()
+
+    def image_ids(self):
+        """See `Dataset.image_ids`."""
+        return self.parent.image_ids()
+
+
+class Subset(View):
     """Some images of another data set.
 
     Args:
@@ -183,14 +281,8 @@ class Subset(Dataset):
     """
 
     def __init__(self, parent, indices):
-        self.parent = parent
+        super().__init__(parent)
         self.indices = [range(len(parent))[int(i)] for i in indices]
-        self.name = parent.name
-        self.class_names = parent.class_names
-        self.category_ids = parent.category_ids
-        self.faults = parent.faults
-        self.keypoint_names = parent.keypoint_names
-        self.keypoint_sigmas = parent.keypoint_sigmas
 
     def __len__(self):
         return len(self.indices)
@@ -206,6 +298,15 @@ class Subset(Dataset):
     def semantic(self, index):
         """See `Dataset.semantic`."""
         return self.parent.semantic(self.indices[index])
+
+    def box_counts(self):
+        """See `Dataset.box_counts`."""
+        return self.parent.box_counts()[self.indices]
+
+    def image_ids(self):
+        """See `Dataset.image_ids`."""
+        ids = self.parent.image_ids()
+        return [ids[index] for index in self.indices]
 
 
 class FileDataset(Dataset):
@@ -247,6 +348,10 @@ class FileDataset(Dataset):
     def box_counts(self):
         """See `Dataset.box_counts`."""
         return np.asarray([len(record.labels) for record in self.records], "int64")
+
+    def image_ids(self):
+        """See `Dataset.image_ids`."""
+        return [record.image_id for record in self.records]
 
     def record(self, index):
         """See `Dataset.record`."""

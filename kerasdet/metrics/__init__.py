@@ -1,14 +1,15 @@
-"""What detections are worth: COCO and VOC average precision, curves and confusion, as numbers.
+"""How good detections and segmentations are: average precision, curves, confusion, IU, as numbers.
 
-Everything here takes annotations (`Record`s, or a `Dataset`) and detections as `model.detect`
-returns them, one dict per image in the same order, and works on NumPy arrays: no model, no
-TensorFlow.
+`evaluate` and `evaluate_segmentation` run a model over a data set. All else takes annotations
+(`Record`s, or a `Dataset`) and detections as `model.detect` returns them, one dict per image in the
+same order. Everything works on NumPy arrays, without TensorFlow.
 """
 
 from kerasdet.metrics.coco import coco_metrics, encode_masks, to_coco_json
 from kerasdet.metrics.confusion import confusion_matrix
 from kerasdet.metrics.evaluation import evaluate, iou_types, match_classes, relabel
 from kerasdet.metrics.plots import plot_confusion, plot_history, plot_precision_recall
+from kerasdet.metrics.semantic import count_pixels, evaluate_segmentation, semantic_figures
 from kerasdet.metrics.tables import (
     confusion_table,
     format_table,
@@ -27,8 +28,10 @@ __all__ = [
     "coco_metrics",
     "confusion_matrix",
     "confusion_table",
+    "count_pixels",
     "encode_masks",
     "evaluate",
+    "evaluate_segmentation",
     "format_table",
     "iou_types",
     "match_classes",
@@ -40,6 +43,7 @@ __all__ = [
     "precision_recall_curves",
     "precision_recall_table",
     "relabel",
+    "semantic_figures",
     "to_coco_json",
     "voc_ap",
 ]

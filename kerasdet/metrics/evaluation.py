@@ -11,7 +11,8 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
     """Detect on every image of a data set and measure.
 
     Args:
-        model: detector with `detect`, `class_names` and, for more than boxes, `TARGETS`.
+        model: detector with `detect` and `class_names`; `EXTRAS` names what it gives beside boxes, and
+            "proposals" in `INPUTS` says that it takes the data set's proposals.
         dataset: `kerasdet.data` data set; its classes are matched to the model's by name.
         batch_size: images per step.
         progress: None, or a function that wraps the iterator of images (a progress bar).
@@ -24,17 +25,20 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
         the whole image if "segm" is measured, and otherwise left out.
 
     Raises:
-        ValueError: the data has a class that the model does not know, or, before anything is
-            detected, the model gives or the data has nothing of what is to be measured.
+        ValueError: before anything is detected: the data has a class that the model does not know or
+            no proposals for a model that takes them, or the model does not give, or the data does
+            not have, what is to be measured.
     """
     types = (iou_type,) if isinstance(iou_type, str) else tuple(iou_type)
     label_map = match_classes(model.class_names, dataset.class_names)
     _check_measurable(model, dataset, types)
     images = dataset.images()
     images = iter(images if progress is None else progress(images))
+    proposals = dataset.proposals() if _takes_proposals(model) else None
     detections = []
     while chunk := list(itertools.islice(images, batch_size)):
-        found = relabel(model.detect(chunk, batch_size=batch_size), label_map)
+        given = {} if proposals is None else {"proposals": _as_many(proposals, chunk)}
+        found = relabel(model.detect(chunk, batch_size=batch_size, **given), label_map)
         # At once: masks laid over all images would not fit into memory.
         detections += [
             encode_masks(one, image.shape[:2]) if "segm" in types else _without_masks(one)
@@ -52,7 +56,7 @@ def iou_types(model, dataset):
     """All that can be measured of a model on a data set.
 
     Args:
-        model: detector; its `TARGETS` say what it gives beside boxes.
+        model: detector; its `EXTRAS` say what it gives beside boxes.
         dataset: `kerasdet.data` data set.
 
     Returns:
@@ -66,6 +70,11 @@ def iou_types(model, dataset):
 
 
 def _check_measurable(model, dataset, types):
+    if _takes_proposals(model) and len(dataset) and not _has(dataset, "proposals"):
+        raise ValueError(
+            f"{type(model).__name__} takes proposals and {dataset.name} has none; add them by "
+            "data.with_proposals(source)."
+        )
     for name in types:
         if name not in IOU_TYPES:
             raise ValueError(f"iou_type must be one or more of {IOU_TYPES}, got {name!r}.")
@@ -82,11 +91,20 @@ def _check_measurable(model, dataset, types):
 
 
 def _gives(model, part):
-    return part in getattr(model, "TARGETS", ())
+    return part in (getattr(model, "EXTRAS", None) or ())
 
 
 def _has(dataset, part):
-    return len(dataset) > 0 and getattr(dataset.record(0), part) is not None
+    return len(dataset) > 0 and getattr(dataset.record(0), part, None) is not None
+
+
+def _takes_proposals(model):
+    return "proposals" in getattr(model, "INPUTS", ())
+
+
+def _as_many(values, chunk):
+    """The next values, one for each image of a chunk."""
+    return list(itertools.islice(values, len(chunk)))
 
 
 def _without_masks(found):

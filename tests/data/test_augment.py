@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -65,6 +67,24 @@ def mask_box(record, k=0):
     return [x, y, x + w, y + h]
 
 
+def with_map(image, record, semantic=None, proposals=((10, 5, 30, 25), (0, 0, 60, 40))):
+    """The scene with the map 0 / 1 of its rectangles, and with proposals."""
+    semantic = (image[..., 0] > 127).astype(np.int32) if semantic is None else semantic
+    return image, dataclasses.replace(
+        record, semantic=semantic, proposals=np.array(proposals, np.float32).reshape(-1, 4)
+    )
+
+
+def map_box(record, value=1):
+    """Tight box of the pixels of a class."""
+    at = record.semantic == value
+    y, x = np.flatnonzero(at.any(1)), np.flatnonzero(at.any(0))
+    return [x[0], y[0], x[-1] + 1, y[-1] + 1]
+
+
+SMALL_MAP = np.array([[0, 1, 2], [3, 4, 5]], np.int32)
+
+
 class Scenes:
     def __len__(self):
         return 1
@@ -74,6 +94,9 @@ class Scenes:
 
     def record(self, index):
         return scene(50, 50, ((0, 0, 50, 50),))[1]
+
+    def semantic(self, index):
+        return np.ones((50, 50), np.int32)
 
 
 EVERY = [
@@ -271,6 +294,156 @@ def test_mosaic():
 def test_mosaic_is_off_by_default():
     image, record = scene()
     assert augment.Mosaic(Scenes())(rng(), image, record) == (image, record)
+
+
+def small():
+    """A 2 x 3 image whose channels are its map's numbers, with a proposal of its first pixel."""
+    record = scene(2, 3, ((0, 0, 1, 1),), masks=False, keypoints=False)[1]
+    image = np.repeat(SMALL_MAP[..., None], 4, -1).astype(np.uint8)
+    return with_map(image, record, SMALL_MAP, ((0, 0, 1, 1),))
+
+
+@pytest.mark.parametrize(
+    ("step", "draws", "wanted", "proposal"),
+    [
+        (augment.HorizontalFlip(1.0), Fixed([0.0]), [[2, 1, 0], [5, 4, 3]], [2, 0, 3, 1]),
+        (augment.VerticalFlip(1.0), Fixed([0.0]), [[3, 4, 5], [0, 1, 2]], [0, 1, 1, 2]),
+        (augment.RandomRotate90(), Fixed([], [1]), [[2, 5], [1, 4], [0, 3]], [0, 2, 1, 3]),
+        (augment.RandomRotate90(), Fixed([], [2]), [[5, 4, 3], [2, 1, 0]], [2, 1, 3, 2]),
+        (augment.RandomRotate90(), Fixed([], [3]), [[3, 0], [4, 1], [5, 2]], [1, 0, 2, 1]),
+    ],
+)
+def test_maps_and_proposals_turn(step, draws, wanted, proposal):
+    image, record = step(draws, *small())
+    assert record.semantic.tolist() == wanted
+    assert record.semantic.dtype == np.int32
+    assert image[..., 3].tolist() == wanted  # the fourth channel as well
+    assert record.proposals.tolist() == [proposal]
+
+
+def test_maps_and_proposals_shift():
+    image, record = augment.ExpandCanvas(2.0, p=1.0)(Fixed([0.0, 2.0], [1, 2]), *small())
+    void = [-1] * 6
+    assert record.semantic.tolist() == [
+        *(void, void),
+        [-1, 0, 1, 2, -1, -1],
+        [-1, 3, 4, 5, -1, -1],
+    ]
+    np.testing.assert_array_equal(image[..., 0], np.maximum(record.semantic, 0))
+    assert record.proposals.tolist() == [[1, 2, 2, 3]]
+
+
+def test_maps_and_proposals_zoom_in():
+    # Twice as large from the image's right edge: x' = 2 x - 60, y' = 2 y - 20.
+    draws = Fixed([np.log(2.0), 1.0, 0.5])
+    image, record = augment.ScaleJitter(0.5, 2.0)(
+        draws, *with_map(*scene(boxes=((40, 15, 50, 25),)))
+    )
+    assert map_box(record) == mask_box(record) == white_box(image) == [20, 10, 40, 30]
+    assert (record.semantic == -1).sum() == 0
+    # The proposal (10, 5, 30, 25) ends where the view begins; of the other, all of the view is left.
+    np.testing.assert_allclose(record.proposals, [[0, 0, 60, 40]], atol=1e-4)
+
+
+def test_maps_and_proposals_zoom_out():
+    draws = Fixed([np.log(0.5), 1.0, 0.5])
+    image, record = augment.ScaleJitter(0.5, 2.0)(draws, *with_map(*scene()))
+    # 30 x 20 at (30, 10); of the pixels' centres, those in (10..30, 5..25) / 2.
+    assert map_box(record) == [35, 12, 45, 22]
+    assert (record.semantic >= 0).sum() == 30 * 20
+    assert map_box(record, 0) == [30, 10, 60, 30]
+    assert (image[record.semantic == -1] == augment.IMAGENET_MEAN).all()
+    np.testing.assert_allclose(record.proposals, [[35, 12.5, 45, 22.5], [30, 10, 60, 30]])
+
+
+def test_maps_and_proposals_are_cropped():
+    # The crop is 30 x 20 at (20, 0).
+    found = ((10, 5, 30, 25), (0, 0, 20, 20), (19, 0, 21, 1))
+    image, record = with_map(*scene(boxes=((10, 5, 30, 25), (30, 0, 50, 20))), proposals=found)
+    crop = augment.RandomCropIoU(options=(0.5,))
+    cropped, moved = crop(Fixed([0.5, 1.0], [0, 20, 0]), image, record)
+    np.testing.assert_array_equal(moved.semantic, cropped[..., 0] > 127)
+    assert moved.proposals.tolist() == [[0, 5, 10, 20], [0, 0, 1, 1]]
+
+
+def test_mosaic_joins_maps_and_proposals():
+    class Annotated(Scenes):
+        def record(self, index):
+            record = super().record(index)
+            boxes = np.float32([[0, 0, 50, 50], [0, 0, 10, 10]])
+            return dataclasses.replace(record, proposals=boxes)
+
+    image, record = with_map(*scene())
+    draws = Fixed([0.0, 0.5, 0.5, *[1.0, 0.0, 0.0] * 4], [0, 0, 0])
+    _, moved = augment.Mosaic(Annotated(), p=1.0)(draws, image, record)
+    # The first image's quarter is half as large; the others are white, and class 1, throughout.
+    assert (moved.semantic[:20, 30:] == 1).all()
+    assert (moved.semantic[20:] == 1).all()
+    assert (moved.semantic[:20, :30] == 1).sum() == 10 * 10
+    assert (moved.semantic == -1).sum() == 0
+    # The first of each image, then the second of each; zooms 0.5 and 0.6.
+    wanted = [[5, 2.5, 15, 12.5], [30, 0, 60, 20], [0, 20, 30, 40], [30, 20, 60, 40]]
+    wanted += [[0, 0, 30, 20], [30, 0, 36, 6], [0, 20, 6, 26], [30, 20, 36, 26]]
+    np.testing.assert_allclose(moved.proposals, wanted, atol=1e-4)
+    # Without a map, or proposals, of the first image there is none of the whole.
+    draws = Fixed([0.0, 0.5, 0.5, *[1.0, 0.0, 0.0] * 4], [0, 0, 0])
+    _, plain = augment.Mosaic(Annotated(), p=1.0)(draws, *scene())
+    assert plain.semantic is None
+    assert plain.proposals is None
+
+
+def test_objects_and_proposals_are_dropped_apart():
+    image, record = with_map(*scene(), proposals=((50, 30, 60, 40),))
+    # Twice as large from the top left corner: the proposal is outside, the object is not.
+    _, moved = augment.ScaleJitter(0.5, 2.0)(Fixed([np.log(2.0), 0.0, 0.0]), image, record)
+    assert moved.labels.tolist() == [0]
+    assert moved.proposals.shape == (0, 4)
+    assert moved.proposals.dtype == np.float32
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+@pytest.mark.parametrize(
+    "step", [s for s in EVERY if not isinstance(s, augment.ColourJitter | augment.Mosaic)], ids=name
+)
+def test_any_number_of_channels(step, channels):
+    """Each channel moves as it would alone, as the red one of the image does."""
+    image, record = scene()
+    weights = 1 + np.arange(channels)
+    many = (image[..., :1] // 255 * 40 * weights).astype(np.uint8)
+    for seed in range(6):
+        out, moved = step(rng(seed), many, record)
+        alone, same = step(rng(seed), np.ascontiguousarray(many[..., :1]), record)
+        assert out.shape == (moved.height, moved.width, channels)
+        assert moved.boxes.tolist() == same.boxes.tolist()
+        np.testing.assert_allclose(out, alone * weights, atol=channels)
+
+
+def test_fill_has_one_value_per_channel():
+    record = scene()[1]
+    grey, four = np.zeros((40, 60, 1), np.uint8), np.full((40, 60, 4), 9, np.uint8)
+    expand = augment.ExpandCanvas(p=1.0, fill=(1, 2, 3, 4))
+    draws = [0.0, 2.0], [7, 11]
+    assert expand(Fixed(*draws), four, record)[0][0, 0].tolist() == [1, 2, 3, 4]
+    plain = augment.ExpandCanvas(p=1.0)
+    assert plain(Fixed(*draws), four, record)[0][0, 0].tolist() == [0, 0, 0, 0]
+    assert plain(Fixed(*draws), scene()[0], record)[0][0, 0].tolist() == [124, 116, 104]
+    with pytest.raises(
+        ValueError, match=r"fill=\(1, 2, 3, 4\) has 4 values for an image of 1 chan"
+    ):
+        expand(Fixed(*draws), grey, record)
+
+
+def test_colours_are_those_of_three_channels():
+    image, record = np.zeros((40, 60, 4), np.uint8), scene()[1]
+    with pytest.raises(
+        ValueError, match="image 7 has 4 channels; ColourJitter changes the colours"
+    ):
+        augment.ColourJitter()(rng(), image, record)
+
+
+def test_maps_have_the_size_of_their_image():
+    with pytest.raises(ValueError, match=r"semantic map has shape \(3, 3\), the image is \(40, 60"):
+        with_map(*scene(), semantic=np.zeros((3, 3)))
 
 
 def test_compose_runs_in_order():

@@ -5,6 +5,16 @@ import pytest
 import tensorflow as tf
 from pycocotools import mask
 
+from kerasdet.data.augment import (
+    ColourJitter,
+    Compose,
+    ExpandCanvas,
+    HorizontalFlip,
+    RandomCropIoU,
+    RandomRotate90,
+    ScaleJitter,
+    VerticalFlip,
+)
 from kerasdet.data.records import Dataset, Record
 from kerasdet.layers.resizing import Fit, KeepSize, Stretch
 
@@ -239,7 +249,6 @@ def test_names_as_ids_become_indices():
         ({"batch_size": 9, "drop_remainder": True}, "fewer than one batch"),
         ({"resize": []}, "empty list"),
         ({"max_boxes": 0}, "max_boxes must be at least 1"),
-        ({"semantic": True, "augment": jitter}, "does not move semantic maps"),
     ],
 )
 def test_impossible_arguments(arguments, message):
@@ -264,7 +273,7 @@ def test_parts_that_a_data_set_lacks():
 
 
 @pytest.mark.parametrize("box", [[1, 1, np.nan, 4], [1, 1, np.inf, 4], [4, 1, 4, 4], [5, 1, 4, 4]])
-def test_boxes_that_are_none_stop_the_run(box):
+def test_boxes_without_size_stop_the_run(box):
     def spoil(rng, image, record):
         return image, dataclasses.replace(record, boxes=np.float32([box] * len(record.labels)))
 
@@ -285,6 +294,110 @@ def test_masks_of_another_size_than_their_image_stop_the_run(augment):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 101: mask 0 is \(32, 64\)"):
         next(iter(data.batches(1, Stretch(8), augment=augment, masks=True)))
     next(iter(data.batches(1, Stretch(8), augment=augment)))  # nobody asks for them
+
+
+class Scans(Scenes):
+    """Four channels of four values, 10, 20, 30 and 40."""
+
+    channels = 4
+
+    def image(self, index):
+        return np.full((SIZE[0] + index, SIZE[1], 4), (10, 20, 30, 40), "uint8")
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("augment", [None, jitter, ScaleJitter(0.5, 2.0), HorizontalFlip(1.0)])
+def test_images_of_four_channels(augment, cache):
+    batches = Scans(3).batches(2, Fit(40, 60), augment=augment, cache=cache)
+    assert batches.element_spec[0]["images"].shape == (None, 40, 60, 4)
+    inputs, _ = next(iter(batches))
+    assert inputs["images"].shape == (2, 40, 60, 4)
+    pixel = inputs["images"].numpy()[0].max((0, 1))
+    np.testing.assert_allclose(pixel / pixel[0], [1, 2, 3, 4], rtol=1e-5)
+
+
+def test_wrong_channels_and_types_are_named():
+    class Wrong(Scans):
+        channels = 1
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 100: the image has shape \("):
+        next(iter(Wrong(1).batches(1, Stretch(8))))
+
+    class Fractions(Scenes):
+        def image(self, index):
+            return super().image(index) / 255
+
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"image 100: .* dtype float64; a data"
+    ):
+        next(iter(Fractions(1).batches(1, Stretch(8))))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 100 has 4 channels; ColourJ"):
+        next(iter(Scans(1).batches(1, Stretch(8), augment=ColourJitter())))
+
+
+class Quadrants(Scenes):
+    """The image's red channel is 40 times the class of each pixel: 1 2 / 3 4."""
+
+    def semantic(self, index):
+        rows, columns = np.indices((SIZE[0] + index, SIZE[1]))
+        return (1 + (columns >= 12) + 2 * (rows >= 8)).astype("int32")
+
+    def image(self, index):
+        return np.repeat(40 * self.semantic(index)[..., None], 3, -1).astype("uint8")
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        HorizontalFlip(1.0),
+        VerticalFlip(1.0),
+        RandomRotate90(),
+        ScaleJitter(0.4, 0.9, fill=(0, 0, 0)),
+        ScaleJitter(1.1, 2.5),
+        RandomCropIoU((0.1,)),
+        ExpandCanvas(2.0, 1.0, fill=(0, 0, 0)),
+        ColourJitter(0, 0, 0, 0),
+        Compose([RandomRotate90(), ScaleJitter(0.5, 2.0, fill=(0, 0, 0)), HorizontalFlip()]),
+    ],
+    ids=lambda augment: type(augment).__name__,
+)
+def test_semantic_maps_move_as_their_image_does(augment):
+    """Pixel by pixel, but for the row or column on either side of an edge, which is smoothed."""
+    batches = Quadrants(5).batches(1, KeepSize(1), augment=augment, semantic=True)
+    compared = pixels = 0
+    for _ in range(4):
+        for inputs, targets in batches:
+            classes = targets["semantic"].numpy()[0]
+            shown = inputs["images"].numpy()[0, ..., 0] / 40
+            assert classes.shape == shown.shape
+            flat = np.ones_like(classes, bool)
+            for axis in (0, 1):
+                for step in (-1, 1):
+                    moved = np.roll(shown, step, axis)
+                    flat &= np.isclose(moved, shown, atol=1e-6)
+            compared, pixels = compared + flat.sum(), pixels + flat.size
+            np.testing.assert_array_equal(np.maximum(classes, 0)[flat], shown[flat])
+    assert compared > pixels / 2
+
+
+def test_what_lies_outside_the_image_is_void():
+    expand = ExpandCanvas(2.0, 1.0, fill=(7, 7, 7))
+    batches = Quadrants(4).batches(1, KeepSize(1), augment=expand, semantic=True)
+    for inputs, targets in batches:
+        outside = inputs["images"].numpy()[0, ..., 0] == 7
+        assert outside.any()
+        np.testing.assert_array_equal(targets["semantic"].numpy()[0] == -1, outside)
+
+
+def test_augmentations_that_lose_the_map_are_named():
+    def forget(rng, image, record):
+        return image, dataclasses.replace(record, semantic=None)
+
+    batches = Scenes(1).batches(1, Stretch(8), augment=forget, semantic=True)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"image 100: there is no record.seman"
+    ):
+        next(iter(batches))
 
 
 def test_two_replicas_share_a_batch():

@@ -60,7 +60,7 @@ class Model:
     class_names = ("cat", "dog")
 
     def __init__(self, *targets):
-        self.TARGETS, self.seen = targets, []
+        self.EXTRAS, self.seen = targets, []
 
     def detect(self, images, batch_size):
         self.seen.append([int(image[0, 0, 0]) for image in images])
@@ -73,11 +73,11 @@ class Model:
             "labels": np.array([0, 1]),
             "confidence": np.array([0.9, 0.8], "float32"),
         }
-        if "masks" in self.TARGETS:
+        if "masks" in self.EXTRAS:
             masks = np.zeros((2, 28, 28), "float32")
             masks[:, :21] = 1
             found["masks"] = masks
-        if "keypoints" in self.TARGETS:
+        if "keypoints" in self.EXTRAS:
             points = BOXES[[index, index]].reshape(2, 2, 2)
             found["keypoints"] = np.concatenate([points, np.full((2, 2, 1), -3.5)], -1)
         return found
@@ -173,3 +173,45 @@ def test_keypoints_count_where_one_is_labelled():
     found["keypoints"] = np.zeros((1, 3, 3))
     with pytest.raises(ValueError, match=r"\[2, 3\] keypoints but there are 2 keypoint_sigmas"):
         coco_metrics([twice], [found], ["dog"], "keypoints", [0.05, 0.05])
+
+
+class Proposed(Rectangles):
+    """Each image's proposals are its box, moved by its number."""
+
+    def record(self, index):
+        record = super().record(index)
+        record.proposals = record.boxes + index
+        return record
+
+    def proposals(self):
+        for index in range(3):
+            yield self.record(index).proposals
+
+
+class OfProposals(Model):
+    """Its boxes are its proposals."""
+
+    INPUTS = ("images", "proposals")
+
+    def detect(self, images, proposals, batch_size):
+        assert len(images) == len(proposals) <= batch_size
+        self.seen.append([int(image[0, 0, 0]) for image in images])
+        found = {"labels": np.array([1]), "confidence": np.array([0.5])}
+        return [{**found, "boxes": boxes} for boxes in proposals]
+
+
+def test_proposals_of_the_data_reach_the_model_in_step():
+    model = OfProposals()
+    _, detections = evaluate(model, Proposed(), 2)
+    assert model.seen == [[0, 1], [2]]
+    for index, found in enumerate(detections):
+        np.testing.assert_array_equal(found["boxes"], BOXES[index : index + 1] + index)
+
+
+def test_a_model_of_proposals_needs_them():
+    model = OfProposals()
+    with pytest.raises(ValueError, match=r"OfProposals takes proposals and rectangles has none"):
+        evaluate(model, Rectangles())
+    assert not model.seen
+    # Others are not given any.
+    evaluate(Model(), Proposed())

@@ -1,16 +1,24 @@
-"""The demo: everything once, on images that the shipped model has never seen.
+"""`kerasdet demo`: everything once, on images that the shipped model has never seen.
 
-Scenes of handwritten digits are composed on the spot from samples held out of the training; the
-model detects, is measured, is exported, and the export is run and compared.
+The scenes are composed of handwritten digits that were held out of the training. The model detects
+the digits and is measured; then it is exported, and the export is run and compared.
 """
 
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+import typer
 
 MODEL = "retinanet_mobilenetv2_digits"
 DRAWN_SCENES = 12
 THRESHOLD = 0.4
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
+):
+    """Detect handwritten digits in fresh scenes, measure, export, and compare with the export."""
+    run(out)
 
 
 def run(out, scenes=64, model=MODEL):
@@ -31,7 +39,7 @@ def run(out, scenes=64, model=MODEL):
     from rich.progress import track
 
     from kerasdet import metrics
-    from kerasdet.cli.parts import load_model
+    from kerasdet.cli.console import load_model
     from kerasdet.data import digit_scenes
 
     out = Path(out)
@@ -96,6 +104,7 @@ def compare_export(path, data, detector, scenes=8):
         The largest difference in pixels between a box of the one (above `THRESHOLD`) and the
         nearest of its class of the other; infinite where there is none.
     """
+    import numpy as np
     import tensorflow as tf
 
     from kerasdet.export import export_model
@@ -118,6 +127,8 @@ def compare_export(path, data, detector, scenes=8):
 
 def _distances(found, other):
     """From each sure box to the nearest of its class in the other result."""
+    import numpy as np
+
     for box, label, confidence in zip(found["boxes"], found["labels"], found["confidence"]):
         if confidence >= THRESHOLD:
             same = other["boxes"][other["labels"] == label]
