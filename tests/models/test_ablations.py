@@ -42,7 +42,7 @@ def test_the_page_has_rows(page):
 )
 def test_every_row_builds(page, call):
     model = eval(call, names(page))
-    assert isinstance(model, models.Detector)
+    assert isinstance(model, models.ImageModel)
     assert model.built
     if "neck=False" in call:
         assert model.neck is False
