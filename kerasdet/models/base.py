@@ -56,6 +56,7 @@ class ImageModel(keras.Model):
         ValueError: an argument is out of its range, or names and ids do not number K.
     """
 
+    GRADIENTS = True  # False: `fit` takes a `Dataset` and needs no optimizer
     LOSS_TERMS = ()
     INPUTS = ("images",)
     TARGETS = ()

@@ -157,7 +157,7 @@ class FasterRCNN(RegionDetector):
         norm="batch",
         anchors="fitted",
         regions=128,
-        proposals=(2000, 1000),
+        candidates=(2000, 1000),
         **detector,
     ):
         """Build one on a feature pyramid for a data set.
@@ -170,7 +170,7 @@ class FasterRCNN(RegionDetector):
             norm: "batch" (for training from scratch) or "none", of the neck.
             anchors: "fitted" to the data's objects, or "paper": 32 to 512 pixels.
             regions: regions per image that the second stage learns from.
-            proposals: proposals per image, in training and at test.
+            candidates: anchors per level, and proposals per image, in training and at test.
             **detector: further arguments of the constructor.
 
         Raises:
@@ -182,7 +182,7 @@ class FasterRCNN(RegionDetector):
         anchors = AnchorGenerator.for_data(anchors, data, resize, layout) or layout()
         neck = FeaturePyramid(channels, backbone.levels, p6_from="pool", norm=norm, name="neck")
         rpn = RegionProposalNetwork(
-            anchors, channels, candidates=proposals, proposals=proposals, name="rpn"
+            anchors, channels, candidates=candidates, proposals=candidates, name="rpn"
         )
         return cls(
             backbone=backbone,
