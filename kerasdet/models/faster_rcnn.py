@@ -214,7 +214,8 @@ class FasterRCNN(RegionDetector):
             (B, A_l, 4)}, "anchors": {level: (A_l, 4)}, "proposals": (B, P, 4), "is_proposal": (B, P)
             bool, "image_sizes": (B, 2)}; and, unless in training, for each proposal "class_logits"
             (B, P, 1 + K), background first, and "box_deltas" (B, P, K, 4). With branches also
-            "detections", as `decode` returns them, and what each branch draws in their boxes.
+            "detections", as `decode` returns them, and what each branch draws in their boxes, such as
+            "mask_logits" (B, D, m, m, K).
         """
         outputs = self._first_stage(inputs, training)
         if isinstance(inputs, dict) and "proposals" in inputs:
@@ -231,7 +232,7 @@ class FasterRCNN(RegionDetector):
         if self.branches:
             # Mask R-CNN, section 3.1: branches see the boxes that suppression leaves, not all proposals.
             detections = self.suppress(*decode_regions(outputs))
-            drawn = {b.name: b.draw(self, maps, detections["boxes"]) for b in self.branches}
+            drawn = {b.OUTPUT: b.draw(self, maps, detections["boxes"]) for b in self.branches}
             outputs |= {"detections": detections, **drawn}
         return outputs
 
@@ -288,7 +289,7 @@ class FasterRCNN(RegionDetector):
             return self.suppress(*decode_regions(outputs))
         detections = outputs["detections"]
         for branch in self.branches:
-            detections = branch.decode(outputs[branch.name], detections)
+            detections = branch.decode(outputs[branch.OUTPUT], detections)
         return detections
 
     @property

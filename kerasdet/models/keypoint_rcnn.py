@@ -48,6 +48,7 @@ class KeypointBranch(RegionBranch):
 
     LOSS_TERM = "keypoint_loss"
     TARGET = "keypoints"
+    OUTPUT = "keypoint_logits"
     EXTRA = "keypoints"
 
     def __init__(self, pooling=None, head=None, name="keypoint_branch", **kwargs):

@@ -39,8 +39,8 @@ STEP = 8  # regions; kernels keep a plan for each size that they have met
 class RegionBranch(keras.layers.Layer):
     """Base of the branches that draw maps in the regions that have an object. Abstract.
 
-    A branch names `LOSS_TERM` (in `fit`'s logs), `TARGET` (what it learns from) and `EXTRA` (what it adds to
-    detections), and fills `make_output`, `loss` and `decode`.
+    A branch names `LOSS_TERM` (in `fit`'s logs), `TARGET` (what it learns from), `OUTPUT` (its raw output)
+    and `EXTRA` (what it adds to detections), and fills `make_output`, `loss` and `decode`.
 
     Args:
         pooling: a layer from maps, a dict, and boxes to regions (B, R, h, w, C).
@@ -131,6 +131,7 @@ class MaskBranch(RegionBranch):
 
     LOSS_TERM = "mask_loss"
     TARGET = "masks"
+    OUTPUT = "mask_logits"
     EXTRA = "masks"
 
     def __init__(self, pooling=None, head=None, share_head=False, name="mask_branch", **kwargs):
