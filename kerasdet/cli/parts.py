@@ -30,13 +30,19 @@ AUGMENTATIONS = {
 
 
 def make_anchors(kind, data, resize, layout=None):
-    """The anchors of a fresh detector; None for its paper's own.
+    """The anchors of a fresh detector.
 
     Args:
         kind: "fitted" or "paper".
-        data: data set whose objects they are fitted to.
-        resize: what its images pass through.
+        data: data set to whose objects they are fitted.
+        resize: the Resize part through which its images pass.
         layout: as in `AnchorGenerator.fitted`.
+
+    Returns:
+        An `AnchorGenerator`; None for the paper's own anchors.
+
+    Raises:
+        ValueError: another `kind`.
     """
     import numpy as np
 
@@ -69,7 +75,7 @@ def make_augmentation(names, keypoint_names=()):
 
     Args:
         names: the list.
-        keypoint_names: of the keypoints that are learnt; flip exchanges left ones and right ones.
+        keypoint_names: names of the keypoints to learn; flip exchanges left and right ones.
 
     Raises:
         ValueError: an unknown name, or one that would leave keypoints under a wrong name.
@@ -95,9 +101,9 @@ def make_augmentation(names, keypoint_names=()):
 
 
 def make_backbone(name, alpha, freeze_at=None):
-    """A fresh backbone by its name, or that of a trained model by its name or path.
+    """A fresh backbone by its name, or the backbone of a trained model by that model's name or path.
 
-    That of a trained model keeps the statistics of its batch normalisation.
+    The backbone of a trained model keeps the statistics of its batch normalisation.
     """
     from kerasdet import backbones, zoo
 
