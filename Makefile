@@ -8,13 +8,14 @@ PACKAGE := pyproject.toml setup.py Makefile
 # TensorFlow's notes about the machine are not about this project.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format equations bench clean
+.PHONY: help demo test lint format docs equations bench clean
 
 help:
 	@echo "make demo       install into $(VENV) and detect digits with the shipped weights"
 	@echo "make test       install into $(VENV) with the test tools and run every test"
 	@echo "make lint       ruff, lint and format, without changing a file"
-	@echo "make format     let ruff repair and format; write docs/equations.md anew"
+	@echo "make format     let ruff repair and format; write the generated pages"
+	@echo "make docs       write the generated pages and tables of README.md and docs/"
 	@echo "make bench      the benchmarks, against the peers that are installed"
 	@echo "make clean      remove what the other commands made"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter ($(VENV) must not exist yet)"
@@ -29,12 +30,15 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/test.stamp equations
+format: $(VENV)/test.stamp docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 equations: $(VENV)/test.stamp
 	$(BIN)/python docs/equations.py
+
+docs: equations
+	$(BIN)/python docs/tables.py
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/import_time.py

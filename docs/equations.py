@@ -21,7 +21,7 @@ SHOWN_TESTS = 3
 HEADER = """# Equations
 
 Each equation of a paper has one owner, the function below, and at least one test.
-Generated from the `# Eq:` tags by `make equations`; do not edit.
+Generated from the `# Eq:` tags by `make docs`; do not edit.
 
 | paper | equation | formula | function | tests |
 |---|---|---|---|---|
@@ -82,7 +82,7 @@ def read_tags(source, path):
             )
         elif LOOSE_TAG.match(line):
             raise ValueError(
-                f"{path}:{number}: {line.strip()!r} is no tag; "
+                f"{path}:{number}: {line.strip()!r} is not a tag; "
                 "write '# Eq: <paper> <number or §section> | <formula>'."
             )
     return equations

@@ -5,7 +5,7 @@ from pathlib import Path
 FORMATS = ("saved_model", "litert", "onnx")
 
 
-def export_model(model, path, format="saved_model", size=None, quantize=None):
+def export_model(model, path, format="saved_model", size=None, quantize=None, num_proposals=None):
     """Write a detector that needs neither Keras nor this package to run.
 
     The exported function takes "images" (B, H, W, C) uint8, raw pixels, all of one size, and returns
@@ -13,7 +13,9 @@ def export_model(model, path, format="saved_model", size=None, quantize=None):
     "labels" (B, D) int32, "confidence" (B, D) float32 and "num_detections" (B,) int32, by falling
     confidence, padded with -1. Models that give masks or keypoints add "masks" (B, D, m, m) float32,
     relative to the boxes (`kerasdet.ops.paste_masks` lays them over the image), or "keypoints"
-    (B, D, P, 3) float32, x and y in the images' own pixels and a score. The model's own `resize`,
+    (B, D, P, 3) float32, x and y in the images' own pixels and a score. Models of given regions, as
+    `FastRCNN`, take a second input "proposals" (B, R, 4) float32 xyxy in the images' own pixels, rows of
+    zeros where there are fewer. The model's own `resize`,
     `score_threshold`, `iou_threshold` and `max_detections` are built in.
 
     Args:
@@ -24,6 +26,7 @@ def export_model(model, path, format="saved_model", size=None, quantize=None):
         size: (H, W) of the images. None: any; for LiteRT the canvas of the model's `resize`,
             if that is fixed (`Fit`, `Stretch`).
         quantize: LiteRT only: "float16" stores the weights in half the space.
+        num_proposals: R, of models that take proposals; None: any, where the format allows it.
 
     Returns:
         Path that was written.
@@ -45,9 +48,9 @@ def export_model(model, path, format="saved_model", size=None, quantize=None):
 
     path = Path(path)
     if format == "saved_model":
-        saved_model.write(model, path, size)
+        saved_model.write(model, path, size, num_proposals)
     elif format == "litert":
-        litert.write(model, path, size, quantize)
+        litert.write(model, path, size, quantize, num_proposals)
     else:
-        onnx.write(model, path, size)
+        onnx.write(model, path, size, num_proposals)
     return path

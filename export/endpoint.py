@@ -11,42 +11,52 @@ import numpy as np
 from kerasdet.ops import native
 
 
-def make_endpoint(model, size=None, batch_size=None, portable=True):
+def make_endpoint(model, size=None, batch_size=None, num_proposals=None, portable=True):
     """Compose resizing, network, decoding and the way back to the image.
 
     Args:
-        model: a built `Detector`.
+        model: a built `ImageModel`.
         size: (H, W) of the images, or None for any.
         batch_size: B, or None for any.
+        num_proposals: R, or None for any; of models that take proposals.
         portable: keep to operations that LiteRT and ONNX know; False for TensorFlow's own kernels.
 
     Returns:
-        A function of images (B, H, W, C) uint8, and its `tf.TensorSpec`. The function returns
-        {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)}, of models
-        that give them also "masks" (B, D, m, m), probabilities relative to the boxes, or
-        "keypoints" (B, D, P, 3): x, y in the image's pixels and a score; all padded with -1.
+        A function of images (B, H, W, C) uint8 and, of models that take them, proposals (B, R, 4) float32
+        xyxy in the images' own pixels, rows of zeros where there are fewer; and the list of its
+        `tf.TensorSpec`. The function returns {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D),
+        "num_detections" (B,)}, of models that give them also "masks" (B, D, m, m), probabilities relative
+        to the boxes, or "keypoints" (B, D, P, 3): x, y in the image's pixels and a score; all padded with
+        -1.
 
     Raises:
-        ValueError: Keras does not run on TensorFlow, or the size is not two positive integers.
+        ValueError: Keras does not run on TensorFlow, the size is not two positive integers, or
+            `num_proposals` is given for a model that takes none.
     """
-    _check(size)
+    _check(model, size, num_proposals)
     import tensorflow as tf
 
-    def detect(images):
+    def detect(images, *proposals):
         canvas, resized, original = _to_canvas(images, model.resize)
         sizes = tf.tile(tf.cast(tf.stack(resized), "float32")[None], [tf.shape(images)[0], 1])
+        inputs = {"images": canvas, "image_sizes": sizes}
+        scale = _scale(resized, original)
+        if proposals:
+            inputs["proposals"] = proposals[0] / scale
         with native.portable() if portable else contextlib.nullcontext():
-            detections = model.decode(
-                model({"images": canvas, "image_sizes": sizes}, training=False)
-            )
-        return _to_image(detections, resized, original)
+            detections = model.decode(model(inputs, training=False))
+        return _to_image(detections, scale, original)
 
-    channels = len(model.backbone.mean)
-    shape = (batch_size, *(size or (None, None)), channels)
-    return detect, tf.TensorSpec(shape, "uint8", name="images")
+    shape = (batch_size, *(size or (None, None)), len(model.mean))
+    specs = [tf.TensorSpec(shape, "uint8", name="images")]
+    if "proposals" not in model.INPUTS:
+        return lambda images: detect(images), specs
+    shape = (batch_size, num_proposals, 4)
+    specs.append(tf.TensorSpec(shape, "float32", name="proposals"))
+    return lambda images, proposals: detect(images, proposals), specs
 
 
-def _check(size):
+def _check(model, size, num_proposals):
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Exports are made on TensorFlow, and Keras runs on {keras.backend.backend()}: save the "
@@ -55,6 +65,8 @@ def _check(size):
     good = size is None or (len(size) == 2 and all(int(n) == n and n > 0 for n in size))
     if not good:
         raise ValueError(f"size must be (height, width) in pixels, not {size!r}.")
+    if num_proposals is not None and "proposals" not in model.INPUTS:
+        raise ValueError(f"num_proposals={num_proposals}: {type(model).__name__} takes none.")
 
 
 def _to_canvas(images, resize):
@@ -73,19 +85,26 @@ def _to_canvas(images, resize):
     return tf.pad(images, padding), resized, original
 
 
-def _to_image(detections, resized, original):
-    """Detections on the canvas as detections in the image's own pixels; padding stays -1."""
+def _scale(resized, original):
+    """Image pixels per canvas pixel along x, y, x, y: (4,)."""
     import tensorflow as tf
 
     (height, width), (new_height, new_width) = (
         [tf.cast(n, "float32") for n in size] for size in (original, resized)
     )
-    scale = [width / new_width, height / new_height]
+    return tf.stack([width / new_width, height / new_height] * 2)
+
+
+def _to_image(detections, scale, original):
+    """Detections on the canvas as detections in the image's own pixels; padding stays -1."""
+    import tensorflow as tf
+
+    height, width = (tf.cast(n, "float32") for n in original)
     found = detections["labels"][..., None] >= 0
-    boxes = detections["boxes"] * tf.stack(scale * 2)
+    boxes = detections["boxes"] * scale
     boxes = tf.clip_by_value(boxes, 0.0, tf.stack([width, height] * 2))
     detections = {**detections, "boxes": tf.where(found, boxes, -1.0)}
     if "keypoints" in detections:
-        keypoints = detections["keypoints"] * tf.stack([*scale, 1.0])
+        keypoints = detections["keypoints"] * tf.concat([scale[:2], [1.0]], axis=0)
         detections["keypoints"] = tf.where(found[..., None], keypoints, -1.0)
     return detections

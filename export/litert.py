@@ -9,7 +9,7 @@ from kerasdet.export.saved_model import write_archive
 from kerasdet.files import atomic_write
 
 
-def write(model, path, size=None, quantize=None):
+def write(model, path, size=None, quantize=None, num_proposals=None):
     """Write a .tflite file for one image (1, H, W, C) of a fixed size.
 
     Args:
@@ -17,6 +17,7 @@ def write(model, path, size=None, quantize=None):
         path: file to write, ending in .tflite.
         size: (H, W), or None for the model's canvas.
         quantize: None, or "float16": weights at half the size, computed in float32.
+        num_proposals: R, of models that take proposals.
 
     Raises:
         ValueError: wrong ending, no size, or an operation that is no builtin of LiteRT.
@@ -25,7 +26,13 @@ def write(model, path, size=None, quantize=None):
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"{path}: the name of a LiteRT file must end in .tflite.")
-    content = _convert(model, _canvas(model.resize) if size is None else size, quantize)
+    if num_proposals is None and "proposals" in model.INPUTS:
+        raise ValueError(
+            f"LiteRT takes a fixed number of proposals, which {type(model).__name__} needs: give "
+            "num_proposals=2000, say."
+        )
+    size = _canvas(model.resize) if size is None else size
+    content = _convert(model, size, quantize, num_proposals)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
@@ -41,11 +48,12 @@ def _canvas(resize):
     return small
 
 
-def _convert(model, size, quantize):
+def _convert(model, size, quantize, num_proposals):
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
-        write_archive(float32_clone(model), folder, size=size, batch_size=1)
+        endpoint = {"size": size, "batch_size": 1, "num_proposals": num_proposals}
+        write_archive(float32_clone(model), folder, **endpoint)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         # SELECT_TF_OPS would convert anything, into files that LiteRT's own runtime cannot load.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

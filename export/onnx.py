@@ -9,13 +9,14 @@ from kerasdet.files import atomic_write
 OPSET = 17
 
 
-def write(model, path, size=None):
+def write(model, path, size=None, num_proposals=None):
     """Write an .onnx file for images (B, H, W, C) of any number and size.
 
     Args:
         model: a built `Detector`; it is exported in float32.
         path: file to write, ending in .onnx.
         size: (H, W) to which the input is pinned, for runtimes that plan ahead; or None.
+        num_proposals: R, or None for any; of models that take proposals.
 
     Raises:
         ValueError: wrong ending.
@@ -35,10 +36,10 @@ def write(model, path, size=None):
 
     # Traced for any size even if one is given: tf2onnx resizes to a size that it knows by float32
     # factors, and 80 * float32(51 / 80) floors to 50.
-    function, spec = make_endpoint(float32_clone(model))
+    function, specs = make_endpoint(float32_clone(model), num_proposals=num_proposals)
     converted, _ = tf2onnx.convert.from_function(
         tf.function(function, autograph=False),
-        input_signature=[spec],
+        input_signature=specs,
         opset=OPSET,
         custom_op_handlers={"SelectV2": (_select, [])},
     )

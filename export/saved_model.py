@@ -9,7 +9,7 @@ from pathlib import Path
 from kerasdet.export.endpoint import make_endpoint
 
 
-def write(model, path, size=None):
+def write(model, path, size=None, num_proposals=None):
     """Write a SavedModel folder whose signature "serving_default" goes from pixels to boxes.
 
     It runs TensorFlow's own kernels of non-maximum suppression, and keeps the model's precision.
@@ -18,6 +18,7 @@ def write(model, path, size=None):
         model: a built `Detector`.
         path: the folder.
         size: (H, W) of the images, or None for any.
+        num_proposals: R, or None for any; of models that take proposals.
 
     Raises:
         FileExistsError: `path` is there and is no SavedModel.
@@ -29,17 +30,18 @@ def write(model, path, size=None):
             f"{path} is there and is no SavedModel: give the name of a new folder."
         )
     with replaced_folder(path) as temporary:
-        write_archive(model, temporary, size=size, portable=False)
+        endpoint = {"size": size, "num_proposals": num_proposals, "portable": False}
+        write_archive(model, temporary, **endpoint)
 
 
 def write_archive(model, folder, **endpoint):
     """Write the SavedModel of an endpoint into a folder; the arguments are `make_endpoint`'s."""
     import keras
 
-    function, spec = make_endpoint(model, **endpoint)
+    function, specs = make_endpoint(model, **endpoint)
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", function, input_signature=[spec])
+    archive.add_endpoint("serve", function, input_signature=specs)
     archive.write_out(folder, verbose=False)
 
 

@@ -77,6 +77,30 @@ def draw(image, detections, names, threshold=0.0):
     return canvas
 
 
+def draw_classes(image, classes, names):
+    """Draw a map of classes over a copy of an image, with a legend of those that are there.
+
+    Args:
+        image: path, PIL image or array (H, W, 3) of 0..255.
+        classes: (H, W) integers; -1 for void, which stays as it is.
+        names: name of each class.
+
+    Returns:
+        PIL.Image, RGB, of the image's size.
+    """
+    canvas, classes = _as_canvas(image), np.asarray(classes)
+    present = [label for label in np.unique(classes) if label >= 0]
+    whole = (0, 0, *canvas.size)
+    canvas = _overlay(canvas, [(classes == c, whole, class_color(c)) for c in present])
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(max(11, round(max(canvas.size) / 50)))
+    line = sum(font.getmetrics()) + 4
+    for row, label in enumerate(present):
+        place = (0, line * (row + 1), 0, 0)
+        _draw_label(pen, canvas.size, place, str(names[label]), class_color(label), font)
+    return canvas
+
+
 def contact_sheet(images, columns=4, cell=320):
     """Lay images out in rows, each shrunk to fit its cell, never enlarged.
 

@@ -50,12 +50,14 @@ LAZY = {
 
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
-    "detector": set(),
-    "faster_rcnn": {"detector", "region_proposals"},
-    "keypoint_rcnn": {"detector", "faster_rcnn", "mask_rcnn"},
-    "mask_rcnn": {"detector", "faster_rcnn"},
+    "base": set(),
+    "detector": {"base"},
+    "fast_rcnn": {"base", "detector"},
+    "faster_rcnn": {"base", "fast_rcnn", "region_proposals"},
+    "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
+    "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "region_proposals": set(),
-    "retinanet": {"detector"},
+    "retinanet": {"base", "detector"},
 }
 
 # Files that may name TensorFlow. "lazy": inside functions only, so that the module imports without it.

@@ -284,9 +284,7 @@ def small_model(kind):
 
 
 @pytest.mark.parametrize("kind", ["masks", "keypoints"])
-def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys, monkeypatch):
-    # Declared by the models themselves in the end.
-    monkeypatch.setattr(type(small_model(kind)), "EXTRAS", (kind,), raising=False)
+def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys):
     small_model(kind).save(tmp_path / "model.keras")
     model = ("--model", tmp_path / "model.keras", "--threshold", 0)
     assert call("evaluate", *model, "--data", "digits:2", "--out", tmp_path / "report") == 0

@@ -51,7 +51,7 @@ class Layer:
 def test_page_follows_the_source():
     written = (ROOT / "docs" / "equations.md").read_text("utf-8")
     assert written == equations.render(equations.collect()), (
-        "docs/equations.md is out of date; run: make equations"
+        "docs/equations.md is out of date; run: make docs"
     )
 
 

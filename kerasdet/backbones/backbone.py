@@ -125,6 +125,14 @@ class Backbone(keras.Model):
             )
         return trained, backbone
 
+    def with_levels(self, levels):
+        """Return a copy with the same weights that returns other levels.
+
+        Args:
+            levels: the levels to return; stages above the highest are left out.
+        """
+        return self._copy(levels, self.freeze_at, self.frozen_norm)
+
     def _copy(self, levels, freeze_at, frozen_norm):
         settings = {"levels": levels, "freeze_at": freeze_at, "frozen_norm": frozen_norm}
         backbone = type(self).from_config(self.get_config() | settings)

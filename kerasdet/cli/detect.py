@@ -140,7 +140,7 @@ def write_coco(path, images, detections, model):
         {"id": number, **_annotation(result)} for number, result in enumerate(results, 1)
     ]
     points = {}
-    if "keypoints" in (getattr(model, "EXTRAS", None) or ()):
+    if "keypoints" in model.EXTRAS:
         points = {"keypoints": list(model.keypoint_names), "skeleton": []}
     categories = [
         {"id": number, "name": name, **points}

@@ -16,6 +16,9 @@ def export(
     out: Annotated[Path, typer.Option(help="File, or folder of a SavedModel, to write.")],
     format: Annotated[str, typer.Option(help="saved_model, litert or onnx.")] = "saved_model",
     size: Annotated[str | None, typer.Option(help="Fixed image size, HEIGHTxWIDTH.")] = None,
+    num_proposals: Annotated[
+        int | None, typer.Option(help="Fixed number of proposals, for a model that takes them.")
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
@@ -28,5 +31,6 @@ def export(
     from kerasdet.export import export_model
 
     fixed = None if size is None else parse_size(size)
-    export_model(load_model(model, threshold), out, format=format, size=fixed)
+    detector = load_model(model, threshold)
+    export_model(detector, out, format=format, size=fixed, num_proposals=num_proposals)
     print(f"{format}: {out}")

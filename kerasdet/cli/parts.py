@@ -1,4 +1,4 @@
-"""The anchors, losses, augmentations and backbones that the options of `kerasdet train` name."""
+"""The augmentations and backbones that the options of `kerasdet train` name."""
 
 from pathlib import Path
 
@@ -12,12 +12,6 @@ BACKBONES = {
     "resnext50": "ResNeXt50",
     "resnext101": "ResNeXt101",
 }
-BOX_LOSSES = {
-    "smooth_l1": "SmoothL1",
-    "giou": "GIoULoss",
-    "diou": "DIoULoss",
-    "ciou": "CIoULoss",
-}
 AUGMENTATIONS = {
     "flip": "HorizontalFlip",
     "vflip": "VerticalFlip",
@@ -27,47 +21,6 @@ AUGMENTATIONS = {
     "expand": "ExpandCanvas",
     "colour": "ColourJitter",
 }
-
-
-def make_anchors(kind, data, resize, layout=None):
-    """The anchors of a fresh detector.
-
-    Args:
-        kind: "fitted" or "paper".
-        data: data set to whose objects they are fitted.
-        resize: the Resize part through which its images pass.
-        layout: as in `AnchorGenerator.fitted`.
-
-    Returns:
-        An `AnchorGenerator`; None for the paper's own anchors.
-
-    Raises:
-        ValueError: another `kind`.
-    """
-    import numpy as np
-
-    from kerasdet.layers.anchors import AnchorGenerator
-
-    if kind == "paper":
-        return None
-    if kind != "fitted":
-        raise ValueError(f"--anchors is fitted or paper, not {kind!r}.")
-    boxes = []
-    for index in range(0, len(data), -(-len(data) // 1000)):
-        record = data.record(index)
-        height, width = resize.target_size(record.height, record.width)
-        scale = np.array([width / record.width, height / record.height] * 2)
-        boxes.append(record.boxes[~record.ignore] * scale)
-    return AnchorGenerator.fitted(np.concatenate(boxes), layout)
-
-
-def make_box_loss(name):
-    """The box loss of that name; None for the paper's own, with its own constants."""
-    from kerasdet.layers import losses
-
-    if name not in BOX_LOSSES:
-        raise ValueError(f"--box-loss {name!r} is unknown; there are {', '.join(BOX_LOSSES)}.")
-    return None if name == "smooth_l1" else getattr(losses, BOX_LOSSES[name])()
 
 
 def make_augmentation(names, keypoint_names=()):
@@ -100,17 +53,27 @@ def make_augmentation(names, keypoint_names=()):
     )
 
 
-def make_backbone(name, alpha, freeze_at=None):
+def make_backbone(name, alpha=None, freeze_at=None):
     """A fresh backbone by its name, or the backbone of a trained model by that model's name or path.
 
     The backbone of a trained model keeps the statistics of its batch normalisation.
+
+    Args:
+        name: name of the backbone, or name or path of the model.
+        alpha: width of a fresh mobilenet_v2.
+        freeze_at: level up to which a trained backbone is not trained further.
+
+    Raises:
+        ValueError: an unknown name, or an option that this backbone does not take.
     """
     from kerasdet import backbones, zoo
 
+    if alpha is not None and name != "mobilenet_v2":
+        raise ValueError(f"--alpha {alpha} is the width of a fresh mobilenet_v2, not of {name}.")
     if name in BACKBONES:
         if freeze_at:
             raise ValueError(f"--freeze-at {freeze_at} needs a trained --backbone, not {name}.")
-        arguments = {"alpha": alpha} if name == "mobilenet_v2" else {}
+        arguments = {} if alpha is None else {"alpha": alpha}
         return getattr(backbones, BACKBONES[name])(**arguments)
     if name in zoo.list_models() or Path(name).exists():
         return backbones.Backbone.from_preset(name, freeze_at)

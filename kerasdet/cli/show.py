@@ -8,14 +8,33 @@ import typer
 from kerasdet.cli.console import load_model, print_table
 
 
-def list_models():
+def list_models(
+    detectors: Annotated[
+        bool, typer.Option("--detectors", help="List what `kerasdet train` makes, with options.")
+    ] = False,
+):
     """List the weights that come with the package, and those that it downloads."""
+    if detectors:
+        _list_detectors()
+        return
     from kerasdet import zoo
 
     entries = [zoo.summary(name) for name in zoo.list_models()]
     for task in sorted({entry["task"] for entry in entries}, reverse=True):
         rows = [[task, "arXiv", "licence", "AP", "published", "params", "MB"]]
         rows += [_line(entry) for entry in entries if entry["task"] == task]
+        print_table(rows, left=3)
+
+
+def _list_detectors():
+    from kerasdet.cli import detectors
+
+    for name, kind in detectors.detectors().items():
+        rows = [[name, "default", ""]]
+        for option, default in detectors.options_of(kind).items():
+            rows.append(
+                [detectors.flag(option), detectors.text(default), detectors.help_of(kind, option)]
+            )
         print_table(rows, left=3)
 
 

@@ -1,4 +1,4 @@
-"""`kerasdet train`: a detector from one's own images."""
+"""`kerasdet train`: a model from one's own images."""
 
 import json
 from pathlib import Path
@@ -8,20 +8,16 @@ import typer
 
 from kerasdet.cli.console import start_quietly
 from kerasdet.cli.data import DATA_HELP, open_data, open_validation, parse_size, usual_size
-from kerasdet.cli.parts import (
-    AUGMENTATIONS,
-    BACKBONES,
-    BOX_LOSSES,
-    make_anchors,
-    make_augmentation,
-    make_backbone,
-    make_box_loss,
-)
+from kerasdet.cli.detectors import detector_options, find_detector
+from kerasdet.cli.parts import AUGMENTATIONS, BACKBONES, make_augmentation, make_backbone
 
 ARGUMENTS = "arguments.json"
+# What the command does not know are options of the detector.
+SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the run: weights, logs, curves.")],
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     split: Annotated[str | None, typer.Option(help="Split to train on, default train.")] = None,
@@ -32,12 +28,13 @@ def train(
             "every tenth image."
         ),
     ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option(help="Proposals of all these images, for a detector that takes them (.npz)."),
+    ] = None,
     detector: Annotated[
         str,
-        typer.Option(
-            help="retinanet, faster_rcnn, mask_rcnn (needs data with masks) or keypoint_rcnn (needs "
-            "data with keypoints); digits and coco have both."
-        ),
+        typer.Option(help="Its paper's name, such as faster_rcnn; `kerasdet list --detectors`."),
     ] = "retinanet",
     backbone: Annotated[
         str, typer.Option(help=f"{', '.join(BACKBONES)}, or a trained model to start from.")
@@ -46,31 +43,7 @@ def train(
         str | None,
         typer.Option(help="Level up to which a trained backbone is not trained further, as C2."),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Width of mobilenet_v2.")] = 1.0,
-    channels: Annotated[
-        int, typer.Option(help="Channels of pyramid and heads; keypoint_rcnn's branch has twice.")
-    ] = 128,
-    depth: Annotated[
-        int,
-        typer.Option(
-            help="Hidden convolutions of retinanet's heads and mask_rcnn's branch; keypoint_rcnn's "
-            "branch has twice."
-        ),
-    ] = 4,
-    norm: Annotated[str, typer.Option(help="Norm of the heads: batch, group or none.")] = "batch",
-    regions: Annotated[
-        int,
-        typer.Option(
-            help="Regions per image that the second stage of a two-stage one learns from."
-        ),
-    ] = 128,
-    anchors: Annotated[
-        str,
-        typer.Option(help="fitted: to the sizes of the data's objects; paper: 32 to 512 pixels."),
-    ] = "fitted",
-    box_loss: Annotated[
-        str, typer.Option(help=f"{', '.join(BOX_LOSSES)} (smooth_l1 is the paper's).")
-    ] = "smooth_l1",
+    alpha: Annotated[float | None, typer.Option(help="Width of mobilenet_v2, default 1.")] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -113,11 +86,15 @@ def train(
 
     kerasdet train --data coco:boxes.json:images --out runs/mine
 
+    Each detector has options of its own, such as --channels 64: `kerasdet list --detectors` shows them.
+
     The folder then holds the best model by the AP of its boxes (use it with `kerasdet detect --model
-    runs/mine`), a log, curves and drawn predictions. An interrupted run goes on with
+    runs/mine`), a log, curves and drawn predictions. An interrupted run continues with
     `kerasdet train --out runs/mine --resume`.
     """
-    arguments = {name: value for name, value in locals().items() if name not in ("out", "resume")}
+    arguments = {k: v for k, v in locals().items() if k not in ("context", "out", "resume")}
+    arguments["proposals"] = proposals and str(proposals)
+    arguments["options"] = detector_options(detector, context.args)
     saved = out / ARGUMENTS
     if resume and saved.exists():
         arguments = json.loads(saved.read_text(encoding="utf-8"))
@@ -143,17 +120,20 @@ def train_with(arguments, out, resume):
 
     data = open_data(arguments["data"], arguments["split"])
     data, validation = open_validation(data, arguments["data"], arguments["val"])
+    if arguments["proposals"]:
+        data = data.with_proposals(arguments["proposals"])
+        validation = validation and validation.with_proposals(arguments["proposals"])
     sizes = arguments["size"].split(",") if arguments["size"] else []
     resizes = [Fit(*parse_size(size)) for size in sizes] or [Fit(*usual_size(data))]
     recipe = make_recipe(arguments)
-    learnt = data.keypoint_names if arguments["detector"] == "keypoint_rcnn" else ()
-    augment = make_augmentation(arguments["augment"], learnt)
     print(f"training on {data}\nvalidating on {validation or 'nothing'}")
     # The model's first weights follow the seed as well.
     keras.utils.set_random_seed(arguments["seed"])
     keras.config.set_dtype_policy(arguments["precision"])
-    with strategy_scope(arguments["devices"]):
-        model = make_detector(arguments, data, resizes[0])
+    with devices_scope(arguments["devices"]):
+        model = make_model(arguments, data, resizes[0])
+    learnt = data.keypoint_names if "keypoints" in model.TARGETS else ()
+    augment = make_augmentation(arguments["augment"], learnt)
     print(f"{arguments['detector']} of {model.count_params():,} parameters on {resizes}")
     if resume or not (out / "checkpoint.npz").exists():
         save_json(out / ARGUMENTS, arguments, indent=2)
@@ -169,11 +149,11 @@ def train_with(arguments, out, resume):
         validate_every=arguments["validate_every"],
     )
     best = best_figures(history)
-    print(f"best AP {best}: {out / 'best.keras'}" if best else f"trained: {out}")
+    print(f"best {best}: {out / 'best.keras'}" if best else f"trained: {out}")
 
 
 def best_figures(history):
-    """The figures of the epoch with the best boxes, as text such as "0.412 (masks 0.371)".
+    """The figures of the best epoch, as text such as "AP 0.412 (masks 0.371)".
 
     Args:
         history: what `kerasdet.training.train` returned.
@@ -181,15 +161,19 @@ def best_figures(history):
     Returns:
         str, empty where nothing was measured.
     """
-    boxes = history.get("val_mAP", [])
-    measured = [epoch for epoch, value in enumerate(boxes) if value is not None]
+    name, key = next(
+        ((name, key) for name, key in (("AP", "val_mAP"), ("mIU", "val_mIU")) if key in history),
+        ("", ""),
+    )
+    values = history.get(key, [])
+    measured = [epoch for epoch, value in enumerate(values) if value is not None]
     if not measured:
         return ""
-    best = max(measured, key=boxes.__getitem__)
+    best = max(measured, key=values.__getitem__)
     kinds = {"masks": history.get("val_mask_mAP"), "keypoints": history.get("val_keypoint_mAP")}
     measured = {kind: values[best] for kind, values in kinds.items() if values}
     others = [f"{kind} {value:.3f}" for kind, value in measured.items() if value is not None]
-    return f"{boxes[best]:.3f}" + (f" ({', '.join(others)})" if others else "")
+    return f"{name} {values[best]:.3f}" + (f" ({', '.join(others)})" if others else "")
 
 
 def make_recipe(arguments):
@@ -202,102 +186,14 @@ def make_recipe(arguments):
     return Recipe(**{field: arguments[option] for option, field in names.items()})
 
 
-def make_detector(arguments, data, resize):
-    """A fresh detector for the classes of a data set."""
-    if arguments["detector"] not in DETECTORS:
-        raise ValueError(
-            f"unknown detector {arguments['detector']!r}; there are {', '.join(DETECTORS)}."
-        )
-    backbone = make_backbone(arguments["backbone"], arguments["alpha"], arguments.get("freeze_at"))
-    classes = {
-        "class_names": data.class_names,
-        "category_ids": data.category_ids,
-        "resize": resize,
-    }
-    norm = None if arguments["norm"] == "none" else arguments["norm"]
-    return DETECTORS[arguments["detector"]](arguments, data, backbone, norm, classes)
+def make_model(arguments, data, resize):
+    """A fresh model for a data set."""
+    backbone = make_backbone(arguments["backbone"], arguments["alpha"], arguments["freeze_at"])
+    kind = find_detector(arguments["detector"])
+    return kind.for_data(data, resize, backbone, **arguments["options"])
 
 
-def _retinanet(arguments, data, backbone, norm, classes):
-    from kerasdet.models import RetinaNet
-
-    return RetinaNet(
-        len(data.class_names),
-        backbone=backbone,
-        channels=arguments["channels"],
-        head_depth=arguments["depth"],
-        norm=norm,
-        anchors=make_anchors(arguments["anchors"], data, classes["resize"]),
-        box_loss=make_box_loss(arguments["box_loss"]),
-        **classes,
-    )
-
-
-def _faster_rcnn(arguments, data, backbone, norm, classes):
-    from kerasdet.models import FasterRCNN
-
-    return FasterRCNN(
-        len(data.class_names), **_two_stages(arguments, data, backbone, norm, classes)
-    )
-
-
-def _mask_rcnn(arguments, data, backbone, norm, classes):
-    from kerasdet.layers import MaskHead
-    from kerasdet.models import MaskRCNN
-
-    parts = _two_stages(arguments, data, backbone, norm, classes)
-    channels = arguments["channels"]
-    head = MaskHead((channels,) * arguments["depth"], channels, norm, name="mask_head")
-    return MaskRCNN(len(data.class_names), mask_head=head, **parts)
-
-
-def _keypoint_rcnn(arguments, data, backbone, norm, classes):
-    from kerasdet.layers import MaskHead
-    from kerasdet.models import KeypointRCNN
-
-    if not data.keypoint_names:
-        raise ValueError(f"keypoint_rcnn learns keypoints, and {data.name} has none.")
-    parts = _two_stages(arguments, data, backbone, norm, classes)
-    widths = (2 * arguments["channels"],) * (2 * arguments["depth"])
-    return KeypointRCNN(
-        len(data.class_names),
-        keypoint_names=data.keypoint_names,
-        keypoint_head=MaskHead(widths, upsampled=None, norm=norm, name="keypoint_head"),
-        **parts,
-    )
-
-
-def _two_stages(arguments, data, backbone, norm, classes):
-    """What Faster R-CNN and its descendants are made of."""
-    from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
-    from kerasdet.models import RegionProposalNetwork
-
-    if norm == "group" or arguments["box_loss"] != "smooth_l1":
-        raise ValueError(
-            f"{arguments['detector']} takes --norm batch or none, and --box-loss smooth_l1."
-        )
-    channels = arguments["channels"]
-    layout = AnchorGenerator.fpn
-    anchors = make_anchors(arguments["anchors"], data, classes["resize"], layout) or layout()
-    return {
-        "backbone": backbone,
-        "neck": FeaturePyramid(channels, backbone.levels, p6_from="pool", norm=norm, name="neck"),
-        "rpn": RegionProposalNetwork(anchors, channels, name="rpn"),
-        "head": DenseHead((4 * channels, 4 * channels), name="head"),
-        "regions_per_image": arguments["regions"],
-        **classes,
-    }
-
-
-DETECTORS = {
-    "retinanet": _retinanet,
-    "faster_rcnn": _faster_rcnn,
-    "mask_rcnn": _mask_rcnn,
-    "keypoint_rcnn": _keypoint_rcnn,
-}
-
-
-def strategy_scope(devices):
+def devices_scope(devices):
     """The scope in which a model is built: mirrored over several GPUs, or nothing for one device.
 
     Raises:

@@ -27,6 +27,7 @@ from kerasdet.layers.roi import (
     RoIAlign,
     RoIPool,
 )
+from kerasdet.layers.subnets import Subnets
 
 __all__ = [
     "AlphaBalancedCrossEntropy",
@@ -61,4 +62,5 @@ __all__ = [
     "SmoothL1",
     "SpatialPyramidPooling",
     "Stretch",
+    "Subnets",
 ]

@@ -111,6 +111,32 @@ class AnchorGenerator(keras.layers.Layer):
         ratios = [round(ratio, 2) for ratio in np.percentile(heights / widths, [5, 50, 95])]
         return (layout or cls.retinanet)(base, ratios, growth=growth)
 
+    @classmethod
+    def for_data(cls, kind, data, resize=None, layout=None):
+        """The anchors that an option of `for_data` names.
+
+        Args:
+            kind: "fitted" to the data's objects as they lie on the canvas, or "paper": None is returned.
+            data: `Dataset`; at most 1000 of its images are looked at.
+            resize: `Resize` part that its images pass through; None: none.
+            layout: as in `fitted`.
+
+        Raises:
+            ValueError: another kind, or no box has an area.
+        """
+        if kind == "paper":
+            return None
+        if kind != "fitted":
+            raise ValueError(f"anchors is fitted or paper, not {kind!r}.")
+        boxes = []
+        for index in range(0, len(data), -(-len(data) // 1000)):
+            record = data.record(index)
+            size = record.height, record.width
+            height, width = resize.target_size(*size) if resize else size
+            scale = np.array([width / record.width, height / record.height] * 2)
+            boxes.append(record.boxes[~record.ignore] * scale)
+        return cls.fitted(np.concatenate(boxes), layout)
+
     @property
     def num_anchors(self):
         """Anchors per location: an int, or a list of them where the levels differ."""

@@ -44,6 +44,14 @@ class FeaturePyramid(keras.layers.Layer):
         self.p6_from = p6_from
         self.norm = norm
 
+    @property
+    def output_levels(self):
+        """Names of the maps that are returned, finest first."""
+        levels = tuple("P" + level[1:] for level in self.levels)
+        if self.p6_from == "pool":
+            return (*levels, _next(levels[-1]))
+        return (*levels, "P6", "P7") if self.p6_from else levels
+
     def build(self, features_shape):
         """Create the weights of each level's convolutions."""
         self.lateral_convs, self.output_convs = {}, {}

@@ -1,14 +1,57 @@
-"""The losses of `kerasdet.ops.losses` as `keras.losses.Loss`."""
+"""The losses of `kerasdet.ops.losses` as `keras.losses.Loss`, and how a dense detector asks for them.
+
+A detector of anchors hands a `ClassLoss` all its logits and a `BoxLoss` all its deltas; what each needs of
+them (the hardest anchors alone, decoded boxes) is the loss's own affair.
+"""
 
 import keras
 from keras import ops
 
 from kerasdet.ops import losses
+from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.sampling import ohem
 
 
+class ClassLoss(keras.losses.Loss):
+    """Base of the losses of classes: elementwise in `call`, of all anchors in `over_anchors`."""
+
+    def over_anchors(self, y_true, logits, counted, positive, boxes):
+        """Sum the classes of each anchor.
+
+        Args:
+            y_true: (B, A, K), one-hot; zeros for background.
+            logits: (B, A, K).
+            counted: (B, A) bool, whether an anchor takes part.
+            positive: (B, A) bool, whether it has an object.
+            boxes: function without arguments that gives the predicted boxes (B, A, 4).
+
+        Returns:
+            (B, A) losses, 0 for anchors that take no part, and the number to divide their sum by: of the
+            anchors with an object, not of all (RetinaNet, section 4.1, Focal Loss).
+        """
+        values = ops.where(counted, ops.sum(self.call(y_true, logits), axis=-1), 0.0)  # (B, A)
+        return values, ops.sum(ops.cast(positive, "float32"))
+
+
+class BoxLoss(keras.losses.Loss):
+    """Base of the losses of boxes: of pairs of boxes in `call`, of predicted deltas in `of_deltas`."""
+
+    def of_deltas(self, boxes, deltas, anchors):
+        """Loss of each anchor.
+
+        Args:
+            boxes: (B, A, 4) xyxy, the object of each anchor.
+            deltas: (B, A, 4), predicted.
+            anchors: (A, 4) or (B, A, 4) xyxy.
+
+        Returns:
+            (B, A).
+        """
+        return self.call(boxes, decode_deltas(deltas, anchors))
+
+
 @keras.saving.register_keras_serializable("kerasdet")
-class FocalLoss(keras.losses.Loss):
+class FocalLoss(ClassLoss):
     """Focal loss (arXiv 1708.02002, equation 5); see `kerasdet.ops.sigmoid_focal_loss`.
 
     Args:
@@ -41,7 +84,7 @@ class FocalLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class AlphaBalancedCrossEntropy(keras.losses.Loss):
+class AlphaBalancedCrossEntropy(ClassLoss):
     """Balanced cross entropy (arXiv 1708.02002, equation 3), from logits.
 
     Args:
@@ -71,7 +114,7 @@ class AlphaBalancedCrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class SmoothL1(keras.losses.Loss):
+class SmoothL1(BoxLoss):
     """Smooth L1 loss (Fast R-CNN, arXiv 1504.08083, equation 3).
 
     Args:
@@ -89,13 +132,17 @@ class SmoothL1(keras.losses.Loss):
         """Elementwise loss: targets (...), predictions (...) -> (...)."""
         return losses.smooth_l1(y_true, y_pred, self.beta)
 
+    def of_deltas(self, boxes, deltas, anchors):
+        """Sum over the four deltas, which are compared as they are; see `BoxLoss.of_deltas`."""
+        return ops.sum(self.call(encode_deltas(boxes, anchors), deltas), axis=-1)
+
     def get_config(self):
         """Every argument of the constructor."""
         return {**_base_config(self), "beta": self.beta}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class IoULoss(keras.losses.Loss):
+class IoULoss(BoxLoss):
     """1 - IoU of paired xyxy boxes.
 
     Args:
@@ -117,7 +164,7 @@ class IoULoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class GIoULoss(keras.losses.Loss):
+class GIoULoss(BoxLoss):
     """1 - GIoU of paired xyxy boxes (arXiv 1902.09630).
 
     Args:
@@ -139,7 +186,7 @@ class GIoULoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class DIoULoss(keras.losses.Loss):
+class DIoULoss(BoxLoss):
     """1 - DIoU of paired xyxy boxes (arXiv 1911.08287).
 
     Args:
@@ -161,7 +208,7 @@ class DIoULoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class CIoULoss(keras.losses.Loss):
+class CIoULoss(BoxLoss):
     """1 - CIoU of paired xyxy boxes (arXiv 1911.08287).
 
     Args:
@@ -183,10 +230,10 @@ class CIoULoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class OnlineHardExamples(keras.losses.Loss):
+class OnlineHardExamples(ClassLoss):
     """Online hard example mining over anchors, RetinaNet's baseline (arXiv 1708.02002, Table 1d).
 
-    Cross entropy per anchor; `select` then keeps the hardest anchors of each image.
+    Cross entropy per anchor; `over_anchors` keeps the hardest anchors of each image.
 
     Args:
         batch_size: anchors kept per image.
@@ -215,26 +262,18 @@ class OnlineHardExamples(keras.losses.Loss):
         """Elementwise cross entropy: targets (...), logits (...) -> (...)."""
         return losses.alpha_balanced_cross_entropy(y_true, y_pred, None)
 
-    def select(self, anchor_losses, boxes, positive):
-        """Keep the hardest anchors.
-
-        Args:
-            anchor_losses: (B, A), 0 where an anchor takes no part.
-            boxes: (B, A, 4) predicted boxes.
-            positive: (B, A) bool.
-
-        Returns:
-            (B, A) losses, 0 where not kept, and the number kept.
-        """
+    def over_anchors(self, y_true, logits, counted, positive, boxes):
+        """Keep the hardest anchors of each image; the sum is divided by their number."""
+        values, _ = super().over_anchors(y_true, logits, counted, positive, boxes)
         kept = ohem(
-            anchor_losses,
-            boxes,
+            values,
+            boxes(),
             positive,
             self.batch_size,
             self.iou_threshold,
             self.negatives_per_positive,
         )
-        return ops.where(kept, anchor_losses, 0.0), ops.sum(ops.cast(kept, "float32"))
+        return ops.where(kept, values, 0.0), ops.sum(ops.cast(kept, "float32"))
 
     def get_config(self):
         """Every argument of the constructor."""

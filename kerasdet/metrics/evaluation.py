@@ -91,7 +91,7 @@ def _check_measurable(model, dataset, types):
 
 
 def _gives(model, part):
-    return part in (getattr(model, "EXTRAS", None) or ())
+    return part in getattr(model, "EXTRAS", ())
 
 
 def _has(dataset, part):

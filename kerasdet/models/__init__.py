@@ -1,18 +1,23 @@
-"""Floor 3: one file per paper, on the contract of `detector`."""
+"""Floor 3: one file per paper, on the contract of `base` and `detector`."""
 
+from kerasdet.models.base import ImageModel
 from kerasdet.models.detector import Detector
+from kerasdet.models.fast_rcnn import FastRCNN
 from kerasdet.models.faster_rcnn import FasterRCNN
-from kerasdet.models.keypoint_rcnn import KeypointRCNN
-from kerasdet.models.mask_rcnn import MaskRCNN
+from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
+from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
 from kerasdet.models.region_proposals import RegionProposalNetwork
-from kerasdet.models.retinanet import RetinaHead, RetinaNet
+from kerasdet.models.retinanet import RetinaNet
 
 __all__ = [
     "Detector",
+    "FastRCNN",
     "FasterRCNN",
+    "ImageModel",
+    "KeypointBranch",
     "KeypointRCNN",
+    "MaskBranch",
     "MaskRCNN",
     "RegionProposalNetwork",
-    "RetinaHead",
     "RetinaNet",
 ]

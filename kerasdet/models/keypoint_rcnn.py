@@ -1,10 +1,10 @@
-"""Keypoint R-CNN: Mask R-CNN's third branch draws, for each type of keypoint, a mask of one single cell.
+"""Keypoint R-CNN: Mask R-CNN's branch draws, for each type of keypoint, a mask of one single cell.
 
     He, Gkioxari, Dollar, Girshick. Mask R-CNN. ICCV 2017. arXiv 1703.06870v3, section 5.
 
-Reading order: Mask R-CNN first (`mask_rcnn.py`); then what section 5 changed: `KeypointRCNN.point` (eight
+Reading order: Mask R-CNN first (`mask_rcnn.py`); then what section 5 changed: `KeypointBranch` (eight
 convolutions, maps of 56 x 56), `keypoint_cells` and `keypoint_losses` (a softmax over all cells),
-`KeypointRCNN.decode`.
+`KeypointBranch.decode`.
 
 Departures from the paper:
     - A keypoint that is labelled but hidden is learnt like a visible one (the authors' and torchvision's
@@ -13,7 +13,8 @@ Departures from the paper:
       resized to the box's own pixels by cubic interpolation, and the highest pixel is taken
       (`kerasdet.ops.mask_peaks`, in fixed shapes).
 
-Axes: B batch, G ground truth, S sampled regions, D detections, P points, m cells of a map's side.
+Axes: B batch, G ground truth, S sampled regions, Q of them with an object, D detections, P points, m cells of
+a map's side.
 """
 
 import keras
@@ -21,13 +22,81 @@ from keras import ops
 
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.roi import MultilevelRoIAlign
-from kerasdet.models.faster_rcnn import FasterRCNN, build_once, pack_rows, positive_regions
-from kerasdet.models.mask_rcnn import REGION_SIZE
+from kerasdet.models.base import norm_option
+from kerasdet.models.faster_rcnn import FasterRCNN
+from kerasdet.models.mask_rcnn import REGION_SIZE, RegionBranch, pack_rows, positive_regions
 from kerasdet.ops.boxes import valid_mask
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.masks import mask_peaks
 
 COCO_KEYPOINTS = 17
+CONVS = (512,) * 8  # section 5, Implementation Details
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class KeypointBranch(RegionBranch):
+    """Tells where the keypoints of each object are: a map for every type of keypoint (section 5).
+
+    Args:
+        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIAlign(14)`.
+        head: a layer from regions (B, R, h, w, C) to features (B, R, h, w, F), from which maps of
+            four times their size are drawn; default `MaskHead((512,) * 8, upsampled=None)`.
+
+    Raises:
+        ValueError: in `attach`, the model names no keypoints.
+    """
+
+    LOSS_TERM = "keypoint_loss"
+    TARGET = "keypoints"
+    OUTPUT = "keypoint_logits"
+    EXTRA = "keypoints"
+
+    def __init__(self, pooling=None, head=None, name="keypoint_branch", **kwargs):
+        pooling = pooling or MultilevelRoIAlign(REGION_SIZE, name="keypoint_pooling")
+        head = head or MaskHead(CONVS, upsampled=None, name="keypoint_head")
+        super().__init__(pooling, head, name=name, **kwargs)
+
+    def make_output(self, model):
+        """A map for every type of keypoint, twice as large as the features."""
+        if not model.keypoint_names:
+            raise ValueError(
+                f"KeypointBranch needs a model that names its keypoints, as KeypointRCNN, not a "
+                f"{type(model).__name__}."
+            )
+        return keras.layers.Conv2DTranspose(
+            len(model.keypoint_names),
+            4,
+            strides=2,
+            padding="same",
+            kernel_initializer="he_normal",
+            dtype="float32",
+            name="keypoint_output",
+        )
+
+    def upsample(self, logits):
+        """Double the maps, to 56 x 56."""
+        size = [2 * side for side in logits.shape[1:3]]
+        return ops.image.resize(logits, size, "bilinear", data_format="channels_last")
+
+    def loss(self, model, maps, targets, sampled, training=False):
+        """The keypoints' loss of the sampled regions, as (sum, count)."""
+        points, number = targets.get("keypoints"), len(model.keypoint_names)
+        if points is None or points.shape[2] not in (None, number):
+            given = "none" if points is None else f"the shape {tuple(points.shape)}"
+            raise ValueError(
+                f'{type(model).__name__} learns targets "keypoints" (B, G, {number}, 3), '
+                f"and they have {given}: use data with keypoints, and num_keypoints= their number."
+            )
+        regions, objects, rows = positive_regions(sampled, model.regions_per_image)
+        logits = self.draw(model, maps, regions, training, rows)  # (1, N, m, m, P)
+        points = pack_rows(gather_rows(points, objects), rows)  # (1, N, P, 3)
+        return keypoint_losses(logits, points, pack_rows(regions, rows), (rows >= 0)[None])
+
+    def decode(self, logits, detections):
+        """Add to detections the highest place of each of their maps."""
+        keypoints = mask_peaks(logits, detections["boxes"])
+        found = valid_mask(detections["labels"])[..., None, None]
+        return {**detections, "keypoints": ops.where(found, keypoints, -1.0)}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -42,36 +111,23 @@ class KeypointRCNN(FasterRCNN):
         num_classes: K, foreground classes 0..K-1; they share the keypoints. Default: 1, the person.
         num_keypoints: P; default as many as there are names, else COCO's 17.
         keypoint_names: P names, default "0".."P-1".
-        keypoint_pooling: a layer from maps, a dict, and boxes to regions; default
-            `MultilevelRoIAlign(14)`.
-        keypoint_head: a layer from regions (B, R, h, w, C) to features (B, R, h, w, F), from which maps of
-            four times their size are drawn; default `MaskHead((512,) * 8, upsampled=None)`.
+        branches: default one `KeypointBranch()`.
         **faster_rcnn: every other argument of `FasterRCNN`.
 
     Example:
         >>> model = KeypointRCNN(backbone=kerasdet.backbones.ResNet50())
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(data.batches(2, resize=model.resize))
-        >>> model.detect([image])[0]["keypoints"]
+        >>> model.detect(image)[0]["keypoints"]
 
     Raises:
         ValueError: an argument is out of its range, or, in training, targets have no such "keypoints".
     """
 
-    LOSS_TERMS = (*FasterRCNN.LOSS_TERMS, "keypoint_loss")
-    TARGETS = ("keypoints",)
-
     def __init__(
-        self,
-        num_classes=1,
-        num_keypoints=None,
-        keypoint_names=None,
-        keypoint_pooling=None,
-        keypoint_head=None,
-        **faster_rcnn,
+        self, num_classes=1, num_keypoints=None, keypoint_names=None, branches=None, **faster_rcnn
     ):
-        super().__init__(num_classes, **faster_rcnn)
-        policy = self.dtype_policy
+        # Before the constructor below builds the branch, which draws a map for each.
         self.num_keypoints = num_keypoints or len(keypoint_names or ()) or COCO_KEYPOINTS
         self.keypoint_names = tuple(keypoint_names or map(str, range(self.num_keypoints)))
         if len(self.keypoint_names) != self.num_keypoints:
@@ -79,98 +135,33 @@ class KeypointRCNN(FasterRCNN):
                 f"keypoint_names has {len(self.keypoint_names)} entries for {self.num_keypoints} "
                 f"keypoints: {self.keypoint_names}."
             )
-        self.keypoint_pooling = keypoint_pooling or MultilevelRoIAlign(
-            REGION_SIZE, dtype=policy, name="keypoint_pooling"
-        )
-        self.keypoint_head = keypoint_head or MaskHead(
-            (512,) * 8, upsampled=None, dtype=policy, name="keypoint_head"
-        )
-        self.keypoint_output = keras.layers.Conv2DTranspose(
-            self.num_keypoints,
-            4,
-            strides=2,
-            padding="same",
-            kernel_initializer="he_normal",
-            dtype="float32",
-            name="keypoint_output",
-        )
-        self.build()
+        super().__init__(num_classes, branches=branches or (KeypointBranch(),), **faster_rcnn)
 
-    def build(self, input_shape=None):
-        """Create every weight."""
-        super().build()
-        pooled = self._pooled_shape(self.keypoint_pooling)
-        build_once(self.keypoint_head, pooled)
-        features = self.keypoint_head.compute_output_shape(pooled)
-        self.keypoint_output.build((None, *features[2:]))
-
-    def call(self, inputs, training=False):
-        """Raw outputs.
-
-        Returns:
-            Those of `FasterRCNN.call`; and, unless in training, "detections", the boxes as
-            `FasterRCNN.decode` returns them, and for each of them "keypoint_logits" (B, D, m, m, P).
-        """
-        outputs = super().call(inputs, training)
-        if training:
-            return outputs
-        detections = super().decode(outputs)
-        logits = self.point(outputs["maps"], detections["boxes"])
-        return {**outputs, "detections": detections, "keypoint_logits": logits}
-
-    def point(self, maps, boxes, training=False, rows=None):
-        """The keypoint branch on any boxes.
+    @classmethod
+    def for_data(
+        cls, data, resize=None, backbone=None, channels=128, depth=4, norm="batch", **options
+    ):
+        """Build one for a data set with keypoints.
 
         Args:
-            maps: the "maps" of `call`.
-            boxes: (B, R, 4) xyxy.
-            training: bool.
-            rows: the only boxes to look at, as `positive_regions` gives them, (N,); None: all.
+            data: `Dataset`, for its classes, its keypoints and the sizes of its objects.
+            resize: `Resize` part of the model.
+            backbone: default MobileNetV2.
+            channels: as in `FasterRCNN.for_data`; the keypoint branch has twice as many.
+            depth: half the number of hidden convolutions of the keypoint branch.
+            norm: "batch" (for training from scratch) or "none", of the neck and the branch.
+            **options: as in `FasterRCNN.for_data`.
 
-        Returns:
-            (B, R, m, m, P), with rows (1, N, m, m, P), float32 logits, a map for every type of keypoint.
+        Raises:
+            ValueError: the data set has no keypoints.
         """
-        regions = self._pool(self.keypoint_pooling, maps, boxes, rows)
-        features = self.keypoint_head(regions, training=training)
-        batch, count = ops.shape(features)[:2]
-        logits = self.keypoint_output(ops.reshape(features, (batch * count, *features.shape[2:])))
-        size = [2 * side for side in logits.shape[1:3]]
-        logits = ops.image.resize(logits, size, "bilinear", data_format="channels_last")
-        return ops.reshape(logits, (batch, count, *logits.shape[1:]))
-
-    def region_terms(self, maps, targets, sampled, training=False):
-        """The second stage's terms, the keypoints' among them."""
-        points = targets.get("keypoints")
-        if points is None or points.shape[2] not in (None, self.num_keypoints):
-            given = "none" if points is None else f"the shape {tuple(points.shape)}"
-            raise ValueError(
-                f'{type(self).__name__} learns targets "keypoints" (B, G, {self.num_keypoints}, 3), '
-                f"and they have {given}: use data with keypoints, and num_keypoints= their number."
-            )
-        terms = super().region_terms(maps, targets, sampled, training)
-        regions, objects, rows = positive_regions(sampled, self.regions_per_image)
-        logits = self.point(maps, regions, training, rows)
-        points = pack_rows(gather_rows(points, objects), rows)
-        loss = keypoint_losses(logits, points, pack_rows(regions, rows), (rows >= 0)[None])
-        return {**terms, "keypoint_loss": loss}
-
-    def decode(self, outputs):
-        """Faster R-CNN's detections, each with the highest place of each of its maps."""
-        detections = outputs["detections"]
-        keypoints = mask_peaks(outputs["keypoint_logits"], detections["boxes"])
-        found = valid_mask(detections["labels"])[..., None, None]
-        return {**detections, "keypoints": ops.where(found, keypoints, -1.0)}
-
-    def get_config(self):
-        """Every constructor argument, parts serialised."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "num_keypoints": self.num_keypoints,
-            "keypoint_names": list(self.keypoint_names),
-            "keypoint_pooling": serialize(self.keypoint_pooling),
-            "keypoint_head": serialize(self.keypoint_head),
-        }
+        if not data.keypoint_names:
+            raise ValueError(f"{cls.__name__} learns keypoints, and {data.name} has none.")
+        widths = (2 * channels,) * (2 * depth)
+        head = MaskHead(widths, upsampled=None, norm=norm_option(norm), name="keypoint_head")
+        options = {"branches": (KeypointBranch(head=head),), **options}
+        options = {"keypoint_names": data.keypoint_names, **options}
+        return super().for_data(data, resize, backbone, channels=channels, norm=norm, **options)
 
 
 def keypoint_cells(points, regions, size):

@@ -2,18 +2,19 @@
 
     He, Gkioxari, Dollar, Girshick. Mask R-CNN. ICCV 2017. arXiv 1703.06870v3.
 
-Reading order: Faster R-CNN first (`faster_rcnn.py`); then what this paper changed: `MaskRCNN.call` (section
-3.1, Inference: masks of the boxes that were detected), `MaskRCNN.region_terms` and `mask_losses` (section 3),
-`MaskRCNN.decode`. RoIAlign, which the paper is as well known for, is `kerasdet.ops.roi_align`; the branch is
+Reading order: Faster R-CNN first (`faster_rcnn.py`); then what this paper changed: `MaskBranch` (section 3,
+figure 4), whose `loss` and `mask_losses` are L_mask and whose `decode` takes the mask of each detection's own
+class. RoIAlign, which the paper is as well known for, is `kerasdet.ops.roi_align`; the branch's layers are
 `kerasdet.layers.MaskHead` (figure 4, right), targets and pasting are `kerasdet.ops.masks`.
 
 Departures from the paper:
     - Mask targets are not rounded to 0 and 1: a cell's target is the share of it that the object covers, by
       2 x 2 points (torchvision takes as many as the region's size asks, and half a pixel up and left).
-    - A region in which nothing of its object's mask lies, and so an object whose mask is empty because
-      nobody drew it, teaches no mask.
+    - A region without a pixel of its object's mask takes no part in the mask loss; so an object whose mask
+      nobody drew changes nothing.
 
-Axes: B batch, G ground truth, S sampled regions, K classes, D detections, m cells of a mask's side.
+Axes: B batch, G ground truth, S sampled regions, Q of them with an object, K classes, D detections, m cells
+of a mask's side.
 """
 
 import keras
@@ -22,12 +23,177 @@ from keras import ops
 from kerasdet.layers.conv import Conv
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.roi import MultilevelRoIAlign
-from kerasdet.models.faster_rcnn import FasterRCNN, build_once, pack_rows, positive_regions
+from kerasdet.models.base import build_once, norm_option
+from kerasdet.models.fast_rcnn import POSITIVES
+from kerasdet.models.faster_rcnn import FasterRCNN
+from kerasdet.ops import native
 from kerasdet.ops.boxes import valid_mask
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.masks import cut_masks
 
 REGION_SIZE = 14  # figure 4, right; the mask is twice as large
+OUTPUT_STD = 0.001
+STEP = 8  # regions; kernels keep a plan for each size that they have met
+
+
+class RegionBranch(keras.layers.Layer):
+    """Base of the branches that draw maps in the regions that have an object. Abstract.
+
+    A branch names `LOSS_TERM` (in `fit`'s logs), `TARGET` (what it learns from), `OUTPUT` (its raw output)
+    and `EXTRA` (what it adds to detections), and fills `make_output`, `loss` and `decode`.
+
+    Args:
+        pooling: a layer from maps, a dict, and boxes to regions (B, R, h, w, C).
+        head: a layer from regions to features (B, R, m, m, F).
+    """
+
+    def __init__(self, pooling, head, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        self.pooling = pooling
+        self.head = head
+
+    def attach(self, model):
+        """Create the weights for a model's maps and classes."""
+        regions = self.regions_shape(model)
+        build_once(self.head, regions)
+        features = self.head.compute_output_shape(regions)
+        self.output_conv = self.make_output(model)
+        self.output_conv.build((None, *features[2:]))
+        self.built = True
+
+    def make_output(self, model):
+        """The layer from features (N, m, m, F) to logits, not built."""
+        raise NotImplementedError
+
+    def regions_shape(self, model):
+        """Shape (None, None, h, w, C) of what the head takes."""
+        return self.pooling.compute_output_shape(model.region_maps_shape(), (None, None, 4))
+
+    def regions(self, model, maps, boxes, training, rows):
+        """What the head takes, of boxes (B, R, 4): (B, R, h, w, C), with rows (1, N, h, w, C)."""
+        return pack_rows(self.pooling(maps, boxes), rows)
+
+    def draw(self, model, maps, boxes, training=False, rows=None):
+        """Draw maps in any boxes.
+
+        Args:
+            model: the detector whose branch this is.
+            maps: its `region_maps`.
+            boxes: (B, R, 4) xyxy.
+            training: bool.
+            rows: the only boxes to draw in, as `positive_regions` gives them, (N,); None: all.
+
+        Returns:
+            Float32 logits (B, R, m, m, outputs), with rows (1, N, m, m, outputs).
+        """
+        features = self.head(self.regions(model, maps, boxes, training, rows), training=training)
+        batch, count = ops.shape(features)[:2]
+        flat = ops.reshape(features, (batch * count, *features.shape[2:]))  # (B R, m, m, F)
+        logits = self.upsample(self.output_conv(flat))  # (B R, m, m, outputs)
+        return ops.reshape(logits, (batch, count, *logits.shape[1:]))
+
+    def upsample(self, logits):
+        """What follows the last layer; nothing by default."""
+        return logits
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "pooling": serialize(self.pooling),
+            "head": serialize(self.head),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the branch and its parts."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("pooling", "head")
+        }
+        return cls(**{**config, **parts})
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class MaskBranch(RegionBranch):
+    """Tells which pixels of a box are the object's: a mask for every class (section 3).
+
+    Args:
+        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIAlign(14)`.
+        head: a layer from regions (B, R, h, w, C) to features (B, R, m, m, F); default `MaskHead()`.
+        share_head: whether the branch begins with the maps of the classifier's head, which has them as
+            `ResNetHead` does, instead of `pooling` (figure 4, left); default `head`: `MaskHead(())`.
+
+    Raises:
+        ValueError: `share_head` with a pooling, or (in `attach`) with a head that has no maps.
+    """
+
+    LOSS_TERM = "mask_loss"
+    TARGET = "masks"
+    OUTPUT = "mask_logits"
+    EXTRA = "masks"
+
+    def __init__(self, pooling=None, head=None, share_head=False, name="mask_branch", **kwargs):
+        if share_head and pooling:
+            raise ValueError(f"share_head takes no pooling of its own, and got {pooling!r}.")
+        if not (share_head or pooling):
+            pooling = MultilevelRoIAlign(REGION_SIZE, name="mask_pooling")
+        head = head or MaskHead(**({"convs": ()} if share_head else {}), name="mask_head")
+        super().__init__(pooling, head, name=name, **kwargs)
+        self.share_head = share_head
+
+    def make_output(self, model):
+        """A mask for every class (figure 4)."""
+        return Conv(
+            model.num_classes,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=OUTPUT_STD),
+            dtype="float32",
+            name="mask_output",
+        )
+
+    def regions_shape(self, model):
+        """Shape (None, None, h, w, C) of what the head takes."""
+        if not self.share_head:
+            return super().regions_shape(model)
+        if not hasattr(model.head, "maps"):
+            raise ValueError(
+                f"share_head needs a head with maps, as ResNetHead, not a {type(model.head).__name__}."
+            )
+        maps = model.region_maps_shape()
+        return model.head.maps_shape(model.pooling.compute_output_shape(maps, (None, None, 4)))
+
+    def regions(self, model, maps, boxes, training, rows):
+        """Pooled regions, or the maps of the classifier's head on them."""
+        if not self.share_head:
+            return super().regions(model, maps, boxes, training, rows)
+        return model.head.maps(pack_rows(model.pooling(maps, boxes), rows), training)
+
+    def loss(self, model, maps, targets, sampled, training=False):
+        """L_mask of the sampled regions, as (sum, count)."""
+        if "masks" not in targets:
+            raise ValueError(
+                f'{type(model).__name__} learns masks, and targets have no "masks" (B, G, H, W); '
+                f"they have {', '.join(sorted(targets))}. Ask for them: batches(..., masks=True)."
+            )
+        regions, objects, rows = positive_regions(sampled, model.regions_per_image)
+        logits = self.draw(model, maps, regions, training, rows)  # (1, N, m, m, K)
+        masks = cut_masks(targets["masks"], regions, objects, logits.shape[2])  # (B, Q, m, m)
+        labels = gather_rows(targets["labels"], objects)  # (B, Q)
+        masks, labels = pack_rows(masks, rows), pack_rows(labels, rows)
+        # Eq: mask_rcnn §3 | L = L_cls + L_box + L_mask
+        return mask_losses(logits, masks, ops.where(rows >= 0, labels, -1))
+
+    def decode(self, logits, detections):
+        """Add to detections the mask of each one's own class (section 3.1, Inference)."""
+        masks = ops.sigmoid(own_class(logits, detections["labels"]))
+        found = valid_mask(detections["labels"])[..., None, None]
+        return {**detections, "masks": ops.where(found, masks, -1.0)}
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "share_head": self.share_head}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -40,137 +206,47 @@ class MaskRCNN(FasterRCNN):
 
     Args:
         num_classes: K, foreground classes 0..K-1.
-        mask_pooling: a layer from maps, a dict, and boxes to regions; default
-            `MultilevelRoIAlign(14)`.
-        mask_head: a layer from regions (B, R, h, w, C) to features (B, R, m, m, F); default `MaskHead()`.
-        share_head: whether the branch begins with `head`'s maps, which has them as `ResNetHead` does,
-            instead of `mask_pooling`; default `mask_head`: `MaskHead(())`.
+        branches: default one `MaskBranch()`.
         **faster_rcnn: every other argument of `FasterRCNN`.
 
     Example:
         >>> model = MaskRCNN(3, backbone=kerasdet.backbones.ResNet50())
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(data.batches(2, resize=model.resize, masks=True))
-        >>> found = model.detect([image])[0]
+        >>> (found,) = model.detect(image)
         >>> masks = paste_masks(found["masks"], found["boxes"], image.shape[:2])
 
         ResNet-C4, masks drawn of the fifth stage that also classifies (figure 4, left):
 
         >>> backbone, head = ResNet50.split_preset("resnet50_imagenet", freeze_at="C2")
         >>> MaskRCNN(20, backbone=backbone, neck=False, pooling=MultilevelRoIAlign(14), head=head,
-        ...          share_head=True)
+        ...          branches=(MaskBranch(share_head=True),))
 
     Raises:
         ValueError: an argument is out of its range, or, in training, targets have no "masks".
     """
 
-    LOSS_TERMS = (*FasterRCNN.LOSS_TERMS, "mask_loss")
-    TARGETS = ("masks",)
+    def __init__(self, num_classes, branches=None, **faster_rcnn):
+        super().__init__(num_classes, branches=branches or (MaskBranch(),), **faster_rcnn)
 
-    def __init__(
-        self, num_classes, mask_pooling=None, mask_head=None, share_head=False, **faster_rcnn
+    @classmethod
+    def for_data(
+        cls, data, resize=None, backbone=None, channels=128, depth=4, norm="batch", **options
     ):
-        super().__init__(num_classes, **faster_rcnn)
-        policy = self.dtype_policy
-        if share_head and (mask_pooling or not hasattr(self.head, "maps")):
-            raise ValueError(
-                "share_head needs a head with maps, as ResNetHead, and no mask_pooling; they are "
-                f"{type(self.head).__name__} and {mask_pooling!r}."
-            )
-        self.share_head = share_head
-        if not (share_head or mask_pooling):
-            mask_pooling = MultilevelRoIAlign(REGION_SIZE, dtype=policy, name="mask_pooling")
-        self.mask_pooling = mask_pooling
-        convs = {"convs": ()} if share_head else {}
-        self.mask_head = mask_head or MaskHead(**convs, dtype=policy, name="mask_head")
-        self.mask_output = Conv(
-            self.num_classes,
-            1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype="float32",
-            name="mask_output",
-        )
-        self.build()
-
-    def build(self, input_shape=None):
-        """Create every weight."""
-        super().build()
-        if self.share_head:
-            regions = self.head.maps_shape(self._pooled_shape(self.pooling))
-        else:
-            regions = self._pooled_shape(self.mask_pooling)
-        build_once(self.mask_head, regions)
-        self.mask_output.build(self.mask_head.compute_output_shape(regions))
-
-    def call(self, inputs, training=False):
-        """Raw outputs.
-
-        Returns:
-            Those of `FasterRCNN.call`; and, unless in training, "detections", the boxes as
-            `FasterRCNN.decode` returns them, and for each of them "mask_logits" (B, D, m, m, K).
-        """
-        outputs = super().call(inputs, training)
-        if training:
-            return outputs
-        # Section 3.1: masks are drawn in the boxes that suppression leaves, not in all proposals.
-        detections = super().decode(outputs)
-        logits = self.draw(outputs["maps"], detections["boxes"])
-        return {**outputs, "detections": detections, "mask_logits": logits}
-
-    def draw(self, maps, boxes, training=False, rows=None):
-        """The mask branch on any boxes.
+        """Build one for a data set with masks.
 
         Args:
-            maps: the "maps" of `call`.
-            boxes: (B, R, 4) xyxy.
-            training: bool.
-            rows: the only boxes to draw, as `positive_regions` gives them, (N,); None: all.
-
-        Returns:
-            (B, R, m, m, K), with rows (1, N, m, m, K), float32 logits, a mask for every class.
+            data: `Dataset`, for its classes and the sizes of its objects.
+            resize: `Resize` part of the model.
+            backbone: default MobileNetV2.
+            channels: as in `FasterRCNN.for_data`, and of the mask branch.
+            depth: hidden convolutions of the mask branch.
+            norm: "batch" (for training from scratch) or "none", of the neck and the mask branch.
+            **options: as in `FasterRCNN.for_data`.
         """
-        regions = self._pool(self.mask_pooling or self.pooling, maps, boxes, rows)
-        if self.share_head:
-            regions = self.head.maps(regions, training)
-        features = self.mask_head(regions, training=training)
-        batch, count = ops.shape(features)[:2]
-        flat = ops.reshape(features, (batch * count, *features.shape[2:]))
-        logits = self.mask_output(flat)
-        return ops.reshape(logits, (batch, count, *logits.shape[1:]))
-
-    def region_terms(self, maps, targets, sampled, training=False):
-        """The second stage's terms, the masks' among them."""
-        if "masks" not in targets:
-            raise ValueError(
-                f'{type(self).__name__} learns masks, and targets have no "masks" (B, G, H, W); '
-                f"they have {', '.join(sorted(targets))}. Ask for them: batches(..., masks=True)."
-            )
-        terms = super().region_terms(maps, targets, sampled, training)
-        regions, objects, rows = positive_regions(sampled, self.regions_per_image)
-        logits = self.draw(maps, regions, training, rows)
-        masks = cut_masks(targets["masks"], regions, objects, logits.shape[2])
-        labels = gather_rows(targets["labels"], objects)
-        masks, labels = pack_rows(masks, rows), pack_rows(labels, rows)
-        # Eq: mask_rcnn §3 | L = L_cls + L_box + L_mask
-        loss = mask_losses(logits, masks, ops.where(rows >= 0, labels, -1))
-        return {**terms, "mask_loss": loss}
-
-    def decode(self, outputs):
-        """Faster R-CNN's detections, each with the mask of its own class (section 3.1, Inference)."""
-        detections = outputs["detections"]
-        masks = ops.sigmoid(own_class(outputs["mask_logits"], detections["labels"]))
-        found = valid_mask(detections["labels"])[..., None, None]
-        return {**detections, "masks": ops.where(found, masks, -1.0)}
-
-    def get_config(self):
-        """Every constructor argument, parts serialised."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "mask_pooling": serialize(self.mask_pooling),
-            "mask_head": serialize(self.mask_head),
-            "share_head": self.share_head,
-        }
+        head = MaskHead((channels,) * depth, channels, norm_option(norm), name="mask_head")
+        options = {"branches": (MaskBranch(head=head),), **options}
+        return super().for_data(data, resize, backbone, channels=channels, norm=norm, **options)
 
 
 def mask_losses(logits, masks, labels):
@@ -197,3 +273,40 @@ def own_class(logits, labels):
     """Each region's mask of one class: (B, R, m, m, K), (B, R) -> (B, R, m, m); zeros for label -1."""
     own = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return ops.sum(logits * own[:, :, None, None], axis=-1)
+
+
+def positive_regions(sampled, count):
+    """Pick the sampled regions that have an object: a branch learns from no others.
+
+    Args:
+        sampled: what `sample_regions` returned: regions (B, S, 4), objects and counted (B, S).
+        count: S as it was asked for; where there were fewer regions, S is smaller.
+
+    Returns:
+        regions (B, Q, 4) and objects (B, Q), -1 for none, and rows (N,) int32, the places of those with
+        an object among the B * Q, -1 for padding. Q is S / 4 and N is B * Q; where sizes may follow the
+        data, what the image with the most needs, and the images' sum rounded up.
+    """
+    most = max(1, int(count * POSITIVES))
+    follow = native.available()
+    if follow:  # no work for regions without an object
+        found = ops.sum(ops.cast(sampled[1] >= 0, "int32"), axis=1)  # (B,)
+        most = ops.minimum(most, ops.maximum(ops.max(found), 1))
+    regions, objects, _ = (values[:, :most] for values in sampled)  # they stand first
+    positive = ops.reshape(objects >= 0, (-1,))  # (B Q,)
+    rows = ops.argsort(ops.where(positive, 0, 1))
+    if follow:
+        rows = rows[: STEP * (ops.maximum(ops.sum(found) - 1, 0) // STEP + 1)]
+    return regions, objects, ops.where(ops.take(positive, rows), ops.cast(rows, "int32"), -1)
+
+
+def pack_rows(values, rows):
+    """Lay rows of all images one after another, as of one image: (B, Q, ...), (N,) -> (1, N, ...).
+
+    A negative row (padding) picks the first, for the caller to mask. None for rows leaves all in place.
+    """
+    if rows is None:
+        return values
+    shape = ops.shape(values)
+    flat = ops.reshape(values, (shape[0] * shape[1], *shape[2:]))  # (B Q, ...)
+    return ops.take(flat, ops.maximum(rows, 0), axis=0)[None]

@@ -16,11 +16,11 @@ from keras import ops
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import Conv
 from kerasdet.ops import native
-from kerasdet.ops.boxes import box_iou, clip_boxes, sides_reach, valid_mask
+from kerasdet.ops.boxes import clip_boxes, sides_reach
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
-from kerasdet.ops.matching import BACKGROUND, in_ignored, match_iou
+from kerasdet.ops.matching import BACKGROUND, assign
 from kerasdet.ops.nms import batched_nms
 from kerasdet.ops.sampling import sample_quota
 
@@ -190,14 +190,10 @@ def proposal_losses(outputs, targets, anchors, keys):
     """
     logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)
     deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)
-    boxes, ignore = targets["boxes"], targets["ignore"]
-    learnt = valid_mask(targets["labels"]) & ~ignore
     # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
-    iou = ops.where(learnt[..., None], box_iou(boxes, anchors), -1.0)
-    matches = match_iou(iou, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)
-    negative = (matches == BACKGROUND) & ~in_ignored(anchors, boxes, ignore)
+    matches = assign(targets, anchors, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)  # (B, A)
     sampled, counted = sample_quota(
-        matches >= 0, negative, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
+        matches >= 0, matches == BACKGROUND, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
     )
     objects = gather_rows(matches, sampled)
     positive = counted & (objects >= 0)
@@ -206,7 +202,7 @@ def proposal_losses(outputs, targets, anchors, keys):
     targets_, sampled_logits = ops.cast(positive, "float32"), gather_rows(logits, sampled)
     losses = alpha_balanced_cross_entropy(targets_, sampled_logits, alpha=None)
     own = ops.take(anchors, sampled, axis=0)
-    boxes = ops.where(positive[..., None], gather_rows(boxes, objects), own)
+    boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), own)
     box_losses = smooth_l1(encode_deltas(boxes, own), gather_rows(deltas, sampled), PROPOSAL_BETA)
     count = ops.sum(ops.cast(counted, "float32"))
     return {
@@ -223,8 +219,8 @@ def default_rpn(model):
     """
     settings = {"dtype": model.dtype_policy, "name": "rpn"}
     if model.neck:
-        count = len(model.neck.levels) + (model.neck.p6_from == "pool")
-        return RegionProposalNetwork(AnchorGenerator.fpn(levels=count), **settings)
+        levels = len(model.neck.output_levels)
+        return RegionProposalNetwork(AnchorGenerator.fpn(levels=levels), **settings)
     stride = model.backbone.strides[model.backbone.levels[-1]]
     # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
     anchors = AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0), strides=[stride])

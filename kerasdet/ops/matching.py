@@ -1,12 +1,42 @@
-"""Matching: which object each anchor is to find."""
+"""Matching: which object each anchor, default box or region learns. `assign` is the one door."""
 
 from keras import ops
 
-from kerasdet.ops.boxes import intersection_over_area
+from kerasdet.ops.boxes import box_iou, intersection_over_area, valid_mask
 
 BACKGROUND = -1  # the anchor is to find nothing
 BETWEEN = -2  # neither object nor background: it takes no part in the loss
 IGNORED_SHARE = 0.5  # of a box's area inside an ignored object
+
+
+def assign(targets, boxes, low, high, allow_low_quality=True, lowest=0.0):
+    """Tell which object each box learns.
+
+    Objects that are to be ignored (crowds, difficult ones) are learnt by no box, and a box that would be
+    background takes no part where half of it lies in one of them.
+
+    Args:
+        targets: prepared targets: "boxes" (B, G, 4), "labels" (B, G) with -1 for padding, "ignore" (B, G).
+        boxes: (A, 4) or (B, A, 4) xyxy.
+        low: IoU under which a box is background.
+        high: IoU from which a box is matched.
+        allow_low_quality: give every object that overlaps any box at least one.
+        lowest: IoU under which a box takes no part (Fast R-CNN: 0.1). It does not hold in images without
+            a learnable object, where every box is background.
+
+    Returns:
+        (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
+    """
+    objects, ignore = targets["boxes"], targets["ignore"]
+    learnt = valid_mask(targets["labels"]) & ~ignore  # (B, G)
+    iou = ops.where(learnt[..., None], box_iou(objects, boxes), -1.0)  # (B, G, A)
+    matches = match_iou(iou, low, high, allow_low_quality)  # (B, A)
+    no_part = in_ignored(boxes, objects, ignore)
+    if lowest:
+        best = ops.max(iou, axis=1, initial=-1.0)
+        far = (best < lowest) & ops.any(learnt, axis=1, keepdims=True)
+        no_part = no_part | far
+    return ops.where((matches == BACKGROUND) & no_part, BETWEEN, matches)
 
 
 def match_iou(iou, low, high, allow_low_quality=True):

@@ -12,7 +12,7 @@ Each step is a run of `train` in a folder of its own:
 
 from pathlib import Path
 
-from kerasdet.training.train import strategy_scope, train
+from kerasdet.training.train import strategy_of, train
 
 FOLDERS = ("1_proposals", "2_regions", "3_proposals", "4_regions")
 
@@ -70,7 +70,7 @@ def _copy(model, learnt, **sources):
         learnt: "proposals" or "regions".
         **sources: by kind of layers, "shared", "proposals" or "regions", the model to take them from.
     """
-    with strategy_scope(model):
+    with strategy_of(model):
         copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     copy.learns = [learnt]

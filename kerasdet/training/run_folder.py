@@ -1,7 +1,6 @@
 """The folder of a training run: its files, and the callback that writes them at an epoch's end."""
 
 import csv
-import itertools
 import math
 import re
 import time
@@ -34,7 +33,7 @@ class RunFolder:
         self.path = Path(path)
         self.recipe = self.path / "recipe.json"
         self.checkpoint = self.path / "checkpoint.npz"
-        self.best = self.path / "best.keras"
+        self.best_model = self.path / "best.keras"
         self.last = self.path / "last.keras"
         self.csv = self.path / "history.csv"
         self.rows = []
@@ -45,9 +44,9 @@ class RunFolder:
             if re.match(r"\.[0-9a-f]{12}\.", path.name):
                 path.unlink()
 
-    def best_map(self):
-        """Highest validation mAP so far; -1 if none was measured."""
-        return max((row["val_mAP"] for row in self.rows if "val_mAP" in row), default=-1.0)
+    def best(self, figure):
+        """Highest value of a figure so far; -1 if none was measured."""
+        return max((row[figure] for row in self.rows if figure in row), default=-1.0)
 
     def history(self):
         """The rows as columns, with None where an epoch measured nothing."""
@@ -66,13 +65,15 @@ class WriteRunFolder(keras.callbacks.Callback):
 
     Args:
         folder: `RunFolder`.
-        validation: `Dataset` whose first images are drawn with their detections, or None.
+        measurement: callback such as `CocoMetrics`, run before this one: the figure that it monitors
+            decides which model is the best, and the first images of its data are drawn with what
+            the model finds; or None.
     """
 
-    def __init__(self, folder, validation=None):
+    def __init__(self, folder, measurement=None):
         super().__init__()
         self.folder = folder
-        self.validation = validation
+        self.measurement = measurement
 
     def on_train_begin(self, logs=None):
         """Start the clock where an interrupted run left it."""
@@ -83,18 +84,19 @@ class WriteRunFolder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write what the epoch gave."""
-        best = self.folder.best_map()
+        monitor = self.measurement and self.measurement.monitor
+        best = self.folder.best(monitor)
         row = {
             "epoch": epoch + 1,
             "minutes": round((time.monotonic() - self._start) / 60, 4),
-            "lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            **self._learning_rate(),
             **{name: float(np.mean(value)) for name, value in (logs or {}).items()},
         }
         self.folder.rows.append(row)
         self.folder.write_csv()
         self._events.scalars(epoch + 1, {k: v for k, v in row.items() if k != "epoch"})
-        if row.get("val_mAP", -1.0) > best:
-            save_without_optimizer(self.model, self.folder.best)
+        if row.get(monitor, -1.0) > best:
+            save_without_optimizer(self.model, self.folder.best_model)
         if time.monotonic() - self._drawn > DRAWING_SECONDS:
             self._draw(epoch + 1)
 
@@ -103,16 +105,18 @@ class WriteRunFolder(keras.callbacks.Callback):
         self._draw(len(self.folder.rows))
         self._events.close()
 
+    def _learning_rate(self):
+        """Of a model that is trained by gradients."""
+        if not self.model.GRADIENTS:
+            return {}
+        return {"lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))}
+
     def _draw(self, epoch):
         self._drawn = time.monotonic()
         metrics.plot_history(self.folder.csv, self.folder.path / "history.png")
-        if self.validation is None:
+        if self.measurement is None:
             return
-        images = list(itertools.islice(self.validation.images(), SHEET_IMAGES))
-        drawn = [
-            visualize.draw(image, found, self.model.class_names, threshold=SHEET_THRESHOLD)
-            for image, found in zip(images, self.model.detect(images, batch_size=SHEET_IMAGES))
-        ]
+        drawn = draw_predictions(self.model, self.measurement.dataset, SHEET_IMAGES)
         path = self.folder.path / "predictions.png"
         with atomic_write(path) as temporary:
             visualize.contact_sheet(drawn, columns=4).save(temporary)
@@ -135,8 +139,47 @@ class WriteCheckpoint(keras.callbacks.Callback):
         save_checkpoint(self.folder.checkpoint, self.model, {"rows": self.folder.rows})
 
 
+def draw_predictions(model, data, count):
+    """Draw what a model finds in the first images of a data set.
+
+    Args:
+        model: an `ImageModel`.
+        data: `Dataset`.
+        count: number of images.
+
+    Returns:
+        List of PIL images.
+    """
+    data = data.subset(range(min(count, len(data))))
+    images = list(data.images())
+    if "semantic" in model.TARGETS:
+        pairs = zip(images, model.segment(images))
+        return [
+            visualize.draw_classes(_as_rgb(image), found, model.class_names)
+            for image, found in pairs
+        ]
+    proposals = {"proposals": data.proposals()} if "proposals" in model.INPUTS else {}
+    pairs = zip(images, model.detect(images, batch_size=count, **proposals))
+    return [
+        visualize.draw(_as_rgb(image), found, model.class_names, threshold=SHEET_THRESHOLD)
+        for image, found in pairs
+    ]
+
+
+def _as_rgb(image):
+    """An image of other channels than three by its first, from its darkest to its brightest."""
+    if image.shape[-1] == 3:
+        return image
+    first = image[..., :1].astype("float32")
+    span = max(float(first.max() - first.min()), 1e-6)
+    return np.repeat(255 * (first - first.min()) / span, 3, axis=-1).astype("uint8")
+
+
 def save_without_optimizer(model, path):
     """Save a model for use: what concerns training only (thrice the weights) is left out."""
+    if not model.compiled:  # fitted without gradients
+        model.save(path)
+        return
     optimizer, model.optimizer, model.compiled = model.optimizer, None, False
     try:
         model.save(path)

@@ -17,7 +17,12 @@ import dataclasses
 
 import keras
 
-from kerasdet.callbacks import AveragedWeights, CocoMetrics, StopOnNonFiniteLoss
+from kerasdet.callbacks import (
+    AveragedWeights,
+    CocoMetrics,
+    SemanticMetrics,
+    StopOnNonFiniteLoss,
+)
 from kerasdet.training.checkpoints import load_checkpoint
 from kerasdet.training.recipe import Recipe, load_recipe, make_optimizer, save_recipe
 from kerasdet.training.run_folder import (
@@ -28,6 +33,13 @@ from kerasdet.training.run_folder import (
 )
 
 CACHE_BYTES = 4e9
+# Parts of inputs and targets that not every data set has.
+_OWN = {
+    "masks": "masks",
+    "keypoints": "keypoints",
+    "semantic": "semantic maps",
+    "proposals": "proposals (data.with_proposals)",
+}
 
 
 def train(
@@ -45,17 +57,20 @@ def train(
     callbacks=(),
     verbose="auto",
 ):
-    """Train a detector.
+    """Train a model.
 
     The precision is the model's own: set `keras.config.set_dtype_policy` before building it. For
-    several devices build the model under a `tf.distribute.MirroredStrategy().scope()`.
+    several devices build the model under a `tf.distribute.MirroredStrategy().scope()`. A model that is
+    fitted without gradients (`GRADIENTS` is False) has one pass, `model.fit(data)`, of the recipe uses
+    the seed alone, and takes no `resize`, `augment` or `cache`.
 
     Args:
-        model: a `Detector`; compiled here.
-        data: `Dataset` to learn from; it needs what the model's `TARGETS` name (masks, keypoints).
+        model: an `ImageModel`; compiled here.
+        data: `Dataset` to learn from; it needs what the model's `TARGETS` (masks, keypoints, semantic)
+            and `INPUTS` (proposals) name.
         recipe: `Recipe`, default `Recipe()`.
-        validation: `Dataset` on which the loss and COCO's AP are measured, or None; for models that
-            give masks or keypoints their AP too (`val_mask_mAP`, `val_keypoint_mAP`).
+        validation: `Dataset` that is measured, or None: the loss, and COCO's AP of boxes, masks and
+            keypoints (`val_mAP`, `val_mask_mAP`, `val_keypoint_mAP`) or, for a segmenter, `val_mIU`.
         out: folder of the run.
         resize: `Resize` for the training batches, or a list from which each batch takes one
             (multi-scale training); default `model.resize`.
@@ -74,19 +89,22 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
-        ValueError: classes of data and model differ, the data lacks masks or keypoints that the
-            model learns, or `out` holds a run with another recipe.
+        ValueError: classes of data and model differ, the data lacks what the model learns or takes,
+            or `out` holds a run with another recipe.
         FloatingPointError: the loss became NaN or infinite; names epoch, step and last checkpoint.
     """
     _check_classes(model, data, validation)
-    _check_targets(model, data, validation)
+    _check_parts(model, data, validation)
     recipe = recipe or Recipe()
-    steps = max(1, len(data) // recipe.batch_size)
-    recipe = recipe.resolved(steps)
     folder = RunFolder(out)
     keras.utils.set_random_seed(recipe.seed)
+    measurement = _measurement(model, validation, validate_every)
+    if not model.GRADIENTS:
+        return _fit_once(model, data, recipe, folder, measurement, resume, callbacks)
+    steps = max(1, len(data) // recipe.batch_size)
+    recipe = recipe.resolved(steps)
     resuming = _prepare(folder, recipe, resume)
-    with strategy_scope(model):
+    with strategy_of(model):
         model.compile(make_optimizer(recipe, steps, model.trainable_variables))
         if resuming:
             folder.rows = load_checkpoint(folder.checkpoint, model)["rows"]
@@ -99,27 +117,66 @@ def train(
         steps_per_epoch=steps,
         shuffle=False,  # the batches are shuffled already
         validation_data=validation
-        and validation.batches(recipe.batch_size, model.resize, masks="masks" in model.TARGETS),
+        and validation.batches(recipe.batch_size, model.resize, **_parts(model)),
         validation_freq=validate_every,
-        callbacks=_callbacks(folder, validation, validate_every, callbacks),
+        callbacks=_callbacks(folder, measurement, callbacks),
         verbose=verbose,
     )
     save_without_optimizer(model, folder.last)
     return folder.history()
 
 
-def _callbacks(folder, validation, validate_every, further):
+def _fit_once(model, data, recipe, folder, measurement, resume, further):
+    """Fit a model without gradients, measure it, and write its folder."""
+    if folder.last.exists():
+        if resume:
+            return folder.history()
+        raise FileExistsError(_occupied(folder))
+    save_recipe(folder.recipe, recipe)
+    callbacks = keras.callbacks.CallbackList(
+        [*filter(None, [measurement]), WriteRunFolder(folder, measurement), *further],
+        model=model,
+        epochs=1,
+        steps=1,
+        verbose=0,
+    )
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    model.fit(data)
+    callbacks.on_epoch_end(0, {})
+    callbacks.on_train_end()
+    save_without_optimizer(model, folder.last)
+    return folder.history()
+
+
+def _measurement(model, validation, every):
+    """The callback that measures the validation data, or None."""
+    if not validation:
+        return None
+    kind = SemanticMetrics if "semantic" in model.TARGETS else CocoMetrics
+    return kind(validation, every=every)
+
+
+def _callbacks(folder, measurement, further):
     averaged = AveragedWeights()
-    metrics = [CocoMetrics(validation, every=validate_every)] if validation else []
     return [
         StopOnNonFiniteLoss(folder.checkpoint),
         averaged,
-        *metrics,
-        WriteRunFolder(folder, validation),
+        *filter(None, [measurement]),
+        WriteRunFolder(folder, measurement),
         *further,
         averaged.restored(),
         WriteCheckpoint(folder),
     ]
+
+
+def _parts(model):
+    """What batches hold beside images and boxes."""
+    return {
+        "masks": "masks" in model.TARGETS,
+        "semantic": "semantic" in model.TARGETS,
+        "proposals": "proposals" in model.INPUTS,
+    }
 
 
 def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
@@ -133,7 +190,7 @@ def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
         repeat=True,
         seed=recipe.seed,
         drop_remainder=len(data) >= recipe.batch_size,
-        masks="masks" in model.TARGETS,
+        **_parts(model),
         cache=cache,
         start_epoch=start_epoch,
     )
@@ -155,13 +212,15 @@ def _check_classes(model, *datasets):
             )
 
 
-def _check_targets(model, *datasets):
-    for data in datasets:
-        for part in model.TARGETS if data is not None and len(data) else ():
-            if getattr(data.record(0), part) is None:
+def _check_parts(model, *datasets):
+    wanted = [part for part in (*model.INPUTS, *model.TARGETS) if part in _OWN]
+    for data in filter(None, datasets):
+        for part in wanted if len(data) else ():
+            held = data.semantic(0) if part == "semantic" else getattr(data.record(0), part)
+            if held is None:
                 raise ValueError(
-                    f"{type(model).__name__} learns {part}, and {data.name} has none: use data with "
-                    f"{part}, or a detector of boxes alone."
+                    f"{type(model).__name__} needs {_OWN[part]}, and {data.name} has none: use data "
+                    f"with {_OWN[part]}, or a model that needs none."
                 )
 
 
@@ -171,10 +230,7 @@ def _prepare(folder, recipe, resume):
         save_recipe(folder.recipe, recipe)
         return False
     if not resume:
-        raise FileExistsError(
-            f"{folder.path} holds a training run; resume it (resume=True, --resume) or give "
-            "another folder."
-        )
+        raise FileExistsError(_occupied(folder))
     before = load_recipe(folder.recipe)
     for field in dataclasses.fields(recipe):
         old, new = getattr(before, field.name), getattr(recipe, field.name)
@@ -187,7 +243,11 @@ def _prepare(folder, recipe, resume):
     return True
 
 
-def strategy_scope(model):
+def _occupied(folder):
+    return f"{folder.path} holds a training run; resume it (resume=True, --resume) or give another folder."
+
+
+def strategy_of(model):
     """Variables of the optimizer belong where the model's are: on all devices of its strategy."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy else contextlib.nullcontext()

@@ -1,68 +1,52 @@
-"""The table of detectors that the contract suite runs through: a new paper joins by one line."""
+"""The table of detectors that the contract suite runs through: a new paper joins by one line.
+
+Each is made by the paper's own `for_data`, for a data set of three classes and four keypoints.
+"""
+
+import functools
+from types import SimpleNamespace
 
 import numpy as np
 
-from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead
-from kerasdet.models import (
-    FasterRCNN,
-    KeypointRCNN,
-    MaskRCNN,
-    RegionProposalNetwork,
-    RetinaNet,
-)
+from kerasdet import models
 from tests.tiny import TinyBackbone
 
 SIZE = 64
 CLASS_NAMES = ("disc", "square", "cross")
 NUM_KEYPOINTS = 4
+NUM_PROPOSALS = 24
+
+# What `for_data` asks of a data set.
+DATA = SimpleNamespace(
+    name="rectangles",
+    class_names=CLASS_NAMES,
+    category_ids=(1, 2, 3),
+    keypoint_names=("top left", "top right", "bottom left", "bottom right"),
+)
 
 
-def retinanet(**settings):
-    return RetinaNet(
-        3,
-        backbone=TinyBackbone(),
-        channels=16,
-        head_depth=1,
-        norm="batch",
-        class_names=CLASS_NAMES,
-        **settings,
-    )
+def made(kind, options, **settings):
+    """A small detector of a kind; `settings` are arguments of its constructor."""
+    model_options = {**options, **settings}
+    return kind.for_data(DATA, backbone=TinyBackbone(), **model_options)
 
 
-def faster_rcnn(kind=FasterRCNN, **settings):
-    return kind(
-        3,
-        backbone=TinyBackbone(),
-        neck=FeaturePyramid(16, levels=("C2", "C3", "C4", "C5"), p6_from="pool", name="neck"),
-        rpn=RegionProposalNetwork(
-            AnchorGenerator([[8], [16], [32], [64], [128]], [0.5, 1.0, 2.0]),
-            channels=16,
-            candidates=(100, 50),
-            proposals=(100, 30),
-            name="rpn",
-        ),
-        head=DenseHead((32,), name="head"),
-        regions_per_image=32,
-        class_names=CLASS_NAMES,
-        **settings,
-    )
-
-
-def mask_rcnn(**settings):
-    return faster_rcnn(MaskRCNN, mask_head=MaskHead((16,), 16, name="mask_head"), **settings)
-
-
-def keypoint_rcnn(**settings):
-    head = MaskHead((16,), upsampled=None, name="keypoint_head")
-    return faster_rcnn(KeypointRCNN, num_keypoints=NUM_KEYPOINTS, keypoint_head=head, **settings)
-
-
+REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}
+# Paper: its detector and the options that make it small.
 DETECTORS = {
-    "faster_rcnn": faster_rcnn,
-    "keypoint_rcnn": keypoint_rcnn,
-    "mask_rcnn": mask_rcnn,
-    "retinanet": retinanet,
+    name: functools.partial(made, kind, options)
+    for name, kind, options in (
+        ("fast_rcnn", models.FastRCNN, {"channels": 32, "regions": 16}),
+        ("faster_rcnn", models.FasterRCNN, REGIONS),
+        ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
+        ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
+        ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
+    )
 }
+faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
+    DETECTORS[name]
+    for name in ("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn")
+)
 
 
 def batch(count=2, seed=0):
@@ -84,7 +68,19 @@ def batch(count=2, seed=0):
             targets["keypoints"][i, g] = corners(x, y, w, h)
             images[i, y : y + h, x : x + w, label] = 255
     sizes = np.full((count, 2), SIZE, np.float32)
-    return {"images": images, "image_sizes": sizes}, targets
+    return {"images": images, "image_sizes": sizes, "proposals": proposals(targets, rng)}, targets
+
+
+def proposals(targets, rng):
+    """Regions (B, R, 4) for models that take them: about each object, elsewhere, and rows of zeros."""
+    count = len(targets["boxes"])
+    corners = rng.integers(0, SIZE - 24, (count, NUM_PROPOSALS, 2))
+    sides = rng.integers(8, 24, (count, NUM_PROPOSALS, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=-1).astype(np.float32)
+    near = targets["boxes"] + rng.uniform(-2, 2, targets["boxes"].shape)  # (B, 4, 4)
+    boxes[:, :4] = np.where(targets["labels"][..., None] >= 0, near, boxes[:, :4])
+    boxes[:, -2:] = 0
+    return boxes
 
 
 def corners(x, y, w, h):

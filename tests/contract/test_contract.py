@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from kerasdet.layers import BatchNorm
-from kerasdet.models.detector import FORMAT_VERSION, prepare
+from kerasdet.models.base import FORMAT_VERSION
+from kerasdet.models.detector import prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
 
 

@@ -1,0 +1,392 @@
+"""Fast R-CNN: one pass over the image, and a classifier with box regression on each proposed region.
+
+    Girshick. Fast R-CNN. ICCV 2015. arXiv 1504.08083v2.
+
+Reading order: `FastRCNN.call` (section 2: the whole image, then its regions), `RegionClassifier` (section 2.1
+and figure 1), `sample_regions` (section 2.3, Mini-batch sampling), `region_losses` (section 2.3, equations 1
+to 3), `decode_regions` (section 3). Descendants build on these parts: Faster R-CNN proposes the regions
+itself, Mask R-CNN adds branches.
+
+Departures from the paper:
+    - The objects themselves join the proposals that are learnt from (the authors' code).
+    - In an image without objects every region is background; the paper has no such images.
+    - Deltas are divided by fixed spreads (0.1, 0.1, 0.2, 0.2), as in the authors' later code, instead of by
+      those of the training set.
+
+Axes: B batch, R proposals, S sampled regions, G ground truth, K classes, D detections.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+from kerasdet import distribute
+from kerasdet.backbones import VGG16, MobileNetV2
+from kerasdet.layers.region_heads import DenseHead
+from kerasdet.layers.roi import MultilevelRoIPool
+from kerasdet.models.base import build_once, data_classes
+from kerasdet.models.detector import Detector
+from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
+from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.gather import gather_rows
+from kerasdet.ops.losses import smooth_l1
+from kerasdet.ops.matching import BACKGROUND, assign
+from kerasdet.ops.sampling import random_keys, sample_quota
+
+FOREGROUND_IOU = 0.5  # section 2.3, Mini-batch sampling
+BACKGROUND_IOU = 0.1  # the least of a background region, likewise
+POSITIVES = 0.25
+REGIONS_PER_IMAGE = 64  # R = 128 of N = 2 images
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the deltas' usual spread (the authors' code)
+CLASS_STD = 0.01  # section 2.3, SGD hyper-parameters: of the last layers' first weights
+BOX_STD = 0.001
+SMALLEST_DETECTION = 1e-2  # pixels
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class RegionClassifier(keras.layers.Layer):
+    """Pool each region, and tell its class and its box (section 2.1).
+
+    Args:
+        num_classes: K.
+        pooling: a layer from maps, a dict, and boxes to regions (B, R, h, w, C).
+        head: a layer from regions to features (B, R, F).
+
+    Call arguments:
+        maps: {level: (B, H, W, C)}.
+        boxes: (B, R, 4) xyxy.
+
+    Returns:
+        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, K, 4)}, float32.
+    """
+
+    def __init__(self, num_classes, pooling, head, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})
+        self.num_classes = num_classes
+        self.pooling = pooling
+        self.head = head
+        normal = keras.initializers.RandomNormal
+        self.class_output = keras.layers.Dense(
+            1 + num_classes,
+            kernel_initializer=normal(stddev=CLASS_STD),
+            dtype="float32",
+            name="class_output",
+        )
+        self.box_output = keras.layers.Dense(
+            4 * num_classes,
+            kernel_initializer=normal(stddev=BOX_STD),
+            dtype="float32",
+            name="box_output",
+        )
+
+    def build(self, maps_shape):
+        """Create every weight for maps of these shapes, {level: (None, H, W, C)}."""
+        pooled = self.pooling.compute_output_shape(maps_shape, (None, None, 4))
+        build_once(self.head, pooled)
+        features = self.head.compute_output_shape(pooled)
+        self.class_output.build(features)
+        self.box_output.build(features)
+        self.built = True
+
+    def call(self, maps, boxes, training=False):
+        """See the class docstring."""
+        features = self.head(self.pooling(maps, boxes), training=training)  # (B, R, F)
+        batch, count = ops.shape(boxes)[:2]
+        deltas = self.box_output(features)  # (B, R, 4 K)
+        return {
+            "class_logits": self.class_output(features),
+            "box_deltas": ops.reshape(deltas, (batch, count, self.num_classes, 4)),
+        }
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "pooling": serialize(self.pooling),
+            "head": serialize(self.head),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the layer and its parts."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("pooling", "head")
+        }
+        return cls(**{**config, **parts})
+
+
+class RegionDetector(Detector):
+    """Base of the detectors that sample regions to learn from and classify all at test. Abstract.
+
+    Args:
+        num_classes: K, foreground classes 0..K-1.
+        pooling: a layer from maps, a dict, and boxes to regions (B, R, h, w, C).
+        head: a layer from regions to features (B, R, F).
+        regions_per_image: S, regions that are learnt from.
+        seed: of the sampling.
+        **detector: see `Detector`.
+    """
+
+    def __init__(self, num_classes, pooling, head, regions_per_image, seed=0, **detector):
+        super().__init__(num_classes, **detector)
+        self.classifier = RegionClassifier(
+            self.num_classes, pooling, head, dtype=self.dtype_policy, name="classifier"
+        )
+        self.regions_per_image = regions_per_image
+        self.seed = seed
+        # Its state is the seed and the number of training steps; it is no weight. The optimizer's count
+        # would not do: JAX's stateless loss does not see it.
+        self.steps = keras.random.SeedGenerator(seed)
+
+    pooling = property(lambda self: self.classifier.pooling, doc="How regions are pooled.")
+    head = property(lambda self: self.classifier.head, doc="What each region passes through.")
+
+    def given_proposals(self, inputs, image_sizes):
+        """The proposals that the inputs hold, clipped to their image.
+
+        Args:
+            inputs: as the model's call arguments, with "proposals" (B, R, 4).
+            image_sizes: (B, 2) height and width.
+
+        Returns:
+            Boxes (B, R, 4) and whether each has an area (B, R) bool.
+        """
+        proposals = clip_boxes(ops.cast(inputs["proposals"], "float32"), image_sizes)
+        return proposals, ops.all(proposals[..., 2:] > proposals[..., :2], axis=-1)
+
+    def step_and_images(self, targets, training):
+        """What the random choice of a training step depends on, beside the seed.
+
+        Args:
+            targets: prepared targets, for the number of images.
+            training: whether the step counts; the choice is that of step 0 otherwise.
+
+        Returns:
+            The step's number, and numbers (B,) that differ between the images of all replicas.
+        """
+        batch = ops.shape(targets["labels"])[0]
+        images = distribute.replica_id() * batch + ops.arange(batch, dtype="int32")
+        return (self.steps.next()[1] if training else 0), images
+
+    def save_own_variables(self, store):
+        """Save how many steps were trained, with the optimizer: not where weights alone are saved."""
+        if getattr(self, "optimizer", None):
+            store["steps"] = self.steps.state
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` saved, if it did."""
+        if store.keys():
+            self.steps.state.assign(store["steps"])
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class FastRCNN(RegionDetector):
+    """A detector of regions that something else proposes (arXiv 1504.08083).
+
+    Args:
+        num_classes: K, foreground classes 0..K-1.
+        backbone: a `kerasdet.backbones` model; regions are pooled from its last level. Default:
+            `VGG16(levels=("C4",))`, the paper's largest.
+        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIPool(7)`.
+        head: a layer from regions (B, R, h, w, C) to features (B, R, F); default fc6 and fc7,
+            `DenseHead((4096, 4096), dropout=0.5)`.
+        regions_per_image: S, regions that are learnt from (section 2.3: 64 of each of two images).
+        **detector: `seed` of the sampling of regions, `class_names`, `category_ids`, `resize`,
+            `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
+
+    Call arguments:
+        inputs: {"images": ..., "image_sizes": (B, 2), "proposals": (B, R, 4)}, xyxy in pixels of the
+            canvas; a row without area, such as zeros, is none.
+
+    Example:
+        >>> backbone, head = VGG16.split_preset("vgg16_imagenet", freeze_at="C1")
+        >>> model = FastRCNN(20, backbone, head=head)
+        >>> model.compile(keras.optimizers.SGD(0.001, momentum=0.9))
+        >>> data = data.with_proposals("proposals.npz")
+        >>> model.fit(data.batches(2, resize=model.resize, proposals=True))
+        >>> model.detect("image.jpg", proposals=regions)
+
+    Raises:
+        ValueError: an argument is out of its range, or inputs have no proposals.
+    """
+
+    LOSS_TERMS = ("classification_loss", "box_loss")
+    INPUTS = ("images", "proposals")
+
+    def __init__(
+        self,
+        num_classes,
+        backbone=None,
+        pooling=None,
+        head=None,
+        regions_per_image=REGIONS_PER_IMAGE,
+        **detector,
+    ):
+        super().__init__(
+            num_classes,
+            pooling or MultilevelRoIPool(7, dtype=detector.get("dtype"), name="pooling"),
+            head or DenseHead((4096, 4096), dropout=0.5, dtype=detector.get("dtype"), name="head"),
+            regions_per_image,
+            backbone=backbone or VGG16(levels=("C4",)),
+            **detector,
+        )
+        self.build()
+
+    @classmethod
+    def for_data(cls, data, resize=None, backbone=None, channels=256, regions=64, **detector):
+        """Build a small one for a data set with proposals.
+
+        Args:
+            data: `Dataset`, for its classes.
+            resize: `Resize` part of the model.
+            backbone: default MobileNetV2; regions are pooled from its "C4".
+            channels: outputs of fc6 and of fc7.
+            regions: regions per image that are learnt from.
+            **detector: further arguments of the constructor.
+        """
+        return cls(
+            backbone=(backbone or MobileNetV2()).with_levels(("C4",)),
+            head=DenseHead((channels, channels), name="head"),
+            regions_per_image=regions,
+            resize=resize,
+            **data_classes(data),
+            **detector,
+        )
+
+    def build(self, input_shape=None):
+        """Create every weight."""
+        level = self.backbone.levels[-1]
+        build_once(self.classifier, {level: (None, None, None, self.backbone.channels[level])})
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """Raw outputs.
+
+        Returns:
+            {"maps": {level: (B, H, W, C)}, "proposals": (B, R, 4), "is_proposal": (B, R) bool,
+            "image_sizes": (B, 2)}; and, unless in training, for each proposal "class_logits"
+            (B, R, 1 + K), background first, and "box_deltas" (B, R, K, 4).
+        """
+        if not isinstance(inputs, dict) or "proposals" not in inputs:
+            raise ValueError(
+                'FastRCNN takes inputs {"images", "image_sizes", "proposals" (B, R, 4)}, and these '
+                "have no proposals: data.batches(..., proposals=True) gives them."
+            )
+        images, image_sizes = self.normalize(inputs)
+        level = self.backbone.levels[-1]
+        maps = {level: self.backbone(images, training=training)[level]}
+        proposals, is_proposal = self.given_proposals(inputs, image_sizes)
+        outputs = {
+            "maps": maps,
+            "proposals": proposals,
+            "is_proposal": is_proposal,
+            "image_sizes": image_sizes,
+        }
+        return outputs if training else {**outputs, **self.classifier(maps, proposals)}
+
+    def loss_terms(self, outputs, targets, training=False):
+        """The multi-task loss over sampled regions."""
+        keys = functools.partial(random_keys, self.seed, *self.step_and_images(targets, training))
+        count = self.regions_per_image
+        sampled = sample_regions(targets, outputs, keys, count, BACKGROUND_IOU)
+        predicted = self.classifier(outputs["maps"], sampled[0], training=training)
+        return region_losses(predicted, targets, *sampled)
+
+    def decode(self, outputs):
+        """Every class of every proposal, refined, and thinned per class by non-maximum suppression."""
+        return self.suppress(*decode_regions(outputs))
+
+
+def sample_regions(targets, outputs, keys, count, background_iou=0.0):
+    """Sample the regions that are learnt from (section 2.3, Mini-batch sampling).
+
+    Args:
+        targets: prepared targets.
+        outputs: "proposals" (B, R, 4) and "is_proposal" (B, R) of `call`.
+        keys: function of N that gives (B, N), the random order of the sampling.
+        count: S, regions per image.
+        background_iou: least IoU of a background region with an object (Fast R-CNN: 0.1).
+
+    Returns:
+        regions: (B, S, 4), those with an object first.
+        objects: (B, S) int32, the object that each is to find, -1 for background.
+        counted: (B, S) bool, False where there are fewer than S.
+    """
+    boxes = ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1)  # (B, R + G, 4)
+    boxes = ops.stop_gradient(boxes)
+    is_box = ops.concatenate([outputs["is_proposal"], valid_mask(targets["labels"])], axis=1)
+    # Eq: fast_rcnn §2.3 | 25 % of the regions: IoU >= 0.5 with an object; the others: IoU in [0.1, 0.5)
+    matches = assign(
+        targets,
+        boxes,
+        FOREGROUND_IOU,
+        FOREGROUND_IOU,
+        allow_low_quality=False,
+        lowest=background_iou,
+    )
+    positive, negative = is_box & (matches >= 0), is_box & (matches == BACKGROUND)
+    keys = keys(ops.shape(boxes)[1])
+    sampled, counted = sample_quota(positive, negative, keys, count, POSITIVES)  # (B, S)
+    objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)
+    return gather_rows(boxes, sampled), objects, counted
+
+
+def region_losses(predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS):
+    """Softmax and smooth L1 of the sampled regions, the latter for the true class only.
+
+    Args:
+        predicted: what a `RegionClassifier` returned for the regions.
+        targets: prepared targets.
+        regions: (B, S, 4), what `sample_regions` returned, as are the next two.
+        objects: (B, S).
+        counted: (B, S).
+        delta_weights: factors of the deltas.
+
+    Returns:
+        {"classification_loss": (sum, count), "box_loss": (sum, count)}.
+    """
+    positive = counted & (objects >= 0)
+    labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
+    # Eq: fast_rcnn 1 | L(p, u, t^u, v) = L_cls(p, u) + lambda [u >= 1] L_loc(t^u, v)
+    logits = ops.cast(predicted["class_logits"], "float32")  # (B, S, 1 + K)
+    losses = ops.logsumexp(logits, axis=-1) - ops.sum(
+        ops.one_hot(labels + 1, logits.shape[-1]) * logits, axis=-1
+    )
+    boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), regions)
+    boxes = ops.where(counted[..., None], boxes, 1.0)
+    regions = ops.where(counted[..., None], regions, 1.0)
+    own = ops.one_hot(labels, logits.shape[-1] - 1)[..., None]  # (B, S, K, 1)
+    deltas = ops.sum(predicted["box_deltas"] * own, axis=2)  # (B, S, 4)
+    box_losses = smooth_l1(encode_deltas(boxes, regions, delta_weights), deltas)
+    count = ops.sum(ops.cast(counted, "float32"))
+    return {
+        "classification_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
+        "box_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
+    }
+
+
+def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
+    """Every class of every proposal, with its box refined and clipped.
+
+    Args:
+        outputs: of `call` "class_logits", "box_deltas", "proposals", "is_proposal" and "image_sizes".
+        delta_weights: factors of the deltas.
+
+    Returns:
+        boxes (B, R K, 4), labels (B, R K) int32, scores (B, R K), 0 where there is no proposal or nothing
+        is left of the box.
+    """
+    scores = ops.softmax(outputs["class_logits"], axis=-1)[..., 1:]  # (B, R, K)
+    proposals = outputs["proposals"][:, :, None]  # (B, R, 1, 4)
+    boxes = decode_deltas(outputs["box_deltas"], proposals, delta_weights)  # (B, R, K, 4)
+    batch, count, classes = ops.shape(scores)
+    boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])  # (B, R K, 4)
+    scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
+    scores = ops.reshape(scores, (batch, -1))  # (B, R K)
+    scores = ops.where(sides_reach(boxes, SMALLEST_DETECTION), scores, 0.0)
+    labels = ops.arange(count * classes, dtype="int32") % classes
+    return boxes, ops.zeros_like(scores, dtype="int32") + labels, scores

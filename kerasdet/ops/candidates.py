@@ -1,0 +1,51 @@
+"""Candidates of a dense detector: the best (place, class) pairs, and what suppression keeps of them."""
+
+from keras import ops
+
+from kerasdet.ops.gather import gather_rows, top_rows
+from kerasdet.ops.nms import batched_nms
+
+
+def best_pairs(logits, limit):
+    """Pick the highest (place, class) pairs of each image; a place is an anchor, a point or a cell.
+
+    A place among the best pairs is among the best places by its own best class, so all but `limit` places
+    are set aside before the classes are looked at one by one.
+
+    Args:
+        logits: (B, A, K).
+        limit: pairs to keep.
+
+    Returns:
+        rows (B, N) int32, the places; labels (B, N) int32; logits (B, N), falling; N = min(limit, A K).
+    """
+    batch, _, num_classes = ops.shape(logits)
+    _, places = top_rows(ops.max(logits, axis=-1), limit)  # (B, M)
+    logits = ops.reshape(gather_rows(logits, places), (batch, -1))  # (B, M K)
+    logits, pairs = top_rows(logits, limit)  # (B, N)
+    return gather_rows(places, pairs // num_classes), pairs % num_classes, logits
+
+
+def suppress(boxes, labels, scores, iou_threshold, max_detections, score_threshold):
+    """Thin candidates by non-maximum suppression per class, and lay out what is kept as detections.
+
+    Args:
+        boxes: (B, N, 4) xyxy.
+        labels: (B, N) int32.
+        scores: (B, N).
+        iou_threshold: a candidate is dropped when its IoU with a better one of its class is greater.
+        max_detections: D.
+        score_threshold: candidates at or below it are dropped.
+
+    Returns:
+        {"boxes" (B, D, 4), "labels" (B, D) int32, "confidence" (B, D), "num_detections" (B,) int32}, by
+        falling confidence, padded with -1.
+    """
+    kept, count = batched_nms(boxes, scores, labels, iou_threshold, max_detections, score_threshold)
+    found = kept >= 0
+    return {
+        "boxes": ops.where(found[..., None], gather_rows(boxes, kept), -1.0),
+        "labels": ops.where(found, gather_rows(ops.cast(labels, "int32"), kept), -1),
+        "confidence": ops.where(found, gather_rows(scores, kept), -1.0),
+        "num_detections": ops.cast(count, "int32"),
+    }

@@ -1,0 +1,176 @@
+"""The generated tables, on a small repository: papers, models and benchmarks join by their own files."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
+tables = importlib.import_module("tables")
+Sources = importlib.import_module("_tables.sources").Sources
+
+PAGE = """# New Paper
+
+It finds things.
+
+> Somebody. New Paper. XYZ 2031. arXiv 3101.00001v1.
+"""
+MODEL = '''"""New Paper: it finds.
+
+    Somebody. New Paper. arXiv 3101.00001v1.
+
+Reading order: `New.call`, then
+`New.decode`.
+
+Departures from the paper:
+    - One that is
+      long.
+    - Another.
+"""
+
+
+class New:
+    """A model."""
+
+    def call(self):
+        # Eq: new_paper 1 | y = |x|
+        return 0
+'''
+
+
+def manifest(**fields):
+    return {
+        "name": "new_small",
+        "task": "detection",
+        "class": "New",
+        "parameters": 1_500_000,
+        "weights": {"file": "w.h5", "bytes": 2_340_000, "licence": "MIT"},
+        "data": {"name": "toys"},
+        "training": {"minutes": 3},
+        "evaluation": {"data": "9 toys"},
+        "metrics": {"AP": 0.5, "AP50": 0.75},
+        **fields,
+    }
+
+
+def run(*runs, **facts):
+    return {"matmul_flops_per_second": [100, 200], "facts": facts, "answers": dict(runs)}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A repository of one paper, with weights, a benchmark and equal minutes."""
+    results = tmp_path / "benchmarks" / "results"
+    for folder in ("docs/papers", "kerasdet/models", "zoo", "export", "tests"):
+        (tmp_path / folder).mkdir(parents=True)
+    results.mkdir(parents=True)
+    (tmp_path / "docs/papers/new_paper.md").write_text(PAGE, "utf-8")
+    (tmp_path / "kerasdet/models/new_paper.py").write_text(MODEL, "utf-8")
+    (tmp_path / "zoo/new_small.json").write_text(json.dumps(manifest()), "utf-8")
+    machine = {"processor": "P", "cores": 2}
+    image = run(
+        ("kerasdet", [{"seconds": 1.0}, {"seconds": 4.0}, {"seconds": 2.0}]),
+        ("torchvision", [{"seconds": 8.0}]),
+        kerasdet={"flops": 300},
+        torchvision={"flops": 310},
+    )
+    step = run(("kerasdet", [{"seconds": 3.0, "loss": 1.0}]), kerasdet={})
+    report = {"machine": machine, "inference": {"newpaper": image}, "training": {"newpaper": step}}
+    (results / "fresh.json").write_text(json.dumps(report), "utf-8")
+    entry = {"parameters": 10**6, "minutes": 2.04, "figures": {"semantic": {"mIU": 0.25}}}
+    (results / "learning.json").write_text(json.dumps({"models": {"new_paper_wide": entry}}))
+    return tmp_path
+
+
+def table(root, *name, folder=""):
+    text = f"a\n<!-- table: {' '.join(name)} -->\nold\n<!-- end -->\nb\n"
+    rendered = tables.render(text, root / folder, Sources(root))
+    head, tail = f"a\n<!-- table: {' '.join(name)} -->\n\n", "\n<!-- end -->\nb\n"
+    assert rendered.startswith(head)
+    assert rendered.endswith(tail)
+    return rendered[len(head) : -len(tail)].splitlines()
+
+
+def test_a_new_paper_joins_the_list(small):
+    assert table(small, "papers") == [
+        "| paper | what it is | weights in the package |",
+        "| --- | --- | --- |",
+        "| [New Paper](docs/papers/new_paper.md), 2031 | It finds things. | "
+        "[new_small](zoo/new_small.md), AP 0.500 on toys |",
+    ]
+
+
+def test_new_weights_join_the_models(small):
+    assert table(small, "models", folder="docs")[2:] == [
+        "| [new_small](../zoo/new_small.md) | [New Paper](papers/new_paper.md) | 9 toys | "
+        "AP 0.500, AP50 0.750 | 1.50 M | 2.3 MB | 3 | MIT |"
+    ]
+
+
+def test_published_weights_say_whose_figures_they_have(small):
+    weights = {"url": "u", "mebibytes": 100.0, "licence": "not stated"}
+    published = {"data": "COCO", "metrics": {"box_map": 36.4, "other": 2}}
+    found = manifest(name="theirs", weights=weights, published=published, metrics=None)
+    (small / "zoo/theirs.json").write_text(json.dumps(found), "utf-8")
+    assert table(small, "published", folder="docs")[2:] == [
+        "| `theirs` | [New Paper](papers/new_paper.md) | COCO | box AP 36.4, other 2.0 | 1.50 M | "
+        "105 MB | not stated |"
+    ]
+    assert len(table(small, "models")) == 3, "no row for what others have trained"
+
+
+def test_a_new_benchmark_joins_the_speed(small):
+    # Median 2 s of 8; 300 FLOPs in 2 s at 200 FLOP/s.
+    assert table(small, "inference") == [
+        "| model | kerasdet, s | torchvision, s | kerasdet / torchvision "
+        "| share of the matrix-product rate |",
+        "| --- | --- | --- | --- | --- |",
+        "| New Paper | 2.00 | 8.00 | 0.25 | 0.75 |",
+        "",
+        "Machine: P, 2 cores.",
+    ]
+    assert table(small, "training")[2] == "| New Paper | 3.00 |"
+
+
+def test_figures_of_another_kind_have_their_own_columns(small):
+    assert table(small, "learning") == [
+        "| model | parameters | minutes | semantic mIU |",
+        "| --- | --- | --- | --- |",
+        "| New Paper, wide | 1.00 M | 2.0 | 0.250 |",
+    ]
+
+
+def test_a_papers_page_follows_its_code(small):
+    assert table(small, "code", "new_paper", folder="docs/papers") == [
+        "- [kerasdet/models/new_paper.py](../../kerasdet/models/new_paper.py): `New.call`, then "
+        "`New.decode`.",
+        "",
+        "| equation | formula | function |",
+        "| --- | --- | --- |",
+        "| 1 | `y = \\|x\\|` | [New.call](../../kerasdet/models/new_paper.py) |",
+    ]
+    assert table(small, "departures", "new_paper") == ["- One that is long.", "- Another."]
+
+
+def test_a_papers_results_are_its_own(small):
+    (small / "docs/papers/old.md").write_text(PAGE.replace("3101.00001", "3000.00001"), "utf-8")
+    assert table(small, "results", "old") == ["Nothing was measured yet."]
+    titles = [line for line in table(small, "results", "new_paper") if line.endswith("):")]
+    assert titles == [
+        "Weights that come with the package ([how](docs/models.md)):",
+        "From scratch on digit scenes ([how](docs/learning.md)):",
+        "One image ([how](docs/speed.md)):",
+        "One training step ([how](docs/speed.md)):",
+    ]
+
+
+def test_an_unknown_table_and_a_headless_page_are_named(small):
+    with pytest.raises(ValueError, match=r"no table 'modles'; there are papers, "):
+        table(small, "modles")
+    with pytest.raises(ValueError, match=r"docs/papers/none\.md is missing"):
+        table(small, "code", "none")
+    (small / "docs/papers/new_paper.md").write_text("# New\n\nText.\n\nMore.\n", "utf-8")
+    with pytest.raises(ValueError, match=r"new_paper\.md must begin with '# Title'"):
+        table(small, "papers")
