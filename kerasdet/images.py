@@ -65,7 +65,7 @@ def load_classes(path):
         path: a gray or palette PNG.
 
     Returns:
-        (H, W) int32.
+        (H, W) int32; -1 where a file of 8 bits has 255, which VOC and COCO write for void pixels.
 
     Raises:
         FileNotFoundError, ValueError: as `load_image`, or the image has several channels.
@@ -77,7 +77,8 @@ def load_classes(path):
             raise _undecodable(path, error) from error
     if classes.ndim != 2:
         raise ValueError(f"{path}: a map of classes has one channel, this has {image.mode}.")
-    return classes.astype("int32")
+    void = classes == 255 if classes.dtype == "uint8" else False
+    return np.where(void, -1, classes.astype("int32"))
 
 
 def _opened(path):

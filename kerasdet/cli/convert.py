@@ -10,13 +10,15 @@ from kerasdet.cli.console import start_quietly
 
 def convert(
     file: Annotated[Path, typer.Argument(help="A checkpoint, as it was published.")],
-    preset: Annotated[str, typer.Option(help="A name of `kerasdet list`: the model it is of.")],
+    preset: Annotated[
+        str, typer.Option(help="Name, in `kerasdet list`, of the model whose checkpoint it is.")
+    ],
     out: Annotated[Path, typer.Option(help="The .keras file to write.")],
 ):
     """Turn a published checkpoint into a model that `kerasdet.load` opens.
 
-    PyTorch's files are read without PyTorch and without running what they hold; safetensors and
-    Keras' .h5 files are read too.
+    It reads PyTorch's files (without PyTorch, and without running any code in them), safetensors and
+    Keras' .h5 files.
     """
     start_quietly()
     from kerasdet import zoo

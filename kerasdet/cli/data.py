@@ -14,14 +14,14 @@ def open_data(notation, split=None, default="train", strict=True):
     Args:
         notation: see `DATA_HELP`.
         split: name of a split; an error where the source has none.
-        default: split to take without one, from sources that have it.
+        default: split to take where none is named and the source has this one.
         strict: raise for faults of structure.
 
     Returns:
         A `Dataset`.
 
     Raises:
-        ValueError: no such notation, or a split where the source has none.
+        ValueError: the notation is not understood, or a split is named where the source has none.
     """
     from kerasdet import data
 
@@ -47,7 +47,12 @@ def open_data(notation, split=None, default="train", strict=True):
 
 
 def has_split(notation, split):
-    """Whether a source of data has a split of that name."""
+    """Whether a source of data has a split of that name.
+
+    Args:
+        notation: as in `open_data`.
+        split: name of the split.
+    """
     kind, _, place = notation.partition(":")
     files = {
         "voc": [f"ImageSets/Main/{split}.txt"],
@@ -61,9 +66,9 @@ def open_validation(data, data_notation, notation=None):
 
     Args:
         data: the training data.
-        data_notation: what it was opened by.
-        notation: of the validation data, "none", or None: the source's own split "val" if it has
-            one, else every tenth image, which then is not trained on.
+        data_notation: the notation that opened it.
+        notation: notation of the validation data; "none" for no validation; None for the source's own
+            split "val" or, where it has none, every tenth image, which is then left out of training.
 
     Returns:
         Tuple (data, validation or None).
@@ -73,7 +78,7 @@ def open_validation(data, data_notation, notation=None):
     if notation is not None:
         return data, open_data(notation, default="val")
     if has_split(data_notation, "val"):
-        # The number of scenes to train on is none for validation.
+        # The number of scenes is that of the training data; validation has its own.
         own = "digits" if data_notation.startswith("digits") else data_notation
         return data, open_data(own, "val")
     if len(data) < 10:
@@ -91,7 +96,15 @@ def parse_size(text):
 
 
 def usual_size(data, longest=640):
-    """A canvas for a data set: the median image's, at most `longest`, in multiples of 32."""
+    """A canvas for a data set: the size of its median image.
+
+    Args:
+        data: `Dataset`; at most some 200 of its records are read.
+        longest: most pixels of the longer side.
+
+    Returns:
+        Tuple (height, width), multiples of 32, at least 64.
+    """
     import numpy as np
 
     step = max(1, len(data) // 200)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.console import load_model, print_table
+from kerasdet.cli.console import check_proposals, load_model, print_table
 from kerasdet.cli.data import DATA_HELP, open_data
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
@@ -23,13 +23,20 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(help="Most detections per image; default the model's own.")
+    ] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="Proposals, .npz, for a model that takes them.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, curves and matrix.")] = None,
 ):
     """Measure a model: COCO's average precision, over all and per class.
 
-    Of boxes, and of masks or keypoints where the model gives and the data has them. With --out also
-    VOC's, precision-recall curves and a confusion matrix, of boxes, as JSON and PNG.
+    Boxes are measured, and masks or keypoints where the model gives them and the data has them. --out
+    adds VOC's average precision, precision-recall curves and a confusion matrix of the boxes, as JSON
+    and PNG.
     """
     from rich.progress import track
 
@@ -37,7 +44,9 @@ def evaluate(
 
     default = "test" if data.startswith("digits") else "val"
     dataset = open_data(data, split, default)
-    detector = load_model(model, threshold)
+    detector = load_model(model, threshold, max_detections)
+    if check_proposals(detector, proposals):
+        dataset = dataset.with_proposals(proposals)
     print(dataset)
     figures, detections = metrics.evaluate(
         detector,
@@ -61,7 +70,7 @@ def write_report(folder, dataset, figures, detections):
         folder: where to write.
         dataset: `Dataset` that was measured on.
         figures: {"bbox": what `coco_metrics` returned, "segm": likewise, ...}.
-        detections: what they were made of.
+        detections: the detections that they were measured on.
     """
     from kerasdet import metrics
     from kerasdet.files import save_json

@@ -44,7 +44,7 @@ def _line(entry):
         entry["arxiv"].partition("v")[0],
         entry["licence"],
         "-" if entry["AP"] is None else f"{entry['AP']:.3f}",
-        # The first figure, box AP or top-1 accuracy; `info` has all.
+        # The first figure, box AP or top-1 accuracy; `info` shows all.
         re.sub(r"[^ ]+ ([\d.]+).*", r"\1", entry["published"] or "-"),
         f"{entry['parameters'] / 1e6:.1f} M",
         f"{entry['bytes'] / 1e6:.0f}",
@@ -54,7 +54,7 @@ def _line(entry):
 def info(
     name: Annotated[str, typer.Argument(help="A name of `kerasdet list`, a .keras file or a run.")],
 ):
-    """Tell all that is known about a model."""
+    """Show everything that is known about a model."""
     from kerasdet import zoo
 
     if name in zoo.list_models():
