@@ -12,7 +12,6 @@ from kerasdet.layers import BatchNorm
 from kerasdet.models.detector import FORMAT_VERSION, prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
 
-
 SETTINGS = ("score_threshold", "iou_threshold", "max_detections", "jit_compile")
 
 

@@ -80,7 +80,9 @@ def run(mutants, root=ROOT, jobs=2, report=lambda verdict: None):
         for (name, mutant, tests), failed, seconds in _each(works, copies):
             passed = [test for test in tests if failed is not None and test not in failed]
             if passed:
-                reason = f"{mutant.file}: {mutant.old!r} -> {mutant.new!r}; {', '.join(passed)} passed"
+                reason = (
+                    f"{mutant.file}: {mutant.old!r} -> {mutant.new!r}; {', '.join(passed)} passed"
+                )
                 tell(Verdict(name, SURVIVED, reason, seconds))
             else:
                 tell(Verdict(name, KILLED, "", seconds))
@@ -206,8 +208,5 @@ def _copy(root, copy):
 def _warm_up():
     """Import what takes seconds and is not ours. Nothing is computed: threads would not be forked."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import pytest
-    import tensorflow
-
-    assert keras and pytest and tensorflow
+    for name in ("keras", "pytest", "tensorflow"):
+        importlib.import_module(name)
