@@ -26,10 +26,12 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Split the CPU into two logical devices, for tests of training on several."""
-    import tensorflow as tf
-
     config.addinivalue_line("markers", f"{sampling.LEFT_OUT}: run with --all only")
     config.stash[PEAKS], config.stash[LEFT_OUT] = {}, 0
+    if config.getoption("numprocesses", None):
+        return  # only its workers run tests
+    import tensorflow as tf
+
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
@@ -46,7 +48,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """What is imported stays: without it, every search for garbage is ten times as short."""
+    """What is imported stays: it is left out of every search for garbage, which there is one of a module."""
     gc.collect()
     gc.freeze()
 
