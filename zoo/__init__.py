@@ -3,6 +3,6 @@
 Listing reads small JSON files only; Keras and the models are imported when a model is loaded.
 """
 
-from kerasdet.zoo.presets import build, info, list_models, load, summary
+from kerasdet.zoo.models import build, info, list_models, load, summary, untrained
 
-__all__ = ["build", "info", "list_models", "load", "summary"]
+__all__ = ["build", "info", "list_models", "load", "summary", "untrained"]

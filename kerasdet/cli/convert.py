@@ -21,7 +21,7 @@ def convert(
     start_quietly()
     from kerasdet import zoo
     from kerasdet.files import atomic_write
-    from kerasdet.zoo.presets import convert_file
+    from kerasdet.zoo.models import convert_file
 
     if out.suffix != ".keras":
         raise ValueError(f"--out {out} must end in .keras.")

@@ -7,26 +7,38 @@ import typer
 
 from kerasdet.cli.parts import load_model, print_table
 
+# What `info` tells of a saved model, where the model has it.
+SHOWN = {
+    "class_names": list,
+    "backbone": lambda backbone: type(backbone).__name__,
+    "resize": repr,
+    "score_threshold": float,
+    "iou_threshold": float,
+    "max_detections": int,
+}
+
 
 def list_models():
     """List the weights that come with the package, and those that it downloads."""
     from kerasdet import zoo
+    from kerasdet.zoo.manifest import METRICS
 
     entries = [zoo.summary(name) for name in zoo.list_models()]
     for task in sorted({entry["task"] for entry in entries}, reverse=True):
-        rows = [[task, "arXiv", "licence", "AP", "published", "params", "MB"]]
-        rows += [_line(entry) for entry in entries if entry["task"] == task]
+        figure = next(iter(METRICS[task]), "")
+        rows = [[task, "paper", "licence", figure, f"published {figure}".strip(), "params", "MB"]]
+        rows += [_line(entry, figure) for entry in entries if entry["task"] == task]
         print_table(rows, left=3)
 
 
-def _line(entry):
+def _line(entry, figure):
+    """A row of the table: of the figures, the task's first; `info` has all."""
+    found = [entry[side].get(figure) for side in ("metrics", "published")]
     return [
         entry["name"],
-        entry["arxiv"].partition("v")[0],
+        re.sub(r"^(\d{4}\.\d+)v\d+$", r"\1", entry["source"]),
         entry["licence"],
-        "-" if entry["AP"] is None else f"{entry['AP']:.3f}",
-        # The first figure, box AP or top-1 accuracy; `info` has all.
-        re.sub(r"[^ ]+ ([\d.]+).*", r"\1", entry["published"] or "-"),
+        *("-" if value is None else f"{value:.3f}" for value in found),
         f"{entry['parameters'] / 1e6:.1f} M",
         f"{entry['bytes'] / 1e6:.0f}",
     ]
@@ -42,15 +54,9 @@ def info(
         fields = zoo.info(name)
     else:
         model = load_model(name)
-        fields = {
-            "class": type(model).__name__,
-            "parameters": model.count_params(),
-            "classes": list(model.class_names),
-            "backbone": type(model.backbone).__name__,
-            "resize": repr(model.resize),
-            "score_threshold": model.score_threshold,
-            "iou_threshold": model.iou_threshold,
-            "max_detections": model.max_detections,
+        fields = {"class": type(model).__name__, "parameters": model.count_params()}
+        fields |= {
+            name: show(getattr(model, name)) for name, show in SHOWN.items() if hasattr(model, name)
         }
     rows = [["field", "value"]]
     rows += [[field, _text(value)] for field, value in fields.items() if field != "config"]

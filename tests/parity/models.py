@@ -113,7 +113,7 @@ KEYPOINT_RCNN = {
 }
 FIRST = {"norm_epsilon": 0.0, "old_names": True}  # trained before 2022
 
-# By our name (`kerasdet.zoo.conversion.CONFIGS`).
+# By the name of the manifest that describes the model.
 MODELS = {
     "fasterrcnn_resnet50_fpn_coco": Model("fasterrcnn_resnet50_fpn", **FASTER_RCNN, **FIRST),
     "fasterrcnn_resnet50_fpn_v2_coco": Model("fasterrcnn_resnet50_fpn_v2", **FASTER_RCNN),

@@ -11,7 +11,7 @@ import pytest
 import kerasdet
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import Detector, RetinaNet
-from kerasdet.zoo import build, info, list_models, load, presets, summary
+from kerasdet.zoo import build, info, list_models, load, models, summary
 from kerasdet.zoo.pack import main
 
 from .conftest import CARD, METRICS, tiny
@@ -30,7 +30,7 @@ def saved(model, tmp_path_factory):
 def damaged(packed, tmp_path, monkeypatch):
     """A copy of the shipped files to damage; returns its weights file."""
     shutil.copytree(packed, tmp_path / "zoo")
-    monkeypatch.setattr(presets, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "zoo")
     return tmp_path / "zoo" / "weights" / "tiny_digits.weights.h5"
 
 

@@ -1,10 +1,21 @@
-"""From a name or a path to a model: shipped and published weights, `.keras` files and run folders."""
+"""From a name or a path to a model: shipped and published weights, `.keras` files and run folders.
+
+A manifest is the one description of a published model: whatever builds one builds it here, from the
+manifest's `config`.
+"""
 
 import copy
 import difflib
 from pathlib import Path
 
-from kerasdet.zoo.manifest import FOLDER, is_published, manifest_paths, read_manifest
+from kerasdet.zoo import origins
+from kerasdet.zoo.manifest import (
+    FOLDER,
+    PAPER_SOURCES,
+    is_published,
+    manifest_paths,
+    read_manifest,
+)
 from kerasdet.zoo.verify import verify, verify_archive
 
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
@@ -14,7 +25,7 @@ FREEZING = {"freeze_at", "frozen_norm"}
 # Arguments that tell what the last layers give: a number, its names, and what else goes with them.
 OUTPUTS = (("num_classes", "class_names", "category_ids"), ("num_keypoints", "keypoint_names"))
 
-# Of the conversion from a published file to ours: another number, and it is made anew.
+# Of the conversion from a published file to ours: with another number, files are converted again.
 CONVERSION_VERSION = 2
 
 RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
@@ -36,28 +47,27 @@ def summary(name):
         name: one of `list_models()`.
 
     Returns:
-        Dict with the keys name, task, paper, arxiv, class, parameters, AP and AP50 (ours; None if not
-        measured), published (its published figures, a text; None if it is shipped), data, licence
-        and bytes (size of the weights file, rounded where only that is published).
+        Dict with the keys name, task, paper (its title), source (arXiv number, DOI or address), class,
+        parameters, metrics (ours, a dict, empty if nothing is measured), published (the published
+        figures, a dict, empty if there are none), data, licence and bytes (size of the weights file,
+        rounded where only that is published).
 
     Raises:
         ValueError: unknown name; suggests the nearest ones.
     """
     manifest = info(name)
-    paper, metrics, weights = manifest["paper"], manifest["metrics"] or {}, manifest["weights"]
-    published = manifest.get("published")
+    paper, weights = manifest["paper"], manifest["weights"]
+    published = manifest.get("published", {"metrics": {}})
     return {
         "name": manifest["name"],
         "task": manifest["task"],
         "paper": paper["title"],
-        "arxiv": paper["arxiv"],
+        "source": next(paper[kind] for kind in PAPER_SOURCES if kind in paper),
         "class": manifest["class"],
         "parameters": manifest["parameters"],
-        "AP": metrics.get("AP"),
-        "AP50": metrics.get("AP50"),
-        "published": published
-        and ", ".join(f"{name} {value:g}" for name, value in published["metrics"].items()),
-        "data": published["data"] if published else manifest["data"]["name"],
+        "metrics": manifest["metrics"] or {},
+        "published": published["metrics"],
+        "data": published["data"] if is_published(manifest) else manifest["data"]["name"],
         "licence": weights["licence"],
         "bytes": weights["bytes"] or round(weights["mebibytes"] * 2**20),
     }
@@ -92,9 +102,9 @@ def build(name, **overrides):
         name: one of `list_models()`.
         **overrides: arguments of the model's constructor to use instead of those it was trained
             with, e.g. `score_threshold=0.3`. Another `num_classes`, or other `class_names`, and so with
-            keypoints, makes new heads and keeps the parts that the model names in `TRANSFERRED`; the
-            backbone's batch normalisation is then frozen. `freeze_at` and `frozen_norm` are handed to
-            the backbone.
+            keypoints, makes new heads and keeps the parts that the model names in `TRANSFERRED`; a
+            backbone's batch normalisation is then frozen, unless `frozen_norm=False` is given.
+            `freeze_at` and `frozen_norm` are handed to the backbone.
 
     Returns:
         The model, built, not compiled.
@@ -107,7 +117,6 @@ def build(name, **overrides):
     from kerasdet.zoo.weights import load_weights
 
     manifest = info(name)
-    _check_overrides(manifest, overrides)
     wanted = _overridden(manifest, overrides)
     path = weights_file(manifest)
     if _keeps_outputs(manifest, overrides):
@@ -115,10 +124,27 @@ def build(name, **overrides):
     source = load_weights(empty_model(manifest, manifest["config"]), path)
     model = empty_model(manifest, wanted)
     for part in model.TRANSFERRED:
-        old, new = getattr(source, part), getattr(model, part)
-        if old and new:  # a detector's neck may be False: none
+        old, new = (getattr(owner, part, None) for owner in (source, model))
+        if old and new:  # None or False: a model without this part
             new.set_weights(old.get_weights())
     return model
+
+
+def untrained(name, **overrides):
+    """Build a listed model without its weights; nothing is downloaded.
+
+    Args:
+        name: one of `list_models()`.
+        **overrides: as for `build`.
+
+    Returns:
+        The model, built, not compiled.
+
+    Raises:
+        ValueError: unknown name or argument.
+    """
+    manifest = info(name)
+    return empty_model(manifest, _overridden(manifest, overrides))
 
 
 def weights_file(manifest):
@@ -164,13 +190,16 @@ def convert_file(path, manifest):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read or does not fit the model; names the file and the keys.
+        ValueError: the file cannot be read or does not fit the model; names the file and the keys. Or
+            the manifest's weights come with the package.
     """
-    from kerasdet.zoo import conversion
-    from kerasdet.zoo.checkpoints import read_checkpoint
-
-    fill = getattr(conversion, f"load_{manifest['conversion']}")
-    return fill(empty_model(manifest, manifest["config"]), read_checkpoint(path), path)
+    if not is_published(manifest):
+        raise ValueError(
+            f"The weights of {manifest['name']} come with the package, not from a published file: load "
+            f"them with kerasdet.load({manifest['name']!r})."
+        )
+    model = empty_model(manifest, manifest["config"])
+    return origins.load(manifest["conversion"], model, path)
 
 
 def empty_model(manifest, config):
@@ -235,21 +264,12 @@ def _load_file(path):
     verify_archive(path)
     import keras
 
-    from kerasdet import backbones, models  # registers the classes that the file names
+    from kerasdet import backbones, models  # noqa: F401 registers the classes that the file names
 
     model = keras.saving.load_model(path, compile=False)
-    if not isinstance(model, models.Detector | backbones.ImageClassifier | backbones.Backbone):
+    if not any(kind.__module__.startswith("kerasdet.") for kind in type(model).__mro__):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a model of kerasdet.")
     return model
-
-
-def _check_overrides(manifest, overrides):
-    known = sorted({*manifest["config"], *FREEZING})
-    unknown = sorted(overrides.keys() - known)
-    if unknown:
-        raise ValueError(
-            f"{manifest['name']} has no argument {unknown[0]!r}; it has {', '.join(known)}."
-        )
 
 
 def _keeps_outputs(manifest, overrides):
@@ -265,11 +285,17 @@ def _keeps_outputs(manifest, overrides):
 
 def _overridden(manifest, overrides):
     """The config with a user's arguments in place."""
-    overrides = dict(overrides)
     config = copy.deepcopy(manifest["config"])
     backbone = config["backbone"]["config"] if "backbone" in config else config
+    known = sorted(config.keys() | FREEZING & backbone.keys())
+    if unknown := sorted(overrides.keys() - set(known)):
+        raise ValueError(
+            f"{manifest['name']} has no argument {unknown[0]!r}; it has {', '.join(known)}."
+        )
+    overrides = dict(overrides)
     if not _keeps_outputs(manifest, overrides):
-        backbone["frozen_norm"] = True
+        if "frozen_norm" in backbone:
+            overrides.setdefault("frozen_norm", True)
         for count, names, *others in OUTPUTS:
             if overrides.keys() & {count, names}:
                 overrides.setdefault(count, len(overrides.get(names) or ()))
