@@ -168,7 +168,7 @@ def beside(path, kind):
 
 @contextlib.contextmanager
 def locked(path):
-    """Be the only process, and the only thread, that makes a file; wait until that is so.
+    """Wait until this process and thread are the only ones that make a file, and stay so.
 
     The system frees the lock when its holder ends, even killed. The empty lock file stays: were it
     removed, two processes could hold two locks of one name.

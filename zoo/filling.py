@@ -1,10 +1,10 @@
-"""From the arrays of a published file to a model's weights: names by tables, and all or nothing.
+r"""From the arrays of a published file to a model's weights: names by tables, and all or nothing.
 
 What every origin (`kerasdet.zoo.origins`) shares. A table tells what an origin calls the layers:
 
     TABLE = {
         "RetinaNet": (("backbone", "backbone.body."), ("head", "head.")),
-        "ResNet": ((r"layer(\\d)_(\\d+)_conv(\\d)", r"layer\\1.\\2.conv\\3"), ...),
+        "ResNet": ((r"layer(\d)_(\d+)_conv(\d)", r"layer\1.\2.conv\3"), ...),
         "FeaturePyramid": feature_pyramid,
     }
 

@@ -54,6 +54,17 @@ def _origin(value):
     return value in origin_names()
 
 
+def _parts(value):
+    fields = ("url", "sha256", "bytes")
+    rules = [(field, *PUBLISHED[f"weights.{field}"][:2]) for field in fields]
+    return value and all(
+        isinstance(part, dict)
+        and part.keys() == set(fields)
+        and all(isinstance(part[field], kind) and test(part[field]) for field, kind, test in rules)
+        for part in value
+    )
+
+
 # field: (type, test, what is asked)
 COMMON = {
     "schema": (int, lambda value: value == SCHEMA, f"{SCHEMA}, the format this version reads"),
@@ -111,7 +122,6 @@ PUBLISHED = {
         "null until measured, else figures in 0 to 1 (-1: none)",
     ),
 }
-# A paper has at least one of these.
 OPTIONAL = {
     "paper.arxiv": (
         str,
@@ -120,6 +130,11 @@ OPTIONAL = {
     ),
     "paper.doi": (str, _matches(r"10\.\d{4,9}/\S+"), "a DOI such as 10.1109/5.771073"),
     "paper.url": (str, _matches(r"https?://\S+"), "an address"),
+    "weights.parts": (
+        list,
+        _parts,
+        'more files, a list of {"url": ..., "sha256": ..., "bytes": ...}; bytes may be null',
+    ),
 }
 
 

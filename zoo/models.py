@@ -6,6 +6,7 @@ manifest's `config`.
 
 import copy
 import difflib
+import hashlib
 from pathlib import Path
 
 from kerasdet.zoo import origins
@@ -167,23 +168,32 @@ def weights_file(manifest):
         return path
     from kerasdet.zoo.cache import cached
 
+    files = [weights, *weights.get("parts", ())]
+
     def convert(path):
         from kerasdet.zoo.download import fetch
 
-        source = fetch(weights["url"], weights["sha256"], weights["bytes"])
-        model = convert_file(source, manifest)
-        model.save_weights(path)
+        # Of several files the first is often a mere model.json: the model's name tells them apart.
+        prefix = f"{manifest['name']}-" if len(files) > 1 else ""
+        names = [f"{prefix}{file['url'].rpartition('/')[2]}" for file in files]
+        sources = [
+            fetch(file["url"], file["sha256"], file["bytes"], name)
+            for file, name in zip(files, names)
+        ]
+        convert_file(manifest, *sources).save_weights(path)
 
-    name = f"{manifest['name']}.weights.h5"
-    return cached(name, weights["sha256"], CONVERSION_VERSION, convert)
+    hashes = "-".join(file["sha256"] for file in files)
+    source = hashlib.sha256(hashes.encode()).hexdigest() if len(files) > 1 else hashes
+    return cached(f"{manifest['name']}.weights.h5", source, CONVERSION_VERSION, convert)
 
 
-def convert_file(path, manifest):
+def convert_file(manifest, *paths):
     """Build a manifest's model with the weights of a published file.
 
     Args:
-        path: the file, as published; read without running code of its own.
         manifest: what `info` returned.
+        *paths: the file, as published, and the files in its manifest's `weights.parts`, if any, in their
+            order; read without running code of their own.
 
     Returns:
         The model, built, not compiled.
@@ -198,8 +208,14 @@ def convert_file(path, manifest):
             f"The weights of {manifest['name']} come with the package, not from a published file: load "
             f"them with kerasdet.load({manifest['name']!r})."
         )
+    wanted = [manifest["weights"], *manifest["weights"].get("parts", ())]
+    if len(paths) != len(wanted):
+        names = ", ".join(file["url"].rpartition("/")[2] for file in wanted)
+        raise ValueError(
+            f"{manifest['name']} is published as {len(wanted)} files, not {len(paths)}: give {names}."
+        )
     model = empty_model(manifest, manifest["config"])
-    return origins.load(manifest["conversion"], model, path)
+    return origins.load(manifest["conversion"], model, *paths)
 
 
 def empty_model(manifest, config):

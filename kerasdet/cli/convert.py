@@ -9,7 +9,7 @@ from kerasdet.cli.parts import start_quietly
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A checkpoint, as it was published.")],
+    files: Annotated[list[Path], typer.Argument(help="A checkpoint, as published, and its parts.")],
     preset: Annotated[str, typer.Option(help="A name of `kerasdet list`: the model it is of.")],
     out: Annotated[Path, typer.Option(help="The .keras file to write.")],
 ):
@@ -25,7 +25,7 @@ def convert(
 
     if out.suffix != ".keras":
         raise ValueError(f"--out {out} must end in .keras.")
-    model = convert_file(file, zoo.info(preset))
+    model = convert_file(zoo.info(preset), *files)
     with atomic_write(out) as temporary:
         model.save(temporary)
     print(f"{preset}, {model.count_params():,} parameters: {out}")

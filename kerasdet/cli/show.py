@@ -25,18 +25,19 @@ def list_models():
 
     entries = [zoo.summary(name) for name in zoo.list_models()]
     for task in sorted({entry["task"] for entry in entries}, reverse=True):
-        figure = next(iter(METRICS[task]), "")
-        rows = [[task, "paper", "licence", figure, f"published {figure}".strip(), "params", "MB"]]
-        rows += [_line(entry, figure) for entry in entries if entry["task"] == task]
+        figures = METRICS[task][:1]  # `info` has all
+        columns = [column for figure in figures for column in (figure, "published")]
+        rows = [[task, "paper", "licence", *columns, "params", "MB"]]
+        rows += [_line(entry, figures) for entry in entries if entry["task"] == task]
         print_table(rows, left=3)
 
 
-def _line(entry, figure):
-    """A row of the table: of the figures, the task's first; `info` has all."""
-    found = [entry[side].get(figure) for side in ("metrics", "published")]
+def _line(entry, figures):
+    """A row of the table: an arXiv number without its version, an address by its host."""
+    found = [entry[side].get(name) for name in figures for side in ("metrics", "published")]
     return [
         entry["name"],
-        re.sub(r"^(\d{4}\.\d+)v\d+$", r"\1", entry["source"]),
+        re.sub(r"^https?://([^/]+).*|^([\d.]+)v\d+$", r"\1\2", entry["source"]),
         entry["licence"],
         *("-" if value is None else f"{value:.3f}" for value in found),
         f"{entry['parameters'] / 1e6:.1f} M",
@@ -56,7 +57,9 @@ def info(
         model = load_model(name)
         fields = {"class": type(model).__name__, "parameters": model.count_params()}
         fields |= {
-            name: show(getattr(model, name)) for name, show in SHOWN.items() if hasattr(model, name)
+            field: show(getattr(model, field))
+            for field, show in SHOWN.items()
+            if hasattr(model, field)
         }
     rows = [["field", "value"]]
     rows += [[field, _text(value)] for field, value in fields.items() if field != "config"]

@@ -113,14 +113,14 @@ def test_published_figures_of_the_two_stage_detectors():
         if "rcnn" in name and "published" in manifest
     }
     assert figures == {
-        "fasterrcnn_resnet50_fpn_coco": (37.0,),
-        "fasterrcnn_resnet50_fpn_v2_coco": (46.7,),
-        "fasterrcnn_mobilenet_v3_large_fpn_coco": (32.8,),
-        "fasterrcnn_mobilenet_v3_large_320_fpn_coco": (22.8,),
-        "maskrcnn_resnet50_fpn_coco": (37.9, 34.6),
-        "maskrcnn_resnet50_fpn_v2_coco": (47.4, 41.8),
-        "keypointrcnn_resnet50_fpn_coco": (54.6, 65.0),
-        "keypointrcnn_resnet50_fpn_coco_legacy": (50.6, 61.1),
+        "fasterrcnn_resnet50_fpn_coco": (0.37,),
+        "fasterrcnn_resnet50_fpn_v2_coco": (0.467,),
+        "fasterrcnn_mobilenet_v3_large_fpn_coco": (0.328,),
+        "fasterrcnn_mobilenet_v3_large_320_fpn_coco": (0.228,),
+        "maskrcnn_resnet50_fpn_coco": (0.379, 0.346),
+        "maskrcnn_resnet50_fpn_v2_coco": (0.474, 0.418),
+        "keypointrcnn_resnet50_fpn_coco": (0.546, 0.65),
+        "keypointrcnn_resnet50_fpn_coco_legacy": (0.506, 0.611),
     }
 
 

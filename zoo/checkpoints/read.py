@@ -16,8 +16,8 @@ LARGEST_HEADER = 100_000_000  # of safetensors, by its own rule
 def read_checkpoint(path):
     """Read a published checkpoint without the framework that wrote it.
 
-    Read are PyTorch's files (the zip container and the one before it), safetensors and Keras'
-    HDF5; the kind is told by the content. No code of the file is run. Memory stays below twice the
+    It reads PyTorch's files (the zip container and the one before it), safetensors and Keras'
+    HDF5; the content tells the kind. No code of the file is run. Memory stays below twice the
     file's size and a few MiB.
 
     Of a PyTorch file, the state dict is the top level, or what lies under "model", "state_dict" or

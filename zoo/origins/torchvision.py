@@ -6,8 +6,6 @@ it; `OLD_NAMES` brings older ones to that form.
 
 import re
 
-import numpy as np
-
 from kerasdet.zoo.checkpoints import read_checkpoint
 from kerasdet.zoo.filling import fill_weights, name_weights
 
