@@ -49,14 +49,15 @@ def name_weights(model, table, suffixes, origin):
         origin: the name of the origin, for the message of an error.
 
     Returns:
-        {the origin's name: `Slot`}, one for every weight of the model.
+        {the origin's name: `Slot`}, one for every weight of the model, in the order of its weights.
 
     Raises:
         ValueError: no row names a layer, or two weights have one name; names the layer, the classes and
             the file that lacks the row.
     """
-    slots = {}
-    for name, path, slot in _named(model, table, suffixes, "", ""):
+    found = _named(model, table, suffixes, "", "")
+    found, slots = {id(slot.variable): (name, path, slot) for name, path, slot in found}, {}
+    for name, path, slot in (found[id(variable)] for variable in model.weights):
         if name is None or name in slots:
             fault = f"shares the name {name!r} with another" if name else "has no name"
             raise ValueError(

@@ -292,6 +292,14 @@ def test_convert_writes_a_model_that_loads(server, tmp_path, capsys):
     assert not server.requests
 
 
+def test_info_of_a_saved_classifier(tmp_path, capsys):
+    classifier().save(tmp_path / "model.keras")
+    assert call("info", tmp_path / "model.keras") == 0
+    shown = capsys.readouterr().out
+    assert "ImageClassifier" in shown
+    assert "MobileNetV2" in shown
+
+
 def test_convert_refuses_what_does_not_fit_by_name(server, tmp_path, capsys):
     publish(server, detector(), "small_coco")
     arrays = tmp_path / "other.pth"
