@@ -1,4 +1,4 @@
-"""Manifests: one JSON file per weight: what it is, where it comes from, what it reaches.
+"""Manifests: one JSON file per model with weights: what it is, where it comes from, how good it is.
 
 A manifest has the fields of `COMMON` and those of `SHIPPED` (its weights lie beside it) or of
 `PUBLISHED` (its weights are downloaded and converted), may have those of `OPTIONAL`, and no others.
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 PAPER_SOURCES = ("arxiv", "doi", "url")
 
 _BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-# By task, the names of figures, the one that a table shows first. All are shares, 0 to 1.
+# The names of figures by task; a table shows the first. All are shares, 0 to 1.
 METRICS = {
     "detection": (
         *_BOXES,
@@ -65,7 +65,7 @@ def _parts(value):
     )
 
 
-# field: (type, test, what is asked)
+# field: (type, test, the value to give)
 COMMON = {
     "schema": (int, lambda value: value == SCHEMA, f"{SCHEMA}, the format this version reads"),
     "name": (str, _matches(r"[a-z0-9_]+"), "lower-case letters, digits and underscores"),
@@ -110,7 +110,7 @@ PUBLISHED = {
         lambda value: value is None or value > 0,
         "its size or null",
     ),
-    "weights.mebibytes": ((int, float), _positive, "its size as published, in MiB"),
+    "weights.mebibytes": ((int, float), _positive, "the size of all files as published, in MiB"),
     "weights.format": (str, _matches(r"[a-z0-9_]+"), "the kind of file, such as torch"),
     "conversion": (str, _origin, "the name of a file in zoo/origins"),
     "published.data": (str, str.strip, "what was measured on"),
@@ -139,7 +139,7 @@ OPTIONAL = {
 
 
 def manifest_paths(folder=FOLDER):
-    """Manifests in a folder.
+    """Find the manifests in a folder.
 
     Args:
         folder: where the manifests lie; the package's own by default.
@@ -175,7 +175,7 @@ def read_manifest(path):
 
 
 def is_published(manifest):
-    """Whether a manifest's weights are downloaded, rather than lie beside it."""
+    """Tell whether a manifest's weights are downloaded; else they lie beside it."""
     return "url" in manifest["weights"]
 
 
@@ -187,7 +187,7 @@ def validate(manifest, path):
         path: the manifest's file, whose stem is the model's name.
 
     Raises:
-        ValueError: names file, field, value and what is asked.
+        ValueError: names file, field, value and what to give.
     """
     found = _flatten(manifest, path)
     fields = COMMON | (PUBLISHED if "weights.url" in found else SHIPPED)

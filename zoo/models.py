@@ -23,35 +23,35 @@ _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasde
 
 # Arguments of a model's backbone that may be given beside its own.
 FREEZING = {"freeze_at", "frozen_norm"}
-# Arguments that tell what the last layers give: a number, its names, and what else goes with them.
+# Arguments that say what the last layers give: a count, its names, and what else depends on it.
 OUTPUTS = (("num_classes", "class_names", "category_ids"), ("num_keypoints", "keypoint_names"))
 
-# Of the conversion from a published file to ours: with another number, files are converted again.
+# Of the conversion from published files to Keras': with another number they are converted again.
 CONVERSION_VERSION = 2
 
 RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
 
 
 def list_models():
-    """List the weights that are shipped or published.
+    """List the models whose weights are shipped or published.
 
     Returns:
-        Their names, sorted; `info` and `summary` tell more of each.
+        Their names, sorted; `info` and `summary` tell more about each.
     """
     return list(manifest_paths(FOLDER))
 
 
 def summary(name):
-    """Tell about one weight what fits a line of a table.
+    """Summarise a listed model for a line of a table.
 
     Args:
         name: one of `list_models()`.
 
     Returns:
         Dict with the keys name, task, paper (its title), source (arXiv number, DOI or address), class,
-        parameters, metrics (ours, a dict, empty if nothing is measured), published (the published
-        figures, a dict, empty if there are none), data, licence and bytes (size of the weights file,
-        rounded where only that is published).
+        parameters, metrics (measured here, a dict, empty if nothing is), published (the published
+        figures, a dict, empty if there are none), data, licence and bytes (size of the weights,
+        rounded where only MiB are published).
 
     Raises:
         ValueError: unknown name; suggests the nearest ones.
@@ -70,12 +70,18 @@ def summary(name):
         "published": published["metrics"],
         "data": published["data"] if is_published(manifest) else manifest["data"]["name"],
         "licence": weights["licence"],
-        "bytes": weights["bytes"] or round(weights["mebibytes"] * 2**20),
+        "bytes": _size(weights),
     }
 
 
+def _size(weights):
+    """Bytes of all files of a manifest's weights."""
+    sizes = [file["bytes"] for file in (weights, *weights.get("parts", ()))]
+    return round(weights["mebibytes"] * 2**20) if None in sizes else sum(sizes)
+
+
 def info(name):
-    """Tell all that is known about one weight.
+    """Give all that is known about a listed model.
 
     Args:
         name: one of `list_models()`.
@@ -149,7 +155,7 @@ def untrained(name, **overrides):
 
 
 def weights_file(manifest):
-    """Give the weights of a manifest as a file of ours, downloaded and converted if need be.
+    """Give the weights of a manifest as a file of Keras, downloaded and converted if necessary.
 
     Args:
         manifest: what `info` returned.
@@ -222,23 +228,32 @@ def empty_model(manifest, config):
     """Build a manifest's model without its weights.
 
     Args:
-        manifest: what `info` returned; only its class counts.
+        manifest: what `info` returned; its class is built, whatever its config.
         config: the constructor's arguments, as `get_config` gives them.
 
     Returns:
         The model, built, not compiled.
+
+    Raises:
+        ValueError: there is no such class, or an argument is wrong.
     """
     from kerasdet import backbones, models
 
-    model = getattr(models, manifest["class"], None) or getattr(backbones, manifest["class"])
-    model = model.from_config(copy.deepcopy(config))
+    name = manifest["class"]
+    kind = getattr(models, name, None) or getattr(backbones, name, None)
+    if kind is None:
+        raise ValueError(
+            f"{manifest['name']}: the field 'class' is {name!r}, which neither kerasdet.models nor "
+            "kerasdet.backbones has; correct the manifest or upgrade kerasdet."
+        )
+    model = kind.from_config(copy.deepcopy(config))
     if not model.built:
         model.build()
     return model
 
 
 def load(name_or_path):
-    """Load a model: a shipped or published one by its name, or one's own by its path.
+    """Load a model: a listed one by its name, or your own by its path.
 
     Args:
         name_or_path: a name of `list_models()`, a `.keras` file, or the folder of a training run,
@@ -248,7 +263,7 @@ def load(name_or_path):
         The model, built, not compiled.
 
     Raises:
-        ValueError: unknown name, or a file that is cut short, altered or no detector.
+        ValueError: unknown name, or a file that is cut short, altered or no model of kerasdet.
         FileNotFoundError: the path does not exist, or the folder holds no model.
     """
     path = Path(name_or_path)
@@ -289,7 +304,7 @@ def _load_file(path):
 
 
 def _keeps_outputs(manifest, overrides):
-    """Whether the model is asked for with the classes and keypoints that its weights know."""
+    """Tell whether the overrides keep the classes and keypoints that the weights know."""
     known = {**manifest["config"], "class_names": manifest["classes"]}
     known["num_classes"] = len(manifest["classes"])
     given = {name: overrides[name] for group in OUTPUTS for name in group[:2] if name in overrides}
@@ -300,7 +315,7 @@ def _keeps_outputs(manifest, overrides):
 
 
 def _overridden(manifest, overrides):
-    """The config with a user's arguments in place."""
+    """The config with the overrides in place."""
     config = copy.deepcopy(manifest["config"])
     backbone = config["backbone"]["config"] if "backbone" in config else config
     known = sorted(config.keys() | FREEZING & backbone.keys())

@@ -227,6 +227,14 @@ def test_convert_takes_all_files_of_a_model(toy, tmp_path, capsys):
     assert (tmp_path / "toy.keras").exists()
 
 
+def test_a_class_that_is_nowhere_is_named(toy):
+    published(toy, **{"class": "Sgementer"})
+    with pytest.raises(
+        ValueError, match="toy_set: the field 'class' is 'Sgementer', which neither"
+    ):
+        zoo.untrained("toy_set")
+
+
 def test_an_origin_without_a_file_is_refused(toy):
     with pytest.raises(ValueError, match=r"'conversion' is 'elsewhere'; give .* in zoo/origins"):
         published(toy, conversion="elsewhere")
