@@ -17,14 +17,10 @@ from kerasdet.zoo.manifest import (
     manifest_paths,
     read_manifest,
 )
+from kerasdet.zoo.overrides import keeps_outputs, overridden
 from kerasdet.zoo.verify import verify, verify_archive
 
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
-
-# Arguments of a model's backbone that may be given beside its own.
-FREEZING = {"freeze_at", "frozen_norm"}
-# Arguments that say what the last layers give: a count, its names, and what else depends on it.
-OUTPUTS = (("num_classes", "class_names", "category_ids"), ("num_keypoints", "keypoint_names"))
 
 # Of the conversion from published files to Keras': with another number they are converted again.
 CONVERSION_VERSION = 2
@@ -124,9 +120,9 @@ def build(name, **overrides):
     from kerasdet.zoo.weights import load_weights
 
     manifest = info(name)
-    wanted = _overridden(manifest, overrides)
+    wanted = overridden(manifest, overrides)
     path = weights_file(manifest)
-    if _keeps_outputs(manifest, overrides):
+    if keeps_outputs(manifest, overrides):
         return load_weights(empty_model(manifest, wanted), path)
     source = load_weights(empty_model(manifest, manifest["config"]), path)
     model = empty_model(manifest, wanted)
@@ -151,7 +147,7 @@ def untrained(name, **overrides):
         ValueError: unknown name or argument.
     """
     manifest = info(name)
-    return empty_model(manifest, _overridden(manifest, overrides))
+    return empty_model(manifest, overridden(manifest, overrides))
 
 
 def weights_file(manifest):
@@ -301,44 +297,3 @@ def _load_file(path):
     if not any(kind.__module__.startswith("kerasdet.") for kind in type(model).__mro__):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a model of kerasdet.")
     return model
-
-
-def _keeps_outputs(manifest, overrides):
-    """Tell whether the overrides keep the classes and keypoints that the weights know."""
-    known = {**manifest["config"], "class_names": manifest["classes"]}
-    known["num_classes"] = len(manifest["classes"])
-    given = {name: overrides[name] for group in OUTPUTS for name in group[:2] if name in overrides}
-    return all(
-        value is None or (value if isinstance(value, int) else list(value)) == known.get(name)
-        for name, value in given.items()
-    )
-
-
-def _overridden(manifest, overrides):
-    """The config with the overrides in place."""
-    config = copy.deepcopy(manifest["config"])
-    backbone = config["backbone"]["config"] if "backbone" in config else config
-    known = sorted(config.keys() | FREEZING & backbone.keys())
-    if unknown := sorted(overrides.keys() - set(known)):
-        raise ValueError(
-            f"{manifest['name']} has no argument {unknown[0]!r}; it has {', '.join(known)}."
-        )
-    overrides = dict(overrides)
-    if not _keeps_outputs(manifest, overrides):
-        if "frozen_norm" in backbone:
-            overrides.setdefault("frozen_norm", True)
-        for count, names, *others in OUTPUTS:
-            if overrides.keys() & {count, names}:
-                overrides.setdefault(count, len(overrides.get(names) or ()))
-                # The old names, and ids, go with the old outputs.
-                config |= {key: None for key in (names, *others) if key in config}
-    for name in FREEZING & overrides.keys():
-        backbone[name] = overrides.pop(name)
-    return config | {key: _plain(value) for key, value in overrides.items()}
-
-
-def _plain(value):
-    """A part given as an object, in the form that a config has it."""
-    import keras
-
-    return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value

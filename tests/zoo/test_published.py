@@ -375,5 +375,8 @@ def test_a_backbones_preset_is_a_backbone(server):
     features = Backbone.from_preset("backbone_imagenet", freeze_at="C2", levels=("C4",))
     assert equal(features.get_layer("stem"), model.backbone.get_layer("stem"))
     assert features.levels == ("C4",)
+    # Transfer freezes what the published model does not.
+    assert (model.backbone.frozen_norm, features.frozen_norm) == (False, True)
+    assert not Backbone.from_preset("backbone_imagenet", frozen_norm=False).frozen_norm
     with pytest.raises(ValueError, match="is a MobileNetV2; give an image classifier"):
         Backbone.split_preset("backbone_imagenet")
