@@ -9,10 +9,8 @@ from kerasdet.cli.console import start_quietly
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A checkpoint, as it was published.")],
-    preset: Annotated[
-        str, typer.Option(help="Name, in `kerasdet list`, of the model whose checkpoint it is.")
-    ],
+    files: Annotated[list[Path], typer.Argument(help="A checkpoint, as published, and its parts.")],
+    preset: Annotated[str, typer.Option(help="A name of `kerasdet list`: the model it is of.")],
     out: Annotated[Path, typer.Option(help="The .keras file to write.")],
 ):
     """Turn a published checkpoint into a model that `kerasdet.load` opens.
@@ -23,11 +21,11 @@ def convert(
     start_quietly()
     from kerasdet import zoo
     from kerasdet.files import atomic_write
-    from kerasdet.zoo.presets import convert_file
+    from kerasdet.zoo.models import convert_file
 
     if out.suffix != ".keras":
         raise ValueError(f"--out {out} must end in .keras.")
-    model = convert_file(file, zoo.info(preset))
+    model = convert_file(zoo.info(preset), *files)
     with atomic_write(out) as temporary:
         model.save(temporary)
     print(f"{preset}, {model.count_params():,} parameters: {out}")

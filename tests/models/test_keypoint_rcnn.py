@@ -12,7 +12,7 @@ from kerasdet.layers import MaskHead, MultilevelRoIAlign
 from kerasdet.models import KeypointRCNN
 from kerasdet.models.detector import to_image
 from kerasdet.models.keypoint_rcnn import keypoint_cells, keypoint_losses
-from kerasdet.zoo.conversion import torchvision_names
+from kerasdet.zoo.origins import torchvision
 from tests.contract.detectors import batch
 from tests.models.test_mask_rcnn import of_unknown_size, small_parts
 
@@ -179,7 +179,7 @@ def test_batches_of_unknown_size(trained):
 def test_torchvisions_names():
     parts = small_parts() | {"backbone": ResNet((1, 1, 1, 1), bottleneck=False)}
     head = MaskHead((16,) * 8, None, name="keypoint_head")
-    names = torchvision_names(KeypointRCNN(keypoint_head=head, **parts))
+    names = torchvision.names(KeypointRCNN(keypoint_head=head, **parts))
     layers = [
         *(f"keypoint_head.{i}" for i in range(0, 16, 2)),
         "keypoint_predictor.kps_score_lowres",

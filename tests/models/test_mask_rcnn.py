@@ -15,7 +15,7 @@ from kerasdet.models.detector import prepare
 from kerasdet.models.faster_rcnn import positive_regions
 from kerasdet.models.mask_rcnn import mask_losses, own_class
 from kerasdet.ops import native
-from kerasdet.zoo.conversion import load_torchvision, torchvision_names
+from kerasdet.zoo.origins import torchvision
 from tests.contract.detectors import batch
 from tests.tiny import TinyBackbone
 
@@ -310,7 +310,7 @@ def test_torchvisions_names_and_its_background(norm):
             shapes[f"mask_head.{i}.1.{kind}"] = (16,)
         else:
             shapes[f"mask_head.{i}.0.bias"] = (16,)
-    names = torchvision_names(model)
+    names = torchvision.names(model)
     ours = {name for name in names if ".mask_" in name}
     assert ours == {f"roi_heads.{name}" for name in shapes}
 
@@ -325,7 +325,7 @@ def test_torchvisions_names_and_its_background(norm):
             key = f"roi_heads.box_predictor.{kind}.{weight}"
             tensors[key] = np.concatenate([tensors[key][:extra], tensors[key]])
     tensors |= {f"roi_heads.{name}": rng.normal(size=shape) for name, shape in shapes.items()}
-    load_torchvision(model, tensors, "a test")
+    torchvision.fill(model, tensors, "a test")
     theirs = tensors["roi_heads.mask_predictor.mask_fcn_logits.weight"]
     np.testing.assert_allclose(model.mask_output.kernel[0, 0], theirs[1:, :, 0, 0].T, rtol=1e-6)
     theirs = tensors["roi_heads.mask_predictor.conv5_mask.weight"]
