@@ -9,6 +9,7 @@ value away (boxes of zero size, boxes over the edge) are mended and always liste
 import json
 import math
 import os
+import reprlib
 import stat
 from collections import Counter
 
@@ -26,6 +27,8 @@ MENDED = frozenset(
 )
 # Coordinates are often rounded to 0.01 pixels or 1e-6 of a side: no fault below this many pixels.
 ROUNDING = 0.05
+# A value of a file for messages: short, whatever it is.
+shown = reprlib.repr
 
 
 def clean_box(box, size):
@@ -121,7 +124,7 @@ def annotated_size(height, width):
     Raises:
         ValueError: no such image can be; the message is a fault's.
     """
-    sides = [0 if side in (None, "") else as_number(side) for side in (height, width)]
+    sides = [0.0 if side in (None, "") else as_number(side) for side in (height, width)]
     if any(side is None or not side.is_integer() for side in map(_finite, sides)):
         raise ValueError(f"height, width are {height!r:.40}, {width!r:.40}; they are integers")
     if min(sides) <= 0:

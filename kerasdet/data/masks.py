@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from kerasdet.data.cleaning import as_number
+from kerasdet.data.cleaning import as_number, shown
 
 # Longest outline, in half outlines of the image: its cost is 20 bytes for each fifth of a pixel.
 _LONGEST = 64
@@ -36,7 +36,7 @@ def clean_mask(segmentation, size):
         message = _run_length_fault(segmentation, size)
         return (None, "bad_mask", message) if message else (segmentation, None, None)
     if not isinstance(segmentation, list):
-        return None, "bad_mask", f"segmentation is {segmentation!r:.60}: mask left empty"
+        return None, "bad_mask", f"segmentation is {shown(segmentation)}: mask left empty"
     polygons, faults = [], []
     for polygon in _polygons(segmentation):
         values, message = _clean_polygon(polygon, size)
@@ -92,7 +92,7 @@ def _clean_polygon(points, size):
     # Integers may have any number of digits, so they are compared before anything is computed.
     reach = 2 * max(size)
     if not (min(points) >= -reach and max(points) <= reach + max(size)):
-        return None, f"a polygon reaches from {min(points):.4g} to {max(points):.4g}"
+        return None, f"a polygon reaches from {_short(min(points))} to {_short(max(points))}"
     if not math.isfinite(sum(points)):
         return None, "a polygon has values that are not finite"
     if len(points) * (max(points) - min(points)) > _LONGEST * sum(size):
@@ -103,11 +103,15 @@ def _clean_polygon(points, size):
     return points, None
 
 
+def _short(value):
+    return f"{as_number(value):.4g}"
+
+
 def _run_length_fault(mask, size):
     """What is wrong with a run-length dict, or None."""
     height, width = size
     if mask.get("size") != [height, width]:
-        return f"RLE of size {mask.get('size')!r:.40} in an image of {[height, width]}: left empty"
+        return f"RLE of size {shown(mask.get('size'))} in an image of {[height, width]}: left empty"
     counts = mask.get("counts")
     if isinstance(counts, str):
         counts = _decompressed(counts)
