@@ -22,11 +22,14 @@ from kerasdet.images import max_pixels
 MENDED = frozenset(
     {
         *("zero_size", "outside", "clipped", "no_mask", "bad_mask", "corners", "root_category"),
-        *("not_annotated", "pose"),
+        *("not_annotated", "pose", "upper_case"),
     }
 )
 # Coordinates are often rounded to 0.01 pixels or 1e-6 of a side: no fault below this many pixels.
 ROUNDING = 0.05
+# OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
+_PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
+_PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
 # A value of a file for messages: short, whatever it is.
 shown = reprlib.repr
 
@@ -59,6 +62,11 @@ def clean_box(box, size):
         message = f"box {_text(box)} reaches over the edge of the {width}x{height} image: clipped"
         return clipped, "clipped", message
     return clipped, None, None
+
+
+def usual_sigmas(num_points):
+    """OKS sigmas where none are given: COCO's for 17 keypoints, else 0.05 each."""
+    return _PERSON_SIGMAS if num_points == 17 else (0.05,) * num_points
 
 
 def raise_structural(faults, strict):
@@ -116,7 +124,8 @@ def annotated_size(height, width):
     """An image's size as annotated.
 
     Args:
-        height, width: values of the annotation file, of any type.
+        height: value of the annotation file, of any type.
+        width: the same.
 
     Returns:
         (height, width) in pixels; None where the annotation does not know it (absent, 0 or -1).

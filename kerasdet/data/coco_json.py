@@ -24,6 +24,7 @@ from kerasdet.data.cleaning import (
     share_fault,
     shown,
     unique_names,
+    usual_sigmas,
 )
 from kerasdet.data.finding import find_image, is_claimed
 from kerasdet.data.image_files import ImageFiles
@@ -31,14 +32,8 @@ from kerasdet.data.masks import clean_mask, run_lengths
 from kerasdet.data.records import FileDataset
 from kerasdet.images import image_size
 
-# OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
-_PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
-_PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
 
-
-def coco(
-    annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None
-):
+def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None):
     """Read a COCO annotation file.
 
     A root category (its supercategory is "none", others' supercategory is its name) without
@@ -76,7 +71,7 @@ def coco(
     faults += filter(None, [share_fault(annotations, records)])
     raise_structural(faults, strict)
     if keypoint_sigmas is None:
-        keypoint_sigmas = _PERSON_SIGMAS if num_points == 17 else (0.05,) * num_points
+        keypoint_sigmas = usual_sigmas(num_points)
     elif len(keypoint_sigmas) != num_points:
         raise ValueError(f"{len(keypoint_sigmas)} keypoint_sigmas for {num_points} keypoints.")
     return FileDataset(

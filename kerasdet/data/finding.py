@@ -7,7 +7,7 @@ from urllib.parse import unquote
 def find_image(folder, name):
     """The file that an annotation names, or None.
 
-    Tried are the name as it is written, with "/" for "\\\\", with "%2F" and the like decoded, below
+    Tried are the name as it is written, with "/" for a backslash, with "%2F" and the like decoded, below
     the folder where the name repeats the folder's own ("images/a.jpg" in images/), and the name
     without its folders.
 

@@ -387,7 +387,7 @@ def test_yolo_missing_parts(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"neither data\.yaml nor classes\.txt"):
         yolo(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\n")
-    with pytest.raises(FileNotFoundError, match=r"no images in .*images; name a split"):
+    with pytest.raises(FileNotFoundError, match=r"no images in .*images or .*; name a split"):
         yolo(tmp_path)
     image(tmp_path / "images" / "a.png")
     with pytest.raises(FileNotFoundError, match="labels: there is no such folder"):
