@@ -1,7 +1,18 @@
-"""Where an annotation file's images are: names written on another machine, in another spelling."""
+"""Where a data set's images and splits are: names written on another machine, or by exporters."""
 
 import os
 from urllib.parse import unquote
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
+# Names that exporters give the three splits.
+_SAME = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
+SPLITS = frozenset(name for same in _SAME for name in same)
+
+
+def split_names(split):
+    """The names that a split may have: its own first, then other words for it."""
+    same = next((names for names in _SAME if split in names), ())
+    return list(dict.fromkeys([split, *same]))
 
 
 def find_image(folder, name):

@@ -6,10 +6,7 @@ import os
 import yaml
 
 from kerasdet.data.cleaning import read_text, shown, unique_names, walk
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
-# Names that exporters give the three splits.
-_SAME = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
+from kerasdet.data.finding import IMAGE_SUFFIXES, SPLITS, split_names
 
 
 def read_settings(root):
@@ -198,17 +195,13 @@ def label_folder(folder):
     return os.sep.join([labels, *parts[last + 1 :]]), labels
 
 
-def _aliases(split):
-    return next((names for names in _SAME if split in names), (split,))
-
-
 def _places(root, split, settings):
     """Lists of folders or list files, one of which has the images; the likeliest first."""
     if split is None:
         yield [os.path.join(root, "images")]
         yield [root]
         return
-    names = [split, *(name for name in _aliases(split) if name != split)]
+    names = split_names(split)
     for name in names:
         entries = settings.get(name)
         entries = [entries] if isinstance(entries, str) else entries
@@ -258,7 +251,7 @@ def _resolve(bases, entry, exists):
 def _refuse_splits(root, split, found):
     """Raise where all images are asked for and some lie in folders that are splits."""
     names = {place.below.partition("/")[0] for place in found if "/" in place.below}
-    splits = sorted(names & {name for same in _SAME for name in same})
+    splits = sorted(names & SPLITS)
     if split is None and splits:
         raise FileNotFoundError(
             f"{root}: no images in {found[0].base} itself but in {', '.join(splits)}; name a split."
