@@ -206,7 +206,8 @@ def _found(annotations, entry, images, claimed, faults):
         try:
             return path, size or image_size(path), size is None
         except ValueError as error:
-            faults.append(fault(path, None, "unreadable_image", str(error)))
+            message = str(error).removeprefix(f"{path}: ")
+            faults.append(fault(path, None, "unreadable_image", message))
     return None, None, None
 
 
