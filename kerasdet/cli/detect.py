@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import load_model
+from kerasdet.cli.parts import GRAY_MAX_HELP, load_model
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -18,6 +18,7 @@ def detect(
         str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
     ] = DEFAULT_MODEL,
     threshold: Annotated[float, typer.Option(help="Least confidence of a detection.")] = 0.3,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),
 ):
     """Find objects in images.
@@ -37,7 +38,7 @@ def detect(
     images_json, found, failures = [], [], []
     for path in track(paths, description="detecting"):
         try:
-            image = load_image(path)
+            image = load_image(path, gray_max=gray_max)
         except (OSError, ValueError) as error:
             failures.append(error)
             continue
@@ -69,7 +70,8 @@ def find_images(arguments):
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            paths += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            named = (p for p in path.iterdir() if not p.name.startswith("._"))
+            paths += sorted(p for p in named if p.suffix.lower() in SUFFIXES)
         elif path.exists() or not glob.has_magic(argument):
             paths.append(path)
         else:

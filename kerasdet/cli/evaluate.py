@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.parts import DATA_HELP, load_model, open_data, print_table
+from kerasdet.cli.parts import (
+    DATA_HELP,
+    GRAY_MAX_HELP,
+    VOC_ZERO_BASED_HELP,
+    load_model,
+    open_data,
+    print_table,
+)
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
@@ -23,6 +30,10 @@ def evaluate(
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
+    voc_zero_based: Annotated[
+        bool, typer.Option("--voc-zero-based", help=VOC_ZERO_BASED_HELP)
+    ] = False,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, curves and matrix.")] = None,
 ):
     """Measure a model: COCO's average precision, over all and per class.
@@ -35,7 +46,7 @@ def evaluate(
     from kerasdet import metrics
 
     default = "test" if data.startswith("digits") else "val"
-    dataset = open_data(data, split, default)
+    dataset = open_data(data, split, default, voc_zero_based=voc_zero_based, gray_max=gray_max)
     detector = load_model(model, threshold)
     print(dataset)
     figures, detections = metrics.evaluate(

@@ -11,6 +11,9 @@ from kerasdet.cli.parts import (
     BACKBONES,
     BOX_LOSSES,
     DATA_HELP,
+    GRAY_MAX_HELP,
+    READING,
+    VOC_ZERO_BASED_HELP,
     make_anchors,
     make_augmentation,
     make_backbone,
@@ -108,6 +111,10 @@ def train(
     ] = "float32",
     devices: Annotated[int | None, typer.Option(help="GPUs to use, default all.")] = None,
     validate_every: Annotated[int, typer.Option(help="Epochs between validations.")] = 1,
+    voc_zero_based: Annotated[
+        bool, typer.Option("--voc-zero-based", help=VOC_ZERO_BASED_HELP)
+    ] = False,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     seed: Annotated[int, typer.Option(help="Of order, augmentation and weights.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, as it was started.")
@@ -145,8 +152,9 @@ def train_with(arguments, out, resume):
     from kerasdet.layers.resizing import Fit
     from kerasdet.training import train as fit
 
-    data = open_data(arguments["data"], arguments["split"])
-    data, validation = open_validation(data, arguments["data"], arguments["val"])
+    reading = {name: arguments[name] for name in READING if name in arguments}
+    data = open_data(arguments["data"], arguments["split"], **reading)
+    data, validation = open_validation(data, arguments["data"], arguments["val"], **reading)
     sizes = arguments["size"].split(",") if arguments["size"] else []
     resizes = [Fit(*parse_size(size)) for size in sizes] or [Fit(*usual_size(data))]
     recipe = make_recipe(arguments)
