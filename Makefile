@@ -8,7 +8,7 @@ PACKAGE := pyproject.toml setup.py Makefile
 # TensorFlow's notes about the machine are not about this project.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format equations bench clean
+.PHONY: help demo test lint format equations bench fuzz clean
 
 help:
 	@echo "make demo       install into $(VENV) and detect digits with the shipped weights"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint       ruff, lint and format, without changing a file"
 	@echo "make format     let ruff repair and format; write docs/equations.md anew"
 	@echo "make bench      the benchmarks, against the peers that are installed"
+	@echo "make fuzz       20 000 mutated annotation files and images (tests/fuzz.py)"
 	@echo "make clean      remove what the other commands made"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter ($(VENV) must not exist yet)"
 
@@ -42,6 +43,9 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/retinanet.py --train
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/two_stage.py
+
+fuzz: $(VENV)/test.stamp
+	$(BIN)/python tests/fuzz.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

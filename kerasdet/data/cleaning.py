@@ -225,7 +225,7 @@ def unique_names(names, place):
     Raises:
         ValueError: there is none, or one stands twice.
     """
-    names = tuple(_printable(str(name)) for name in names)
+    names = tuple(printable(str(name)) for name in names)
     if not names:
         raise ValueError(f"{place}: no class names; name at least one.")
     for name, count in Counter(names).items():
@@ -264,10 +264,11 @@ def walk(folder, suffixes):
 
 def fault(file, annotation_id, kind, message):
     """A `Fault` whose file is any kind of path; what cannot be printed is written as its code."""
-    return Fault(_printable(os.fspath(file)), annotation_id, kind, _printable(message))
+    return Fault(printable(os.fspath(file)), annotation_id, kind, printable(message))
 
 
-def _printable(text):
+def printable(text):
+    """A text without what no terminal and no file can hold: halves of characters, as codes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

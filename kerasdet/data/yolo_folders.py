@@ -5,7 +5,7 @@ import os
 
 import yaml
 
-from kerasdet.data.cleaning import read_text, shown, unique_names, walk
+from kerasdet.data.cleaning import printable, read_text, shown, unique_names, walk
 from kerasdet.data.finding import IMAGE_SUFFIXES, SPLITS, split_names
 
 
@@ -90,8 +90,8 @@ def _names(file, names):
                 "a name."
             )
         numbers[number] = name
-    unique_names(numbers.values(), f"{file}: 'names'")
-    return dict(sorted(numbers.items()))
+    names = unique_names(numbers.values(), f"{file}: 'names'")
+    return dict(sorted(zip(numbers, names)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +102,13 @@ class Place:
         base: the folder of the split or, for an image from a list, the image's own.
         below: path below `base`, with "/".
         name: the image's name in its data set, with suffix.
-        whole: the split is all images of `base`, none of which may be missing.
+        listed: where a list names it, for messages; "" where the split is all images of `base`.
     """
 
     base: str
     below: str
     name: str
-    whole: bool
+    listed: str = ""
 
     @property
     def path(self):
@@ -153,13 +153,15 @@ def find_images(root, split, settings):
             found += here
             missing += [] if here else [entry]
         if found and missing:
-            raise FileNotFoundError(f"{root}: no images in {' or '.join(missing)}, of {split}.")
+            missing = printable(" or ".join(missing))
+            raise FileNotFoundError(f"{root}: no images in {missing}, of {split}.")
         if found:
             _refuse_splits(root, split, found)
             return list(dict.fromkeys(found))
         places += entries
     hint = "; name a split" if split is None else ""
-    raise FileNotFoundError(f"{root}: no images in {' or '.join(dict.fromkeys(places))}{hint}.")
+    looked = printable(" or ".join(dict.fromkeys(places)))
+    raise FileNotFoundError(f"{root}: no images in {looked}{hint}.")
 
 
 def label_folder(folder):
@@ -217,25 +219,35 @@ def _expand(root, settings, entry):
     own = settings.get("path")
     bases = [os.path.join(root, own), root] if isinstance(own, str) else [root]
     path = _resolve(bases, entry, os.path.exists)
-    if path is None:
+    if path is None or _is_above(path, root):
         return []
     if os.path.isdir(path):
         inner = os.path.join(path, "images")  # "train: ../train", with the images one level down.
         path = os.path.normpath(inner if os.path.isdir(inner) else path)
-        return [Place(path, name, name, True) for name in walk(path, IMAGE_SUFFIXES)]
+        return [Place(path, name, name) for name in walk(path, IMAGE_SUFFIXES)]
     if not path.lower().endswith(".txt"):
-        return [_alone(root, path)]
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    bases = [os.path.dirname(path), *bases]
-    found = [_resolve(bases, line, os.path.isfile) or os.path.join(root, line) for line in lines]
-    return [_alone(root, path) for path in found]
+        return [_alone(root, path, "data.yaml")]
+    bases, found = [os.path.dirname(path), *bases], []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            image = _resolve(bases, line.strip(), os.path.isfile) or os.path.join(
+                root, line.strip()
+            )
+            found.append(_alone(root, image, f"{path}, line {number}"))
+    return found
 
 
-def _alone(root, path):
+def _is_above(path, root):
+    """Whether a folder holds the whole data set and more, so that it is no split of it."""
+    path, root = os.path.realpath(path), os.path.realpath(root)
+    return path != root and os.path.commonpath([path, root]) == path
+
+
+def _alone(root, path, listed):
     """The place of an image from a list."""
     name = os.path.relpath(path, root).replace(os.sep, "/")
     base, below = os.path.split(path)
-    return Place(base, below, below if name.startswith("../") else name, False)
+    return Place(base, below, below if name.startswith("../") else name, listed)
 
 
 def _resolve(bases, entry, exists):

@@ -61,7 +61,7 @@ def yolo(root, split=None, strict=True, gray_max=None):
     labels = {number: label for label, number in enumerate(settings["names"])}
     records, polygons, ids = [], [], set()
     for image, file in files.items():
-        size = _size(image.path, faults)
+        size = _size(image, faults)
         if size is None:
             continue
         objects = []
@@ -91,20 +91,21 @@ def yolo(root, split=None, strict=True, gray_max=None):
 def _text_files(images, faults):
     """{image: its text file, or None}; a fault for each text file without an image."""
     folders, listings = {}, {}
-    for image in images:
+    files = dict.fromkeys(images)
+    found = [image for image in images if not image.listed or os.path.isfile(image.path)]
+    for image in found:
         base = image.base
         if base not in folders:
             folders[base] = label_folder(base)
         below = os.path.join(folders[base][0], os.path.dirname(image.below))
         listings.setdefault(below, _listing(below) if below not in listings else None)
-    files = {}
-    for image in images:
+    for image in found:
         below = os.path.join(folders[image.base][0], os.path.dirname(image.below))
         file = files[image] = listings[below].get(os.path.splitext(image.path)[0].split(os.sep)[-1])
         if file is not None and not file.endswith(".txt"):
             message = "read, but other programs look for .txt; rename it"
             faults.append(fault(file, None, "upper_case", message))
-    for base in {image.base: None for image in images if image.whole}:
+    for base in {image.base: None for image in images if not image.listed}:
         labels, inside = folders[base]
         stems = {os.path.splitext(image.below)[0] for image in images if image.base == base}
         for name in walk(labels, ".txt") if inside else ():
@@ -136,14 +137,15 @@ def _lines(file, faults):
     return [(number, words) for number, words in lines if words]
 
 
-def _size(path, faults):
+def _size(image, faults):
     try:
-        return image_size(path)
+        return image_size(image.path)
     except FileNotFoundError:
-        message = "there is no such image; restore it or take it out of the list"
-        faults.append(fault(path, None, "missing_image", message))
+        message = f"there is no such image ({image.listed}); restore it or take it out of the list"
+        faults.append(fault(image.path, None, "missing_image", message))
     except ValueError as error:
-        faults.append(fault(path, None, "unreadable_image", str(error).removeprefix(f"{path}: ")))
+        message = str(error).removeprefix(f"{image.path}: ")
+        faults.append(fault(image.path, None, "unreadable_image", message))
     return None
 
 
