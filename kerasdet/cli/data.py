@@ -6,22 +6,29 @@ from pathlib import Path
 DATA_HELP = (
     "digits[:SCENES], voc:ROOT, coco:ANNOTATIONS.json:IMAGES, yolo:ROOT or csv:FILE; see --split."
 )
+VOC_ZERO_BASED_HELP = "Coordinates of voc data count pixels from 0, not from 1."
+GRAY_MAX_HELP = "Level that is white in 16-bit gray images, as 4095; default 65535."
+READING = ("voc_zero_based", "gray_max")  # options of how data are read
 
 
-def open_data(notation, split=None, default="train", strict=True):
+def open_data(
+    notation, split=None, default="train", strict=True, voc_zero_based=False, gray_max=None
+):
     """A data set from the notation of `--data`.
 
     Args:
         notation: see `DATA_HELP`.
         split: name of a split; an error where the source has none.
-        default: split to take where none is named and the source has this one.
+        default: split to take without one, from sources that have it.
         strict: raise for faults of structure.
+        voc_zero_based: coordinates of voc data count pixels from 0.
+        gray_max: the level that is white in 16-bit gray images.
 
     Returns:
         A `Dataset`.
 
     Raises:
-        ValueError: the notation is not understood, or a split is named where the source has none.
+        ValueError: no such notation, or a split where the source has none.
     """
     from kerasdet import data
 
@@ -32,43 +39,40 @@ def open_data(notation, split=None, default="train", strict=True):
         split = default
     if kind == "digits":
         return data.digit_scenes(split, size=_count(notation, place))
+    options = {"strict": strict, "gray_max": gray_max}
     if kind == "voc":
-        return data.voc(place, split or default, strict=strict)
+        split = split or (default if (Path(place) / "ImageSets").exists() else None)
+        return data.voc(place, split, one_based=not voc_zero_based, **options)
     if kind == "yolo":
-        return data.yolo(place, split, strict=strict)
+        return data.yolo(place, split, **options)
     if split is not None:
         raise ValueError(f"{kind} data has no splits: give each split's own file, not --split.")
     if kind == "csv":
-        return data.csv(place, strict=strict)
+        return data.csv(place, **options)
     annotations, separator, images = place.rpartition(".json:")
     if not separator:
         raise ValueError(f"--data {notation!r} lacks a part: coco:ANNOTATIONS.json:IMAGES.")
-    return data.coco(f"{annotations}.json", images, strict=strict)
+    return data.coco(f"{annotations}.json", images, **options)
 
 
 def has_split(notation, split):
-    """Whether a source of data has a split of that name.
+    """Whether a source of data has a split of that name."""
+    from kerasdet.data import voc_folders, yolo_folders
 
-    Args:
-        notation: as in `open_data`.
-        split: name of the split.
-    """
     kind, _, place = notation.partition(":")
-    files = {
-        "voc": [f"ImageSets/Main/{split}.txt"],
-        "yolo": [f"images/{split}", f"{split}/images"],
-    }
-    return kind == "digits" or any((Path(place) / name).exists() for name in files.get(kind, ()))
+    owner = {"voc": voc_folders, "yolo": yolo_folders}.get(kind)
+    return kind == "digits" or (owner is not None and owner.has_split(place, split))
 
 
-def open_validation(data, data_notation, notation=None):
+def open_validation(data, data_notation, notation=None, **reading):
     """The training and validation data sets.
 
     Args:
         data: the training data.
-        data_notation: the notation that opened it.
-        notation: notation of the validation data; "none" for no validation; None for the source's own
-            split "val" or, where it has none, every tenth image, which is then left out of training.
+        data_notation: what it was opened by.
+        notation: of the validation data, "none", or None: the source's own split "val" if it has
+            one, else every tenth image, which then is not trained on.
+        **reading: options of `open_data`.
 
     Returns:
         Tuple (data, validation or None).
@@ -76,11 +80,11 @@ def open_validation(data, data_notation, notation=None):
     if notation == "none":
         return data, None
     if notation is not None:
-        return data, open_data(notation, default="val")
+        return data, open_data(notation, default="val", **reading)
     if has_split(data_notation, "val"):
-        # The number of scenes is that of the training data; validation has its own.
+        # The number of scenes to train on is none for validation.
         own = "digits" if data_notation.startswith("digits") else data_notation
-        return data, open_data(own, "val")
+        return data, open_data(own, "val", **reading)
     if len(data) < 10:
         return data, None
     held_out = range(9, len(data), 10)

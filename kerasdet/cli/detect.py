@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kerasdet.cli.console import check_proposals, load_model
+from kerasdet.cli.data import GRAY_MAX_HELP
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -24,6 +25,7 @@ def detect(
     proposals: Annotated[
         Path | None, typer.Option(help="Proposals, .npz, for a model that takes them.")
     ] = None,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),
 ):
     """Find objects in images.
@@ -47,7 +49,7 @@ def detect(
     images_json, found, failures = [], [], []
     for path in track(paths, description="detecting"):
         try:
-            image = load_image(path)
+            image = load_image(path, gray_max=gray_max)
             height, width = image.shape[:2]
             given = {}
             if known is not None:
@@ -82,7 +84,8 @@ def find_images(arguments):
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            paths += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            named = (p for p in path.iterdir() if not p.name.startswith("._"))
+            paths += sorted(p for p in named if p.suffix.lower() in SUFFIXES)
         elif path.exists() or not glob.has_magic(argument):
             paths.append(path)
         else:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kerasdet.cli.console import check_proposals, load_model, print_table
-from kerasdet.cli.data import DATA_HELP, open_data
+from kerasdet.cli.data import DATA_HELP, GRAY_MAX_HELP, VOC_ZERO_BASED_HELP, open_data
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
@@ -30,6 +30,10 @@ def evaluate(
         Path | None, typer.Option(help="Proposals, .npz, for a model that takes them.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
+    voc_zero_based: Annotated[
+        bool, typer.Option("--voc-zero-based", help=VOC_ZERO_BASED_HELP)
+    ] = False,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, curves and matrix.")] = None,
 ):
     """Measure a model: COCO's average precision, over all and per class.
@@ -43,7 +47,7 @@ def evaluate(
     from kerasdet import metrics
 
     default = "test" if data.startswith("digits") else "val"
-    dataset = open_data(data, split, default)
+    dataset = open_data(data, split, default, voc_zero_based=voc_zero_based, gray_max=gray_max)
     detector = load_model(model, threshold, max_detections)
     if check_proposals(detector, proposals):
         dataset = dataset.with_proposals(proposals)

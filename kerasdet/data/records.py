@@ -9,8 +9,8 @@ from collections import Counter
 
 import numpy as np
 
+from kerasdet.data.image_files import ImageFiles
 from kerasdet.data.pipeline import batches
-from kerasdet.images import load_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +166,10 @@ class Dataset(abc.ABC):
         """Class of each pixel, (H, W) int32, -1 for void; or None."""
         return None
 
+    def image_faults(self, index):
+        """List of (kind, message): what `kerasdet.data.check` says of an image that can be read."""
+        return []
+
     def box_counts(self):
         """Number of objects in each image, (len(self),) int64; reads every record once."""
         if getattr(self, "_box_counts", None) is None:
@@ -243,7 +247,7 @@ class FileDataset(Dataset):
         faults: list of `Fault`.
         masks: None, or a function from an index to that record's RLE masks (made when asked for).
         keypoints: pair (names, sigmas).
-        semantic_paths: None, or one file per record with the class of each pixel.
+        files: `ImageFiles`; by default those of the records.
     """
 
     def __init__(
@@ -255,7 +259,7 @@ class FileDataset(Dataset):
         faults=(),
         masks=None,
         keypoints=((), ()),
-        semantic_paths=None,
+        files=None,
     ):
         self.name = name
         self.records = records
@@ -264,7 +268,7 @@ class FileDataset(Dataset):
         self.faults = list(faults)
         self.keypoint_names, self.keypoint_sigmas = map(tuple, keypoints)
         self._masks = masks
-        self._semantic_paths = semantic_paths
+        self.files = ImageFiles(records) if files is None else files
 
     def __len__(self):
         return len(self.records)
@@ -290,24 +294,12 @@ class FileDataset(Dataset):
         Raises:
             FileNotFoundError, ValueError: missing or broken file, or another size than annotated.
         """
-        record = self.records[index]
-        image = load_image(record.path)
-        if image.shape[:2] == (record.height, record.width):
-            return image
-        # Annotated as it lies in the file, without its EXIF orientation: then so are the boxes.
-        stored = load_image(record.path, orient=False)
-        if stored.shape[:2] == (record.height, record.width):
-            return stored
-        raise ValueError(
-            f"{record.path}: the image is {image.shape[1]}x{image.shape[0]} pixels, but its "
-            f"annotation says {record.width}x{record.height}; correct the annotation's width and "
-            "height, or restore the image that was annotated."
-        )
+        return self.files.image(index)
 
     def semantic(self, index):
         """See `Dataset.semantic`."""
-        if self._semantic_paths is None:
-            return None
-        from kerasdet.images import load_classes
+        return self.files.semantic(index)
 
-        return load_classes(self._semantic_paths[index])
+    def image_faults(self, index):
+        """See `Dataset.image_faults`."""
+        return self.files.faults(index)

@@ -34,6 +34,10 @@ class View(Dataset):
         """See `Dataset.semantic`."""
         return self.parent.semantic(index)
 
+    def image_faults(self, index):
+        """See `Dataset.image_faults`."""
+        return self.parent.image_faults(index)
+
     def box_counts(self):
         """See `Dataset.box_counts`."""
         return self.parent.box_counts()
@@ -78,3 +82,7 @@ class Subset(View):
         """See `Dataset.image_ids`."""
         ids = self.parent.image_ids()
         return [ids[index] for index in self.indices]
+
+    def image_faults(self, index):
+        """See `Dataset.image_faults`."""
+        return self.parent.image_faults(self.indices[index])

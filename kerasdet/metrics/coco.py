@@ -15,7 +15,8 @@ def coco_metrics(
     """COCO average precision and recall: ten IoU (or OKS) thresholds, 101 recall points.
 
     `ignore`d objects (crowd or VOC's difficult) are COCO's `iscrowd`: neither found nor missed,
-    and what is detected on them is no error. Images without objects count for false positives.
+    and what is detected on them is no error. For masks the same holds for objects whose mask is
+    empty, as their annotation has none. Images without objects count for false positives.
 
     Args:
         records: data set or sequence of `Record`.
@@ -59,18 +60,16 @@ def coco_metrics(
         "categories": [{"id": i, "name": name} for i, name in zip(category_ids, class_names)],
     }
     objects = _objects_json(records, image_ids, iou_type)
+    counts = np.zeros(len(class_names), int)
+    for annotation in objects:
+        counted = not annotation["iscrowd"] and annotation.get("num_keypoints", 1) > 0
+        counts[annotation["category_id"] - 1] += counted
     parts = {"boxes", "labels", "confidence", PARTS.get(iou_type)}
     detections = [{k: v for k, v in found.items() if k in parts} for found in detections]
     results = to_coco_json(detections, image_ids, category_ids)
     _add_areas(results, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         evaluated = _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections)
-    counts = np.zeros(len(class_names), int)
-    for record in records:
-        counted = ~np.asarray(record.ignore, bool)
-        if iou_type == "keypoints" and len(counted):
-            counted &= (np.asarray(record.keypoints)[..., 2] > 0).any(axis=1)
-        np.add.at(counts, np.asarray(record.labels)[counted], 1)
     return _summary(evaluated, class_names, counts)
 
 
@@ -194,13 +193,27 @@ def _objects_json(records, image_ids, iou_type):
                 "iscrowd": int(record.ignore[i]),
             }
             if iou_type == "segm":
-                annotation["segmentation"] = _run_lengths(record.masks[i])
+                annotation |= _mask_json(record.masks[i], annotation)
             if iou_type == "keypoints":
                 keypoints = np.asarray(record.keypoints[i], float)  # (P, 3)
                 annotation["keypoints"] = keypoints.ravel().tolist()
                 annotation["num_keypoints"] = int(np.count_nonzero(keypoints[:, 2] > 0))
             objects.append(annotation)
     return objects
+
+
+def _mask_json(mask, annotation):
+    """Fields of an object's mask; where its annotation has none, its box is ignored as a crowd is.
+
+    What is found in that box is no error then, and nothing is missed.
+    """
+    from pycocotools import mask as coco_mask
+
+    mask = _run_lengths(mask)
+    if coco_mask.area(mask):
+        return {"segmentation": mask}
+    (box,) = coco_mask.frPyObjects(np.asarray([annotation["bbox"]]), *mask["size"])
+    return {"segmentation": _run_lengths(box), "iscrowd": 1}
 
 
 def _add_areas(results, iou_type):
