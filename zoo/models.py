@@ -23,7 +23,7 @@ from kerasdet.zoo.verify import verify, verify_archive
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
 
 # Of the conversion from published files to Keras': with another number they are converted again.
-CONVERSION_VERSION = 2
+CONVERSION_VERSION = 3
 
 RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
 
