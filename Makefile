@@ -3,16 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that tests run in; each holds up to 4 GB.
+WORKERS ?= 2
 PACKAGE := pyproject.toml setup.py Makefile
 
 # TensorFlow's notes about the machine are not about this project.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test lint format docs equations bench clean
+.PHONY: help demo test test-all mutants lint format docs equations bench clean
 
 help:
 	@echo "make demo       install into $(VENV) and detect digits with the shipped weights"
-	@echo "make test       install into $(VENV) with the test tools and run every test"
+	@echo "make test       install into $(VENV) with the test tools and run the tests, long tables sampled"
+	@echo "make test-all   the same with the tables whole"
+	@echo "make mutants    break the package in small ways: a test must notice each"
 	@echo "make lint       ruff, lint and format, without changing a file"
 	@echo "make format     let ruff repair and format; write the generated pages"
 	@echo "make docs       write the generated pages and tables of README.md and docs/"
@@ -24,7 +28,14 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/kerasdet demo
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-all: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n $(WORKERS) --all
+
+# MUTANTS="--sample 10 --seed 3" runs a tenth of them, MUTANTS="--only losses" one table.
+mutants: $(VENV)/test.stamp
+	$(BIN)/python -m tests.mutants --jobs $(WORKERS) $(MUTANTS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

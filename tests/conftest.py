@@ -1,18 +1,80 @@
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
+from tests import sampling
+
 # Before anything imports TensorFlow: its log would bury the tests' own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is a process for each core: threads of one would take the others' time.
+    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+PEAKS = pytest.StashKey()  # {process: most memory it has held, in MB}
+LEFT_OUT = pytest.StashKey()  # how many cases of the sampled tables were not run
+
+# Files whose tests are divided among the processes by their first parameter, a model that they share.
+DIVIDED = ("tests/contract/test_contract.py",)
 
 
-def pytest_configure():
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the sampled tables whole")
+
+
+def pytest_configure(config):
     """Split the CPU into two logical devices, for tests of training on several."""
+    config.addinivalue_line("markers", f"{sampling.LEFT_OUT}: run with --all only")
+    config.stash[PEAKS], config.stash[LEFT_OUT] = {}, 0
+    if config.getoption("numprocesses", None):
+        return  # only its workers run tests
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what the samples have not drawn."""
+    if config.option.all:
+        return
+    left_out = [item for item in items if item.get_closest_marker(sampling.LEFT_OUT)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+        config.stash[LEFT_OUT] = len(left_out)
+
+
+def pytest_collection_finish():
+    """What is imported stays: it is left out of every search for garbage, which there is one of a module."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process whole files, whose fixtures are then built once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            parameter = test.partition("[")[2].rstrip("]").partition("-")[0]
+            return f"{file}[{parameter}]" if file in DIVIDED else file
+
+    return ByFile(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release():
+    """Give back a module's models and graphs; those of wider fixtures live on."""
+    import keras
+
+    yield
+    keras.utils.clear_session(free_memory=False)
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +84,40 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"real images are not at {folder}")
     return folder
+
+
+# --- The summary: memory, and what was left out ---------------------------------------------------------
+
+
+def pytest_sessionfinish(session):
+    config = session.config
+    name = getattr(config, "workerinput", {}).get("workerid", "main")
+    config.stash[PEAKS][name] = _peak()
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["peak"] = name, config.stash[PEAKS][name], config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    name, peak, left_out = getattr(node, "workeroutput", {}).get("peak", (None, 0, 0))
+    if name:
+        node.config.stash[PEAKS][name] = peak
+        node.config.stash[LEFT_OUT] = left_out  # each process has collected all
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    peaks = ", ".join(f"{name} {peak} MB" for name, peak in sorted(config.stash[PEAKS].items()))
+    terminalreporter.write_line(f"most memory held: {peaks}")
+    if count := config.stash[LEFT_OUT]:
+        terminalreporter.write_line(
+            f"{count} cases of sampled tables left out; --all runs them too"
+        )
+
+
+def _peak():
+    """Most memory that this process has held, in MB."""
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024**2 if sys.platform == "darwin" else 1024)

@@ -13,26 +13,58 @@ from kerasdet.models.base import FORMAT_VERSION
 from kerasdet.models.detector import prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
 
+SETTINGS = ("score_threshold", "iou_threshold", "max_detections", "jit_compile")
 
-@pytest.fixture(params=sorted(DETECTORS))
+
+@pytest.fixture(scope="module", params=sorted(DETECTORS))
 def make(request):
-    keras.utils.set_random_seed(1)
     return DETECTORS[request.param]
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(scope="module")
+def shared(make):
+    """A detector's one compiled model, whose graphs are traced once, and its state at the start."""
+    keras.utils.set_random_seed(1)
+    model = compiled(make(score_threshold=0.0))
+    return model, {"variables": values(model), **{name: getattr(model, name) for name in SETTINGS}}
+
+
 @pytest.fixture
-def model(make):
-    return make(score_threshold=0.0)
-
-
-def compiled(model, rate=2e-3):
-    model.compile(keras.optimizers.Adam(rate))
+def model(shared):
+    """The shared model as it was at first: nothing of what other tests have done to it is left."""
+    model, start = shared
+    for variable, value in zip(variables(model), start["variables"]):
+        variable.assign(value)
+    for name in SETTINGS:
+        if getattr(model, name) != start[name]:
+            setattr(model, name, start[name])
+            model.predict_function = None
     return model
+
+
+def compiled(model):
+    model.compile(keras.optimizers.Adam(2e-3))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def variables(model):
+    """All that a step may change: weights, states of seed generators, metrics, the optimizer's."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def values(model):
+    return [np.array(variable) for variable in variables(model)]
 
 
 def test_fit_lowers_every_term(model):
     inputs, targets = batch(4)
-    history = compiled(model).fit(inputs, targets, batch_size=4, epochs=100, verbose=0).history
+    history = model.fit(inputs, targets, batch_size=4, epochs=100, verbose=0).history
     assert set(history) == {"loss", *model.LOSS_TERMS}
     for name, values in history.items():
         # A second stage's box loss begins at nothing: its first positives are the objects themselves.
@@ -44,7 +76,7 @@ def test_fit_lowers_every_term(model):
 
 def test_evaluate_returns_the_paper_loss(model):
     inputs, targets = batch()
-    result = compiled(model).evaluate(inputs, targets, verbose=0, return_dict=True)
+    result = model.evaluate(inputs, targets, verbose=0, return_dict=True)
     assert result["loss"] == pytest.approx(sum(result[n] for n in model.LOSS_TERMS), rel=1e-5)
     before = model.get_weights()
     model.evaluate(inputs, targets, verbose=0)
@@ -106,7 +138,7 @@ def test_tensor_means_full_canvas(model):
 
 def test_save_and_load_give_equal_outputs(model, tmp_path):
     inputs, targets = batch()
-    compiled(model).fit(inputs, targets, epochs=2, verbose=0)
+    model.fit(inputs, targets, epochs=2, verbose=0)
     model.iou_threshold, model.max_detections = 0.3, 11
     path = tmp_path / "model.keras"
     model.save(path)
@@ -157,7 +189,7 @@ def test_config_keeps_every_argument(make):
 def test_images_without_objects_are_learnt_from(model):
     inputs, _ = batch()
     targets = no_objects(2, 4)
-    history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
+    history = model.fit(inputs, targets, epochs=3, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert history["loss"][-1] < history["loss"][0]
@@ -169,7 +201,7 @@ def test_objects_smaller_than_a_pixel_are_learnt_from(model):
     targets["labels"][:, 3] = 1
     targets["masks"][:, 3, 30, 30] = 1
     targets["keypoints"][:, 3] = 30.3, 30.5, 2
-    history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
+    history = model.fit(inputs, targets, epochs=3, verbose=0).history
     assert all(np.isfinite(values).all() for values in history.values())
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert history["loss"][-1] < history["loss"][0]
@@ -184,7 +216,7 @@ def test_three_hundred_objects_in_one_image_are_learnt_from(model):
         targets["masks"][0, g, y : y + 4, x : x + 3] = 1
         targets["keypoints"][0, g] = corners(x, y, 3, 4)
     targets["labels"][0] = np.arange(300) % 3
-    history = compiled(model).fit(inputs, targets, epochs=3, verbose=0).history
+    history = model.fit(inputs, targets, epochs=3, verbose=0).history
     assert all(np.isfinite(values).all() for values in history.values())
     assert history["loss"][-1] < history["loss"][0]
 
@@ -196,7 +228,6 @@ def test_three_hundred_objects_in_one_image_are_learnt_from(model):
 )
 def test_unusable_boxes_count_as_padding(model, box):
     inputs, targets = batch()
-    compiled(model)
     expected = model.evaluate(inputs, targets, verbose=0, return_dict=True)
     targets["boxes"][:, 3], targets["labels"][:, 3] = box, 0
     result = model.evaluate(inputs, targets, verbose=0, return_dict=True)
@@ -205,7 +236,6 @@ def test_unusable_boxes_count_as_padding(model, box):
 
 def test_the_order_of_objects_does_not_matter(model):
     inputs, targets = batch(3)
-    compiled(model)
     expected = model.evaluate(inputs, targets, verbose=0)
     flipped = {name: value[:, ::-1] for name, value in targets.items()}
     assert model.evaluate(inputs, flipped, verbose=0) == pytest.approx(expected, rel=1e-5)
@@ -289,7 +319,7 @@ def test_compile_refuses_foreign_losses(model):
 def test_targets_must_be_a_dict(model):
     inputs, _ = batch()
     with pytest.raises(ValueError, match=r'"boxes" \(B, G, 4\)'):
-        compiled(model).evaluate(inputs, np.zeros((2, 4)), verbose=0)
+        model.evaluate(inputs, np.zeros((2, 4)), verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,27 @@ def test_p6_reads_c5_or_p5():
         FeaturePyramid(8, p6_from="C4")
 
 
+def test_p7_reads_what_of_p6_is_positive():
+    layer = FeaturePyramid(1)
+    layer(features())
+    for conv in (layer.p6, layer.p7):
+        conv.kernel.assign(np.ones(conv.kernel.shape))
+    # P6 has one cell, which reads four cells of C5, each of five ones.
+    for bias, p6, p7 in ((1.0, 21.0, 21.0), (-50.0, -30.0, 0.0)):
+        layer.p6.bias.assign([bias])
+        pyramid = layer(features(64, 64))
+        np.testing.assert_array_equal(np.ravel(pyramid["P6"]), [p6])
+        np.testing.assert_array_equal(np.ravel(pyramid["P7"]), [p7])
+
+
+def test_kernels_are_uniform_by_fan_in():
+    layer = FeaturePyramid(64)
+    layer(features())
+    for conv, fan_in in ((layer.output_convs["C4"], 9 * 64), (layer.lateral_convs["C5"], 5)):
+        largest = np.abs(conv.kernel.numpy()).max()
+        assert 0.97 * (3 / fan_in) ** 0.5 < largest < (3 / fan_in) ** 0.5 + 1e-6
+
+
 def test_no_two_convolutions_start_equal():
     layer = FeaturePyramid(8, p6_from="P5")
     layer(features())

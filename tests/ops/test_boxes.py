@@ -88,6 +88,16 @@ def test_clip_boxes_to_each_image():
     )
 
 
+def test_an_inverted_box_has_no_area_in_a_hull():
+    # The hull of SQUARE and the inverted one of the same corners is SQUARE, which is their union too.
+    np.testing.assert_array_equal(B.box_giou([SQUARE], [INVERTED]), [[0]])
+
+
+def test_both_sides_reach_the_least():
+    boxes = [[0, 0, 3, 3], [0, 0, 2.9, 9], [5, 5, 14, 7.5], [4, 4, 1, 1]]
+    np.testing.assert_array_equal(B.sides_reach(np.float32(boxes), 3), [True, False, False, False])
+
+
 def test_formats():
     boxes = [[1, 2, 4, 8]]
     np.testing.assert_array_equal(B.xyxy_to_xywh(boxes), [[1, 2, 3, 6]])

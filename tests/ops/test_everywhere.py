@@ -1,6 +1,8 @@
 """Every operation in every form it runs in: graphs, unknown sizes, XLA, half precision, exports.
 
-The eager result is the reference; that it is right is the matter of the other files.
+The eager result is the reference; that it is right is the matter of the other files. Every operation is
+run in every environment (graph, XLA, LiteRT, ONNX, half precision); its variants, the graph's three
+forms, the two half types and the axes that are cut are sampled, and run whole by `pytest --all`.
 """
 
 import contextlib
@@ -13,10 +15,12 @@ import tensorflow as tf
 from kerasdet.ops import native
 from tests.ops.exports import run_litert, run_onnx
 from tests.ops.operations import OPERATIONS
+from tests.sampling import sampled
 
 TOLERANCE = 1e-4
 
 WAYS = ("portable", "graph", "any_size", "xla")
+ENVIRONMENT = {"portable": "graph", "graph": "graph", "any_size": "graph", "xla": "xla"}
 
 # Distance from 1 to the next number.
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -68,8 +72,19 @@ def assert_same(found, expected):
         np.testing.assert_allclose(value, reference, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", OPERATIONS)
+def operation_of(name):
+    """ "roi_align" of its variant "roi_align, max"."""
+    return name.partition(",")[0]
+
+
+def kind(name, *rest):
+    """Of each kind one case is run always: an operation in an environment."""
+    return operation_of(name), ENVIRONMENT.get(rest[-1], rest[-1]) if rest else None
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), sampled([(name, way) for name in OPERATIONS for way in WAYS], kind)
+)
 def test_values_and_gradients_equal_the_eager_ones(name, way):
     operation = OPERATIONS[name]
     for inputs in filter(None, (operation.inputs, operation.bad_inputs())):
@@ -96,7 +111,9 @@ def rows_without(axes):
             yield name, axes, "eager"  # where Keras refuses the maximum of nothing
 
 
-@pytest.mark.parametrize(("name", "axes", "way"), [*rows_without("RN"), *rows_without("B")])
+@pytest.mark.parametrize(
+    ("name", "axes", "way"), sampled([*rows_without("RN"), *rows_without("B")], kind)
+)
 def test_nothing_to_work_on(name, axes, way):
     results, slopes = run(name, way, OPERATIONS[name].cut(axes, 0))
     if axes == "B":
@@ -114,14 +131,16 @@ ONE_CELL = [(name, "any_size") for name in rows_with("HW") if name != "deform_co
 ONE_CELL += [(name, "xla") for name in ("roi_pool", "roi_align", "deform_conv2d", "ps_roi_pool")]
 
 
-@pytest.mark.parametrize(("name", "way"), ONE_CELL)
+@pytest.mark.parametrize(("name", "way"), sampled(ONE_CELL, kind))
 def test_maps_of_one_cell(name, way):
     inputs = OPERATIONS[name].cut("HW", 1)
     assert_same(run(name, way, inputs), run(name, "eager", inputs))
 
 
-@pytest.mark.parametrize("dtype", EPSILON)
-@pytest.mark.parametrize("name", [name for name, op in OPERATIONS.items() if op.features])
+HALF = [(name, dtype) for name, op in OPERATIONS.items() if op.features for dtype in EPSILON]
+
+
+@pytest.mark.parametrize(("name", "dtype"), sampled(HALF, lambda name, _: operation_of(name)))
 def test_half_precision(name, dtype):
     operation = OPERATIONS[name]
     half = {key: tf.cast(operation.inputs[key], dtype) for key in operation.features}
@@ -146,14 +165,14 @@ def assert_exported(found, name):
 
 
 # CIoU has an arctangent, which LiteRT has not: it is a loss, and no part of a detector's file.
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "box_ciou"])
+@pytest.mark.parametrize("name", sampled([name for name in OPERATIONS if name != "box_ciou"], kind))
 def test_litert_builtins_give_the_same(name):
     pytest.importorskip("ai_edge_litert")
     operation = OPERATIONS[name]
     assert_exported(run_litert(operation.function, operation.inputs), name)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", sampled(OPERATIONS, kind))
 def test_onnx_of_any_size_gives_the_same(name):
     pytest.importorskip("onnxruntime")
     operation = OPERATIONS[name]

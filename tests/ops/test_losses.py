@@ -73,6 +73,8 @@ def test_focal_loss_of_extreme_logits_is_finite(gamma):
 def test_alpha_balanced_cross_entropy():
     loss = losses.alpha_balanced_cross_entropy([1.0, 0.0, 1.0], [0.0, 0.0, 1e4], 0.75)
     np.testing.assert_allclose(loss, [0.75 * math.log(2), 0.25 * math.log(2), 0], rtol=1e-6)
+    papers = losses.alpha_balanced_cross_entropy([1.0, 0.0], [0.0, 0.0])
+    np.testing.assert_array_equal(papers, loss[:2])
     plain = losses.alpha_balanced_cross_entropy([1.0, 0.0], [0.0, 1e4], None)
     np.testing.assert_allclose(plain, [math.log(2), 1e4], rtol=1e-6)
 
@@ -105,6 +107,22 @@ def test_iou_losses(loss, expected):
     np.testing.assert_allclose(loss(square, square), [0], atol=1e-6)
     # Closer is better: the gradient moves the box to the upper left.
     assert (gradient(loss, square, moved)[0] > 0).any()
+
+
+def test_ciou_loss_counts_the_aspect_ratio():
+    # 4 x 2 against 2 x 2 at the same corner: IoU 1/2, centres 1 apart, diagonal^2 20.
+    true, predicted = [[0, 0, 4, 2]], [[0, 0, 2, 2]]
+    angle = math.atan(2) - math.atan(1)
+    v = 4 / math.pi**2 * angle**2
+    alpha = v / (0.5 + v)
+    np.testing.assert_allclose(losses.diou_loss(true, predicted), [0.5 + 1 / 20], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.ciou_loss(true, predicted), [0.5 + 1 / 20 + alpha * v], rtol=1e-6
+    )
+    # By x2: IoU grows by 1/4, the distance's term falls by 2 * 2 / 80, and the angle arctan(w / h) turns
+    # by h / (w^2 + h^2) = 1/4; alpha is no function of the box.
+    slope = -1 / 4 - 1 / 20 - alpha * 8 / math.pi**2 * angle / 4
+    np.testing.assert_allclose(gradient(losses.ciou_loss, true, predicted)[0, 2], slope, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,19 @@ def test_soft_nms():
     assert int(count) == 2
 
 
+def test_linear_penalty_begins_at_its_threshold():
+    boxes = np.array([[0, 0, 4, 4], [0, 0, 4, 2]], "float32")  # IoU 1/2
+    kept = soft_nms(boxes, np.array([0.9, 0.8], "float32"), 2, iou_threshold=0.5)[1]
+    np.testing.assert_allclose(kept, [0.9, 0.4], rtol=1e-6)
+
+
+def test_soft_nms_drops_scores_of_a_thousandth():
+    boxes = np.array([[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]], "float32")
+    indices, _, count = soft_nms(boxes, np.array([0.9, 0.0009, 0.0011], "float32"), 3)
+    np.testing.assert_array_equal(indices, [0, 2, -1])
+    assert int(count) == 2
+
+
 def test_soft_nms_of_a_batch_under_xla():
     boxes, scores, _ = crowd(8)
     function = tf.function(lambda b, s: soft_nms(b, s, 20), jit_compile=True)

@@ -84,6 +84,17 @@ def test_window_max_and_its_gradient_by_hand(form):
     np.testing.assert_array_equal(tf.convert_to_tensor(tape.gradient(total, maps)), slopes)
 
 
+def test_window_max_of_equal_cells_is_the_first(form):
+    maps = tf.constant(np.float32([[-3, -1, -1], [-1, -5, -1]])[None, :, :, None])
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        values = window_max(maps, np.int32([0]), np.int32([[0, 0]]), np.int32([[2, 3]]))
+        total = tf.reduce_sum(values)
+    np.testing.assert_array_equal(values, [[-1]])
+    slopes = tf.convert_to_tensor(tape.gradient(total, maps))
+    np.testing.assert_array_equal(slopes[0, :, :, 0], [[0, 1, 0], [0, 0, 0]])
+
+
 def test_window_sum_and_its_gradient_by_hand(form):
     maps = tf.constant(np.concatenate([ramp(3, 4), 13 - ramp(3, 4)]))
     with tf.GradientTape() as tape:

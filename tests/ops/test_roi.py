@@ -11,6 +11,7 @@ from kerasdet.ops import native
 from kerasdet.ops.bilinear import pool_lattice
 from kerasdet.ops.native import windows
 from kerasdet.ops.neighbours import clamped_neighbours
+from kerasdet.ops.roi import rounded_regions
 from tests.ops.operations import BOXES, INF, NAN
 
 FORMS = {"native": contextlib.nullcontext, "portable": native.portable}
@@ -177,6 +178,14 @@ def test_ps_roi_align_of_ramps_is_each_bins_own_at_its_centre(form):
 
 
 # --- Whole cells ------------------------------------------------------------------------------------
+
+
+def test_corners_are_rounded_half_away_from_zero():
+    boxes = np.float32([[2.5, -2.5, 6.4, -0.5]])  # cells 3, -3, 6, -1
+    starts, sizes = rounded_regions(boxes, 1.0, last_included=True)
+    np.testing.assert_array_equal([starts[0], sizes[0]], [[-3, 3], [3, 4]])
+    starts, sizes = rounded_regions(2 * boxes, 0.5, last_included=False)
+    np.testing.assert_array_equal([starts[0], sizes[0]], [[-3, 3], [2, 3]])
 
 
 def test_roi_pool_by_hand(form):
