@@ -10,7 +10,7 @@ PACKAGE := pyproject.toml setup.py Makefile
 # TensorFlow's notes about the machine are not about this project.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-all mutants lint format docs equations bench clean
+.PHONY: help demo test test-all mutants fuzz lint format docs equations bench clean
 
 help:
 	@echo "make demo       install into $(VENV) and detect digits with the shipped weights"
@@ -21,6 +21,7 @@ help:
 	@echo "make format     let ruff repair and format; write the generated pages"
 	@echo "make docs       write the generated pages and tables of README.md and docs/"
 	@echo "make bench      the benchmarks, against the peers that are installed"
+	@echo "make fuzz       20 000 mutated annotation files and images (tests/fuzz.py)"
 	@echo "make clean      remove what the other commands made"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter ($(VENV) must not exist yet)"
 
@@ -57,6 +58,9 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/retinanet.py --train
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/two_stage.py
+
+fuzz: $(VENV)/test.stamp
+	$(BIN)/python tests/fuzz.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 MAPPED = {
     "kerasdet.zoo": "zoo",
     "kerasdet.zoo.checkpoints": "zoo/checkpoints",
+    "kerasdet.zoo.origins": "zoo/origins",
     "kerasdet.export": "export",
 }
 

@@ -56,12 +56,12 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 def kerasdet_model():
     """Our detector, and its last class and box layers."""
-    import kerasdet
+    from kerasdet import backbones, zoo
 
-    model = kerasdet.models.RetinaNet(
-        CLASSES,
-        backbone=kerasdet.backbones.ResNet50(),
-        p6_from="P5",
+    # With a normalisation that learns, and its epsilon: the published model's is frozen, with 0.
+    model = zoo.untrained(
+        "retinanet_resnet50_fpn_coco",
+        backbone=backbones.ResNet50(),
         score_threshold=SCORE_THRESHOLD,
         iou_threshold=IOU_THRESHOLD,
         max_detections=MAX_DETECTIONS,

@@ -117,13 +117,13 @@ def kerasdet_model(name, weights, precision):
     import keras
 
     from kerasdet import backbones
-    from kerasdet.zoo.checkpoints import read_checkpoint
-    from kerasdet.zoo.conversion import CONFIGS, load_torchvision
+    from kerasdet.zoo import untrained
+    from kerasdet.zoo.origins import torchvision
 
     keras.config.set_dtype_policy(precision)
-    # With the epsilon of a normalisation that learns: the published model's is 0.
-    model = CONFIGS[f"{name}_resnet50_fpn_coco"](backbone=backbones.ResNet50())
-    return load_torchvision(model, read_checkpoint(weights), weights)
+    # With a normalisation that learns, and its epsilon: the published model's is frozen, with 0.
+    model = untrained(f"{name}_resnet50_fpn_coco", backbone=backbones.ResNet50())
+    return torchvision.load(model, weights)
 
 
 def kerasdet_inference(name, weights, precision):

@@ -48,8 +48,8 @@ class CocoMetrics(_Measurement):
     """Measure COCO average precision at the end of epochs and write it into the logs.
 
     Puts `val_mAP` (mean over IoU 0.5 to 0.95), `val_AP50`, `val_AP75`, `val_APs`, `val_APm`,
-    `val_APl` and `val_AR100` where Keras' other callbacks look: give it *before* them, and say
-    `mode="max"`. It needs no `validation_data`. Sizes of which the data has no object are left out.
+    `val_APl` and `val_AR100` where Keras' other callbacks look: give it *before* them, and give them
+    `mode="max"`. It needs no `validation_data`. Object sizes that the data does not have are left out.
     If the model gives masks or keypoints and the data has them, it adds the same figures of the
     masks, `val_mask_mAP`, `val_mask_AP50` and so on, or of the keypoints, `val_keypoint_mAP` and so on.
 
@@ -107,7 +107,7 @@ class SemanticMetrics(_Measurement):
 
     Puts `val_mIU`, `val_pixel_accuracy`, `val_mean_accuracy` and `val_fwIU` (see
     `kerasdet.metrics.semantic_figures`) where Keras' other callbacks look: give it *before* them, and
-    say `monitor="val_mIU", mode="max"`. It needs no `validation_data`.
+    give them `monitor="val_mIU", mode="max"`. It needs no `validation_data`.
 
     Args:
         dataset: `kerasdet.data` data set with semantic maps, to measure on.
@@ -140,7 +140,7 @@ class AveragedWeights(keras.callbacks.Callback):
     average has seen 1 / (1 - ema_momentum) steps it starts again from the raw weights at each epoch's
     end, because it is still mostly the weights of the first step.
 
-    Stands first in `callbacks`; its `restored()` stands behind all that shall see the average. Does
+    It stands first in `callbacks`; its `restored()` stands behind all that should see the average. It does
     nothing when the optimizer does not average.
     """
 

@@ -1,4 +1,4 @@
-"""Images of detections, by Pillow: boxes, labels, masks, keypoints, and contact sheets."""
+"""Detections drawn on images by Pillow: boxes, labels, masks, keypoints; and contact sheets."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +20,7 @@ SHEET_GROUND = (64, 64, 64)
 
 
 def class_color(label):
-    """RGB, 0..255, of a class: the palette, then its lighter and its darker kin, and again."""
+    """RGB, 0..255, of a class: the palette, then lighter and darker versions of it, repeated."""
     color = np.array(PALETTE[label % len(PALETTE)], float)
     round_number = label // len(PALETTE) % 3
     if round_number == 1:
@@ -136,7 +136,7 @@ def contact_sheet(images, columns=4, cell=320):
 
 
 def _part(detections, key):
-    """An entry of a dict or a `Record`, None if it has none."""
+    """An entry of a dict or a `Record`; None if it is missing."""
     if isinstance(detections, dict):
         return detections.get(key)
     return getattr(detections, key, None)
@@ -171,7 +171,7 @@ def _of_image(mask, box, size):
 
 
 def _draw_box(pen, box, color, width):
-    """A frame around the box's pixels: its colour between two dark lines, for any ground."""
+    """A frame around the box's pixels: its colour between two dark lines, visible on any ground."""
     x1, y1, x2, y2 = (round(float(side)) for side in box)
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixel inside
     for step in range(-1, width + 1):
@@ -204,6 +204,6 @@ def _draw_label(pen, size, box, text, color, font):
 
 
 def _luminance(color):
-    """Relative luminance of an sRGB colour (0..1); 0.18 contrasts alike with black and white."""
+    """Relative luminance of an sRGB colour (0..1); 0.18 contrasts equally with black and white."""
     linear = (np.array(color) / 255) ** 2.2
     return float(linear @ [0.2126, 0.7152, 0.0722])

@@ -43,8 +43,7 @@ LAZY = {
     ("models", "export"): "Detector.export",
     ("backbones", "zoo"): "Backbone.from_preset",
     ("zoo", "models"): "kerasdet.load builds the model that a manifest names",
-    ("zoo", "backbones"): "the same for classifiers, and the parts of torchvision's models",
-    ("zoo", "layers"): "the parts of torchvision's models",
+    ("zoo", "backbones"): "the same for classifiers",
     ("data", "visualize"): "the contact sheet of kerasdet.data.check",
 }
 

@@ -16,7 +16,8 @@ from kerasdet.cli.data import open_data, open_validation, parse_size, usual_size
 from kerasdet.cli.detect import find_images
 from kerasdet.cli.detectors import detector_options
 from kerasdet.cli.parts import make_augmentation, make_backbone
-from kerasdet.data import coco, digit_scenes
+from kerasdet.data import coco, digit_scenes, save_proposals
+from kerasdet.data import csv as csv_data
 from kerasdet.data.augment import ColourJitter, HorizontalFlip
 from kerasdet.layers.resizing import Stretch
 from kerasdet.models import KeypointRCNN, MaskRCNN, RetinaNet
@@ -375,6 +376,99 @@ def test_evaluate_and_detect_with_masks_and_keypoints(kind, tmp_path, capsys):
         wanted = paste_masks(found["masks"], found["boxes"], (256, 256))
         masks = np.moveaxis(coco_mask.decode(list(record.masks)), -1, 0)
         np.testing.assert_array_equal(masks, wanted)
+
+
+class OfProposals:
+    """Finds its proposals, with falling confidence."""
+
+    INPUTS, EXTRAS = ("images", "proposals"), ()
+    class_names, category_ids = ("red", "green"), (1, 2)
+
+    def __init__(self):
+        self.given = []
+
+    def detect(self, images, proposals, batch_size=1):
+        assert len(images) == len(proposals)
+        self.given += proposals
+        scores = [np.linspace(0.9, 0.5, len(boxes)) for boxes in proposals]
+        return [
+            {"boxes": boxes, "labels": np.zeros(len(boxes), int), "confidence": score}
+            for boxes, score in zip(proposals, scores)
+        ]
+
+
+@pytest.fixture
+def of_proposals(monkeypatch):
+    """The model that `kerasdet detect` and `evaluate` load."""
+    model = OfProposals()
+    for command in ("detect", "evaluate"):
+        place = f"kerasdet.cli.{command}.load_model"
+        monkeypatch.setattr(place, lambda *settings: model)
+    return model
+
+
+def test_detect_with_proposals(tmp_path, of_proposals, capsys):
+    folder, boxes = tmp_path / "images", np.float32([[0, 0, 9, 9], [5, 5, 99, 20]])
+    folder.mkdir()
+    for name in ("a.png", "b.png", "007.png", "c.png"):
+        Image.fromarray(Squares(1).image(0)).save(folder / name)
+    path = tmp_path / "boxes.npz"
+    known = {str(folder / "a.png"): boxes, "b": boxes[:1], 7: boxes[1:], "a": boxes[:0]}
+    save_proposals(path, known)
+    arguments = ("detect", folder, "--model", "any", "--out", tmp_path / "out")
+    assert call(*arguments, "--proposals", path) == 1
+    error = capsys.readouterr().err
+    assert f"skipped: {path}: no proposals for {folder / 'c.png'}; looked for the ids" in error
+    clipped = [5, 5, SIDE, 20]
+    assert [boxes.tolist() for boxes in of_proposals.given] == [
+        *([clipped], [[0, 0, 9, 9], clipped]),
+        [[0, 0, 9, 9]],
+    ]
+    written = COCO(str(tmp_path / "out" / "detections.json"))
+    assert len(written.anns) == 4
+    assert call(*arguments) == 1
+    assert "OfProposals takes proposals: add --proposals FILE.npz" in capsys.readouterr().err
+
+
+def test_evaluate_with_proposals(squares_csv, tmp_path, of_proposals, capsys):
+    data = csv_data(squares_csv)
+    path = tmp_path / "boxes.npz"
+    save_proposals(
+        path, {image_id: data.record(i).boxes for i, image_id in enumerate(data.image_ids())}
+    )
+    arguments = ("evaluate", "--model", "any", "--data", f"csv:{squares_csv}")
+    assert call(*arguments, "--proposals", path) == 0
+    assert len(of_proposals.given) == 12
+    for index, boxes in enumerate(of_proposals.given):
+        np.testing.assert_array_equal(boxes, data.record(index).boxes)
+    assert "AP50" in capsys.readouterr().out
+    assert call(*arguments) == 1
+    assert "add --proposals FILE.npz" in capsys.readouterr().err
+
+
+def test_models_without_proposals_refuse_them(model_file, squares_csv, tmp_path, capsys):
+    save_proposals(tmp_path / "boxes.npz", {})
+    for arguments in (("detect", squares_csv.parent), ("evaluate", "--data", f"csv:{squares_csv}")):
+        given = ("--model", model_file, "--proposals", tmp_path / "boxes.npz")
+        assert call(*arguments, *given) == 1
+        assert "OneBox takes no proposals: leave out --proposals" in capsys.readouterr().err
+
+
+def test_max_detections(model_file, squares_csv, tmp_path, capsys):
+    model = load_model(model_file, 0.25, 3)
+    assert (model.score_threshold, model.max_detections) == (0.25, 3)
+    kept = load_model(model_file)
+    assert (kept.score_threshold, kept.max_detections) == (0.05, 100)
+    model = small_model("keypoints")
+    model.save(tmp_path / "model.keras")
+    image = tmp_path / "digits.png"
+    Image.fromarray(digit_scenes("test", 1).image(0)).save(image)
+    options = ("--model", tmp_path / "model.keras", "--threshold", 0, "--max-detections", 2)
+    assert call("detect", image, *options, "--out", tmp_path / "out") == 0
+    assert len(COCO(str(tmp_path / "out" / "detections.json")).anns) == 2
+    data = ("--data", f"csv:{squares_csv}")
+    assert call("evaluate", "--model", model_file, *data, "--max-detections", 0) == 1
+    assert "max_detections must be" in capsys.readouterr().err
 
 
 def test_data_notation(squares_csv):

@@ -160,3 +160,12 @@ def test_class_maps_keep_their_numbers(tmp_path):
     assert load_classes(saved(tmp_path / "b.png", palette)).tolist() == classes.tolist()
     with pytest.raises(ValueError, match="one channel"):
         load_classes(saved(tmp_path / "c.png", Image.fromarray(RGB)))
+
+
+def test_255_is_void_in_maps_of_8_bits(tmp_path):
+    classes = np.array([[0, 254], [255, 7]])
+    narrow = saved(tmp_path / "a.png", Image.fromarray(classes.astype("uint8")))
+    assert load_classes(narrow).tolist() == [[0, 254], [-1, 7]]
+    assert load_classes(narrow).dtype == np.int32
+    wide = saved(tmp_path / "b.png", Image.fromarray(classes.astype("uint16")))
+    assert load_classes(wide).tolist() == [[0, 254], [255, 7]]

@@ -1,8 +1,8 @@
-"""Weights that come with the package: what there is, and the models rebuilt from it.
+"""Models with trained weights: a list of them, facts about them, and the models themselves.
 
-Listing reads small JSON files only; Keras and the models are imported when a model is loaded.
+Listing reads small JSON files only; Keras and the models are imported when a model is built.
 """
 
-from kerasdet.zoo.presets import build, info, list_models, load, summary
+from kerasdet.zoo.models import build, info, list_models, load, summary, untrained
 
-__all__ = ["build", "info", "list_models", "load", "summary"]
+__all__ = ["build", "info", "list_models", "load", "summary", "untrained"]

@@ -1,4 +1,4 @@
-"""The cache folder: where it lies, who may write a file of it, and what is known of its files.
+"""The cache folder: where it is, which process writes a file of it, and what is known about its files.
 
 Beside a file NAME lie `.NAME.lock`, which the process that makes NAME holds, and `.NAME.json`, its
 size, time of change and SHA-256 when it was last hashed: while size and time stay the same, 100 MB
@@ -40,7 +40,7 @@ def cache_folder():
         folder = Path(chosen).expanduser().absolute()
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        # The XDG specification has relative paths ignored.
+        # The XDG specification says to ignore relative paths.
         folder = (base if base.is_absolute() else Path.home() / ".cache") / "kerasdet"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def cache_folder():
 
 
 def cached(name, source, version, make):
-    """Make a file out of another one, once: later calls, and other processes, find it made.
+    """Make a file from another one, once: later calls and other processes use what is there.
 
     Args:
         name: its name; what it depends on is added before the first dot, so that
@@ -121,7 +121,7 @@ def remember(path, state, digest):
 
 
 def recall(path):
-    """Read what is kept of a file.
+    """Read what `remember` kept about a file.
 
     Args:
         path: the file.
@@ -168,9 +168,9 @@ def beside(path, kind):
 
 @contextlib.contextmanager
 def locked(path):
-    """Be the only process, and the only thread, that makes a file; wait until that is so.
+    """Wait until this process and thread are the only ones that make a file, and stay so.
 
-    The system frees the lock when its holder ends, even killed. The empty lock file stays: were it
+    The system frees the lock when its holder ends, even killed. The empty lock file stays: if it were
     removed, two processes could hold two locks of one name.
 
     Args:
@@ -194,7 +194,7 @@ def locked(path):
 
 @contextlib.contextmanager
 def writing(folder):
-    """Have the system's errors name the cache folder and the fix.
+    """Make the system's errors name the cache folder and the fix.
 
     Args:
         folder: the cache folder.

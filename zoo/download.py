@@ -5,7 +5,7 @@ to the final path before anything is checked, and two processes write into each 
 
 While a file arrives it is `.NAME.part` in the cache folder; `.NAME.part.json` keeps the ETag or
 Last-Modified that the server gave it. As the content is fixed by its hash, any source may continue
-what another began: a mixture does not pass the check, and is then fetched anew.
+what another began: a mixture does not pass the check, and is then fetched again.
 """
 
 import contextlib
@@ -209,7 +209,7 @@ def _extent(response, part, have):
 
 
 def _begin(url, part, response):
-    """Start the partial file anew: the old one is gone before its description changes."""
+    """Start the partial file again: the old one is gone before its description changes."""
     part.unlink(missing_ok=True)
     etag = response.headers.get("ETag", "W/")  # a weak one does not promise equal bytes
     validator = response.headers.get("Last-Modified") if etag.startswith("W/") else etag

@@ -1,20 +1,35 @@
-"""Manifests: one JSON file per weight: what it is, where it comes from, what it reaches.
+"""Manifests: one JSON file per model with weights: what it is, where it comes from, how good it is.
 
 A manifest has the fields of `COMMON` and those of `SHIPPED` (its weights lie beside it) or of
-`PUBLISHED` (its weights are downloaded and converted), and no others.
+`PUBLISHED` (its weights are downloaded and converted), may have those of `OPTIONAL`, and no others.
+Its `config` is what `get_config` of the model gives, whole: a model is built from nothing else.
 """
 
 import json
 import re
 from pathlib import Path
 
-SCHEMA = 2
-FOLDER = Path(__file__).parent
-TASKS = ("classification", "detection", "features", "segmentation")
+from kerasdet.zoo.origins import origin_names
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-FORMATS = ("torch", "safetensors", "h5")  # of published files
-CONVERSIONS = ("torchvision",)  # functions of kerasdet.zoo.conversion, `load_NAME`
+SCHEMA = 3
+FOLDER = Path(__file__).parent
+PAPER_SOURCES = ("arxiv", "doi", "url")
+
+_BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+# The names of figures by task; a table shows the first. All are shares, 0 to 1.
+METRICS = {
+    "detection": (
+        *_BOXES,
+        *(f"{part}_{name}" for part in ("mask", "keypoint") for name in _BOXES),
+        *("VOC07_mAP", "VOC12_mAP"),  # 11 points; all points
+    ),
+    "segmentation": (
+        *("mIU", "pixel_accuracy", "mean_accuracy", "frequency_weighted_IU"),
+        *("dice", "sensitivity", "specificity"),
+    ),
+    "classification": ("top1", "top5"),
+    "features": (),
+}
 
 
 def _matches(pattern):
@@ -31,22 +46,31 @@ def _different_names(value):
     return len(value) == len(set(map(str, value))) and all(isinstance(v, str) for v in value)
 
 
-def _metrics(value):
-    numbers = all(type(v) in (int, float) and -1 <= v <= 1 for v in value.values())
-    return "AP" in value and numbers and set(value) <= set(METRICS)
-
-
 def _figures(value):
-    return all(type(v) in (int, float) for v in value.values())
+    return all(type(v) in (int, float) and -1 <= v <= 1 for v in value.values())
 
 
-# field: (type, test, what is asked)
+def _origin(value):
+    return value in origin_names()
+
+
+def _parts(value):
+    fields = ("url", "sha256", "bytes")
+    rules = [(field, *PUBLISHED[f"weights.{field}"][:2]) for field in fields]
+    return value and all(
+        isinstance(part, dict)
+        and part.keys() == set(fields)
+        and all(isinstance(part[field], kind) and test(part[field]) for field, kind, test in rules)
+        for part in value
+    )
+
+
+# field: (type, test, the value to give)
 COMMON = {
     "schema": (int, lambda value: value == SCHEMA, f"{SCHEMA}, the format this version reads"),
     "name": (str, _matches(r"[a-z0-9_]+"), "lower-case letters, digits and underscores"),
-    "task": (str, lambda value: value in TASKS, "one of " + ", ".join(TASKS)),
+    "task": (str, lambda value: value in METRICS, "one of " + ", ".join(METRICS)),
     "paper.title": (str, str.strip, "a text"),
-    "paper.arxiv": (str, _matches(r"\d{4}\.\d{4,5}(v\d+)?"), "an arXiv number such as 1708.02002"),
     "class": (
         str,
         str.isidentifier,
@@ -75,7 +99,7 @@ SHIPPED = {
     "training.minutes": ((int, float), _positive, "wall-clock minutes"),
     "evaluation.data": (str, str.strip, "what was measured on"),
     "evaluation.command": (str, str.strip, "the command that prints the metrics"),
-    "metrics": (dict, _metrics, f"AP and any of {', '.join(METRICS)}, in 0 to 1 (-1: none)"),
+    "metrics": (dict, _figures, "figures in 0 to 1 (-1: none)"),
 }
 PUBLISHED = {
     "input.preparation": (str, str.strip, "what is done to an image before the model has it"),
@@ -86,26 +110,36 @@ PUBLISHED = {
         lambda value: value is None or value > 0,
         "its size or null",
     ),
-    "weights.mebibytes": ((int, float), _positive, "its size as published, in MiB"),
-    "weights.format": (str, lambda value: value in FORMATS, "one of " + ", ".join(FORMATS)),
-    "conversion": (str, lambda value: value in CONVERSIONS, "one of " + ", ".join(CONVERSIONS)),
+    "weights.mebibytes": ((int, float), _positive, "the size of all files as published, in MiB"),
+    "weights.format": (str, _matches(r"[a-z0-9_]+"), "the kind of file, such as torch"),
+    "conversion": (str, _origin, "the name of a file in zoo/origins"),
     "published.data": (str, str.strip, "what was measured on"),
-    "published.metrics": (
-        dict,
-        _figures,
-        "the published figures, if any, by their published names",
-    ),
+    "published.metrics": (dict, _figures, "the published figures, if any, in 0 to 1"),
     "published.source": (str, str.strip, "where they are published"),
     "metrics": (
         (dict, type(None)),
-        lambda value: value is None or _metrics(value),
-        "null until measured, else as in a shipped manifest",
+        lambda value: value is None or _figures(value),
+        "null until measured, else figures in 0 to 1 (-1: none)",
+    ),
+}
+OPTIONAL = {
+    "paper.arxiv": (
+        str,
+        _matches(r"\d{4}\.\d{4,5}(v\d+)?"),
+        "an arXiv number such as 1708.02002",
+    ),
+    "paper.doi": (str, _matches(r"10\.\d{4,9}/\S+"), "a DOI such as 10.1109/5.771073"),
+    "paper.url": (str, _matches(r"https?://\S+"), "an address"),
+    "weights.parts": (
+        list,
+        _parts,
+        'more files, a list of {"url": ..., "sha256": ..., "bytes": ...}; bytes may be null',
     ),
 }
 
 
 def manifest_paths(folder=FOLDER):
-    """Manifests in a folder.
+    """Find the manifests in a folder.
 
     Args:
         folder: where the manifests lie; the package's own by default.
@@ -141,7 +175,7 @@ def read_manifest(path):
 
 
 def is_published(manifest):
-    """Whether a manifest's weights are downloaded, rather than lie beside it."""
+    """Tell whether a manifest's weights are downloaded; else they lie beside it."""
     return "url" in manifest["weights"]
 
 
@@ -153,10 +187,11 @@ def validate(manifest, path):
         path: the manifest's file, whose stem is the model's name.
 
     Raises:
-        ValueError: names file, field, value and what is asked.
+        ValueError: names file, field, value and what to give.
     """
     found = _flatten(manifest, path)
     fields = COMMON | (PUBLISHED if "weights.url" in found else SHIPPED)
+    fields |= {field: rule for field, rule in OPTIONAL.items() if field in found}
     for field, (kind, test, asked) in fields.items():
         if field not in found:
             raise ValueError(f"{path}: the field {field!r} is missing; give {asked}.")
@@ -166,7 +201,30 @@ def validate(manifest, path):
     if found:
         field = min(found)
         raise ValueError(f"{path}: unknown field {field!r}; remove it or correct its name.")
+    if not any(source in manifest["paper"] for source in PAPER_SOURCES):
+        raise ValueError(
+            f"{path}: the field 'paper' tells of no source; give at least one of "
+            f"{', '.join(f'paper.{source}' for source in PAPER_SOURCES)}."
+        )
+    _check_figures(manifest, path)
     _check_agreement(manifest, Path(path))
+
+
+def _check_figures(manifest, path):
+    """Figures are those of the task, and shipped weights have at least one."""
+    task, published = manifest["task"], manifest.get("published", {"metrics": {}})
+    allowed = METRICS[task]
+    fields = {"metrics": manifest["metrics"] or {}, "published.metrics": published["metrics"]}
+    for field, figures in fields.items():
+        for name in figures.keys() - set(allowed):
+            raise ValueError(
+                f"{path}: the field {field!r} is {figures!r}, and {name!r} is no figure of {task}; give "
+                f"{'any of ' + ', '.join(allowed) if allowed else 'none'}."
+            )
+    if allowed and not is_published(manifest) and not manifest["metrics"]:
+        raise ValueError(
+            f"{path}: the field 'metrics' is {{}}; give at least one of {', '.join(allowed)}."
+        )
 
 
 def _check_agreement(manifest, path):

@@ -2,8 +2,9 @@
 
     python -m kerasdet.zoo.pack RUN --name NAME --card card.json --metrics metrics.json
 
-`card.json` holds the fields of a manifest that no program can know ("paper", "data", "training",
-"evaluation" and the weights' "licence"), `metrics.json` is what `kerasdet evaluate --out` writes.
+`card.json` holds the fields of a manifest that no program can know: "paper", "data", "training",
+"evaluation", the weights' "licence" and, for images that are not RGB, "order", the order of their
+channels. `metrics.json` is what `kerasdet evaluate --out` writes.
 """
 
 import argparse
@@ -14,11 +15,13 @@ from pathlib import Path
 
 from kerasdet.files import atomic_write, save_json
 from kerasdet.zoo.manifest import METRICS, SCHEMA, validate
-from kerasdet.zoo.presets import load
+from kerasdet.zoo.models import load
 from kerasdet.zoo.verify import sha256
 from kerasdet.zoo.weights import save_weights_float16
 
 CARD = ("paper", "data", "training", "evaluation", "licence")
+# What `kerasdet evaluate --out` calls its tables of average precision: what names their figures begin with.
+TABLES = {"coco": "", "coco_masks": "mask_", "coco_keypoints": "keypoint_"}
 
 
 def pack(model, name, card, metrics, folder):
@@ -27,11 +30,12 @@ def pack(model, name, card, metrics, folder):
     The precision is left out of the config, so that the rebuilt model follows its user's policy.
 
     Args:
-        model: a trained detector.
+        model: a trained model.
         name: lower-case letters, digits and underscores.
         card: dict with the fields "paper", "data", "training" and "evaluation" as
-            `kerasdet.zoo.manifest` has them, and "licence", the weights'.
-        metrics: dict of the measured numbers; those of COCO are kept, rounded to four digits.
+            `kerasdet.zoo.manifest` has them, "licence", the weights', and "order", of the channels,
+            which may be left out of RGB images.
+        metrics: dict of the measured numbers; those of the model's task are kept, to four digits.
         folder: where the manifests lie.
 
     Returns:
@@ -41,7 +45,7 @@ def pack(model, name, card, metrics, folder):
         ValueError: a field is missing or wrong; names it. Nothing is written then.
         OSError: a file cannot be written.
     """
-    missing, unknown = sorted(set(CARD) - set(card)), sorted(set(card) - set(CARD))
+    missing, unknown = sorted(set(CARD) - set(card)), sorted(set(card) - {*CARD, "order"})
     if missing or unknown:
         raise ValueError(f"The card lacks {missing} and has the unknown fields {unknown}.")
     folder = Path(folder)
@@ -58,36 +62,70 @@ def pack(model, name, card, metrics, folder):
     return manifest
 
 
+def described(model):
+    """Give a model's config as a manifest has it: as JSON is read, and without the precision.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        Dict, from which `kerasdet.zoo.models.empty_model` builds the model.
+    """
+    return _without_precision(json.loads(json.dumps(model.get_config())))
+
+
 def _manifest(model, name, card, metrics, weights_facts):
-    config = _without_precision(model.get_config()) | {"name": name}
-    channels = len(model.backbone.mean)
+    task = _task(model)
+    mean = model.mean if hasattr(model, "mean") else model.backbone.mean
+    order = card.get("order", "RGB" if len(mean) == 3 else None)
+    if order is None:
+        raise ValueError(
+            f"The card lacks 'order', and the images of this {type(model).__name__} have "
+            f"{len(mean)} channels: give their order, such as 'FLAIR, T1, T1c, T2'."
+        )
+    # A figure of None: the data has nothing to measure it on.
+    figures = {k: metrics[k] for k in METRICS[task] if metrics.get(k) is not None}
+    classes = getattr(model, "class_names", None) or range(getattr(model, "num_classes", 0))
     return {
         "schema": SCHEMA,
         "name": name,
-        "task": "detection",
+        "task": task,
         "paper": card["paper"],
         "class": type(model).__name__,
         "parameters": int(model.count_params()),
-        "classes": list(model.class_names),
-        "input": {
-            "channels": channels,
-            "order": "RGB" if channels == 3 else "as trained",
-            "range": [0, 255],
-        },
+        "classes": [str(value) for value in classes],
+        "input": {"channels": len(mean), "order": order, "range": [0, 255]},
         "weights": {**weights_facts, "licence": card["licence"]},
         "data": card["data"],
         "training": card["training"],
         "evaluation": card["evaluation"],
-        # None: the data has no object of that size.
-        "metrics": {k: round(float(metrics[k]), 4) for k in METRICS if metrics.get(k) is not None},
-        "config": json.loads(json.dumps(config)),  # tuples as lists: as it will be read
+        "metrics": {k: round(float(value), 4) for k, value in figures.items()},
+        "config": described(model) | {"name": name},
     }
+
+
+def _task(model):
+    from kerasdet.backbones import Backbone, ImageClassifier
+
+    if isinstance(model, Backbone):
+        return "features"
+    if isinstance(model, ImageClassifier):
+        return "classification"
+    return "segmentation" if "semantic" in model.TARGETS else "detection"
+
+
+def _figures(measured):
+    """Figures by their names in a manifest, from what `kerasdet evaluate --out` writes."""
+    figures = {k: v for k, v in measured.items() if isinstance(v, int | float)}
+    for table, prefix in TABLES.items():
+        figures |= {f"{prefix}{k}": v for k, v in measured.get(table, {}).items()}
+    return figures
 
 
 def _without_precision(config):
     if isinstance(config, dict):
         return {k: _without_precision(v) for k, v in config.items() if k != "dtype"}
-    if isinstance(config, (list, tuple)):
+    if isinstance(config, list):
         return [_without_precision(value) for value in config]
     return config
 
@@ -104,7 +142,7 @@ def main(arguments=None):
     card, measured = (
         json.loads(Path(path).read_text(encoding="utf-8")) for path in (given.card, given.metrics)
     )
-    manifest = pack(load(Path(given.run)), given.name, card, measured["coco"], given.out)
+    manifest = pack(load(Path(given.run)), given.name, card, _figures(measured), given.out)
     print(f"{given.out}/{given.name}.json: {manifest['weights']['bytes'] / 1e6:.2f} MB")
 
 

@@ -1,4 +1,4 @@
-"""Files are checked before they are parsed: one cut short or altered is refused whole."""
+"""Files are checked before they are parsed: one that is cut short or altered is refused."""
 
 import hashlib
 import zipfile

@@ -13,8 +13,8 @@ from kerasdet.cli import check, convert, demo, detect, evaluate, export, show, t
 
 app = typer.Typer(
     help="Detect objects in images, and train, measure and export the detectors that do it.",
-    epilog="Each command explains itself: kerasdet COMMAND --help. With --debug, errors show where "
-    "they arose.",
+    epilog="Each command explains itself: kerasdet COMMAND --help. With --debug, errors show their "
+    "traceback.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,6 +58,6 @@ def one_line(error):
     if type(error).__module__.startswith("tensorflow") and (found := _WRAPPED.search(text)):
         kind, text = found.groups()
     text = " ".join(text.split())
-    # These are written for the reader; of others the type says at least what kind they are.
+    # Messages of these types are written for the user; other errors need the name of their type.
     expected = (ValueError, OSError, ImportError, FloatingPointError)
     return text if text and isinstance(error, expected) else f"{kind}: {text}"

@@ -7,7 +7,7 @@ import sys
 def start_quietly():
     """Import TensorFlow without its messages about the machine; --debug lets them through.
 
-    They are written by its C++ part before any log level counts, so stderr itself is turned away.
+    Its C++ part writes them before any log level counts, so stderr itself is redirected.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         return
@@ -24,19 +24,65 @@ def start_quietly():
         os.close(nowhere)
 
 
-def load_model(name_or_path, threshold=None):
-    """A detector, with its score threshold changed if one is given."""
+def load_model(name_or_path, threshold=None, max_detections=None):
+    """A detector by its name or path.
+
+    Args:
+        name_or_path: a name of `kerasdet list`, a .keras file or a run's folder.
+        threshold: its least confidence from now on; None keeps the model's own.
+        max_detections: most detections per image from now on; None keeps the model's own.
+
+    Returns:
+        A `Detector`.
+
+    Raises:
+        ValueError: no such model, or a setting out of range.
+    """
     start_quietly()
     from kerasdet import zoo
 
     model = zoo.load(name_or_path)
     if threshold is not None:
         model.score_threshold = threshold
+    if max_detections is not None:
+        model.max_detections = max_detections
     return model
 
 
+def check_proposals(model, proposals):
+    """Whether a model is to be given the file of --proposals.
+
+    Args:
+        model: a `Detector`.
+        proposals: the file, or None.
+
+    Returns:
+        bool: the model takes proposals, and there is a file.
+
+    Raises:
+        ValueError: the model takes proposals and there is no file, or the other way round.
+    """
+    takes = "proposals" in getattr(model, "INPUTS", ())
+    if takes and proposals is None:
+        raise ValueError(
+            f"{type(model).__name__} takes proposals: add --proposals FILE.npz, written by "
+            "kerasdet.data.save_proposals."
+        )
+    if proposals is not None and not takes:
+        raise ValueError(
+            f"{type(model).__name__} takes no proposals: leave out --proposals {proposals}."
+        )
+    return takes
+
+
 def print_table(rows, title=None, left=1):
-    """Print rows of str, the first the heading; the first `left` columns stand to the left."""
+    """Print a table.
+
+    Args:
+        rows: list of rows of str, the first the heading.
+        title: line above the table.
+        left: number of columns, from the first, that are aligned to the left.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table

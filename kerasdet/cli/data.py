@@ -6,9 +6,14 @@ from pathlib import Path
 DATA_HELP = (
     "digits[:SCENES], voc:ROOT, coco:ANNOTATIONS.json:IMAGES, yolo:ROOT or csv:FILE; see --split."
 )
+VOC_ZERO_BASED_HELP = "Coordinates of voc data count pixels from 0, not from 1."
+GRAY_MAX_HELP = "Level that is white in 16-bit gray images, as 4095; default 65535."
+READING = ("voc_zero_based", "gray_max")  # options of how data are read
 
 
-def open_data(notation, split=None, default="train", strict=True):
+def open_data(
+    notation, split=None, default="train", strict=True, voc_zero_based=False, gray_max=None
+):
     """A data set from the notation of `--data`.
 
     Args:
@@ -16,6 +21,8 @@ def open_data(notation, split=None, default="train", strict=True):
         split: name of a split; an error where the source has none.
         default: split to take without one, from sources that have it.
         strict: raise for faults of structure.
+        voc_zero_based: coordinates of voc data count pixels from 0.
+        gray_max: the level that is white in 16-bit gray images.
 
     Returns:
         A `Dataset`.
@@ -32,31 +39,32 @@ def open_data(notation, split=None, default="train", strict=True):
         split = default
     if kind == "digits":
         return data.digit_scenes(split, size=_count(notation, place))
+    options = {"strict": strict, "gray_max": gray_max}
     if kind == "voc":
-        return data.voc(place, split or default, strict=strict)
+        split = split or (default if (Path(place) / "ImageSets").exists() else None)
+        return data.voc(place, split, one_based=not voc_zero_based, **options)
     if kind == "yolo":
-        return data.yolo(place, split, strict=strict)
+        return data.yolo(place, split, **options)
     if split is not None:
         raise ValueError(f"{kind} data has no splits: give each split's own file, not --split.")
     if kind == "csv":
-        return data.csv(place, strict=strict)
+        return data.csv(place, **options)
     annotations, separator, images = place.rpartition(".json:")
     if not separator:
         raise ValueError(f"--data {notation!r} lacks a part: coco:ANNOTATIONS.json:IMAGES.")
-    return data.coco(f"{annotations}.json", images, strict=strict)
+    return data.coco(f"{annotations}.json", images, **options)
 
 
 def has_split(notation, split):
     """Whether a source of data has a split of that name."""
+    from kerasdet.data import voc_folders, yolo_folders
+
     kind, _, place = notation.partition(":")
-    files = {
-        "voc": [f"ImageSets/Main/{split}.txt"],
-        "yolo": [f"images/{split}", f"{split}/images"],
-    }
-    return kind == "digits" or any((Path(place) / name).exists() for name in files.get(kind, ()))
+    owner = {"voc": voc_folders, "yolo": yolo_folders}.get(kind)
+    return kind == "digits" or (owner is not None and owner.has_split(place, split))
 
 
-def open_validation(data, data_notation, notation=None):
+def open_validation(data, data_notation, notation=None, **reading):
     """The training and validation data sets.
 
     Args:
@@ -64,6 +72,7 @@ def open_validation(data, data_notation, notation=None):
         data_notation: what it was opened by.
         notation: of the validation data, "none", or None: the source's own split "val" if it has
             one, else every tenth image, which then is not trained on.
+        **reading: options of `open_data`.
 
     Returns:
         Tuple (data, validation or None).
@@ -71,11 +80,11 @@ def open_validation(data, data_notation, notation=None):
     if notation == "none":
         return data, None
     if notation is not None:
-        return data, open_data(notation, default="val")
+        return data, open_data(notation, default="val", **reading)
     if has_split(data_notation, "val"):
         # The number of scenes to train on is none for validation.
         own = "digits" if data_notation.startswith("digits") else data_notation
-        return data, open_data(own, "val")
+        return data, open_data(own, "val", **reading)
     if len(data) < 10:
         return data, None
     held_out = range(9, len(data), 10)
@@ -91,7 +100,15 @@ def parse_size(text):
 
 
 def usual_size(data, longest=640):
-    """A canvas for a data set: the median image's, at most `longest`, in multiples of 32."""
+    """A canvas for a data set: the size of its median image.
+
+    Args:
+        data: `Dataset`; at most some 200 of its records are read.
+        longest: most pixels of the longer side.
+
+    Returns:
+        Tuple (height, width), multiples of 32, at least 64.
+    """
     import numpy as np
 
     step = max(1, len(data) // 200)

@@ -33,8 +33,8 @@ def run(out, scenes=64, model=MODEL):
         model: a name of `kerasdet.list_models()`, or a path.
 
     Returns:
-        Dict of "AP", "AP50" and "difference", the largest in pixels between the model's boxes and
-        its export's.
+        Dict of "AP", "AP50" and "difference": the largest difference, in pixels, between the model's
+        boxes and its export's.
     """
     from rich.progress import track
 
@@ -101,8 +101,8 @@ def compare_export(path, data, detector, scenes=8):
         scenes: number of scenes to compare on.
 
     Returns:
-        The largest difference in pixels between a box of the one (above `THRESHOLD`) and the
-        nearest of its class of the other; infinite where there is none.
+        The largest difference in pixels between a box of either (above `THRESHOLD`) and the nearest
+        box of its class in the other's result; infinite where the other has no such box.
     """
     import numpy as np
     import tensorflow as tf
@@ -126,7 +126,7 @@ def compare_export(path, data, detector, scenes=8):
 
 
 def _distances(found, other):
-    """From each sure box to the nearest of its class in the other result."""
+    """Largest coordinate difference of each confident box to the nearest of its class in the other."""
     import numpy as np
 
     for box, label, confidence in zip(found["boxes"], found["labels"], found["confidence"]):

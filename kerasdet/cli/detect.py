@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.console import load_model
+from kerasdet.cli.console import check_proposals, load_model
+from kerasdet.cli.data import GRAY_MAX_HELP
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -18,31 +19,45 @@ def detect(
         str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
     ] = DEFAULT_MODEL,
     threshold: Annotated[float, typer.Option(help="Least confidence of a detection.")] = 0.3,
+    max_detections: Annotated[
+        int | None, typer.Option(help="Most detections per image; default the model's own.")
+    ] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="Proposals, .npz, for a model that takes them.")
+    ] = None,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("detections"),
 ):
     """Find objects in images.
 
     Writes each image with its detections drawn (boxes, masks, keypoints), and detections.json in
-    COCO's format with a score per annotation: masks are run lengths, keypoints are all marked
-    visible and named by their numbers. Images that cannot be read are named at the end, and the
-    exit code is then 1.
+    COCO's format with a score per annotation: masks are run lengths; all keypoints are marked
+    visible. Images that cannot be read, or have no proposals where the model takes them, are named at
+    the end, and the exit code is then 1.
+
+    An image's proposals are those of its path as it was given, of its file name, of the name without
+    suffix, or, where that is a number, of the number: 000139.jpg takes those of "000139" or 139.
     """
     from rich.progress import track
 
-    from kerasdet.data import load_image
+    from kerasdet.data import load_image, load_proposals
     from kerasdet.metrics import encode_masks
 
     paths = find_images(images)
-    detector = load_model(model, threshold)
+    detector = load_model(model, threshold, max_detections)
+    known = load_proposals(proposals) if check_proposals(detector, proposals) else None
     images_json, found, failures = [], [], []
     for path in track(paths, description="detecting"):
         try:
-            image = load_image(path)
+            image = load_image(path, gray_max=gray_max)
+            height, width = image.shape[:2]
+            given = {}
+            if known is not None:
+                given["proposals"] = [proposals_of(path, known, height, width, proposals)]
         except (OSError, ValueError) as error:
             failures.append(error)
             continue
-        height, width = image.shape[:2]
-        found.append(encode_masks(detector.detect([image])[0], (height, width)))
+        found.append(encode_masks(detector.detect([image], **given)[0], (height, width)))
         number = len(images_json) + 1
         images_json.append({"id": number, "file_name": str(path), "height": height, "width": width})
         _write_drawing(
@@ -69,7 +84,8 @@ def find_images(arguments):
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            paths += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            named = (p for p in path.iterdir() if not p.name.startswith("._"))
+            paths += sorted(p for p in named if p.suffix.lower() in SUFFIXES)
         elif path.exists() or not glob.has_magic(argument):
             paths.append(path)
         else:
@@ -79,13 +95,43 @@ def find_images(arguments):
     return list(dict.fromkeys(paths))
 
 
+def proposals_of(path, known, height, width, source):
+    """The proposals of an image file.
+
+    Args:
+        path: of the image.
+        known: {image id: boxes or (boxes, scores)}. The id is the path as given, the file's name, the
+            name without suffix, or the number that this is; the first of them that is known.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        source: file of the proposals, for messages.
+
+    Returns:
+        (N, 4) float32 xyxy in the image's pixels, clipped to it, the best first.
+
+    Raises:
+        ValueError: there are none, or they are not those of this image.
+    """
+    from kerasdet.data.proposals import image_proposals
+
+    ids = [str(path), path.name, path.stem]
+    if path.stem.isdecimal():
+        ids.append(int(path.stem))
+    found = next((image_id for image_id in ids if image_id in known), None)
+    if found is None:
+        raise ValueError(
+            f"{source}: no proposals for {path}; looked for the ids {', '.join(map(repr, ids))}."
+        )
+    return image_proposals(known[found], height, width, f"{source}: image {found!r} ({path})")
+
+
 def write_coco(path, images, detections, model):
     """Write detections as one COCO file, which data readers and pycocotools open.
 
     Args:
         path: file to write.
         images: COCO's entries of the images.
-        detections: what `model.detect` gave for them, in the same order, masks laid over the
+        detections: what `model.detect` found in them, in the same order, their masks laid over the
             images by `kerasdet.metrics.encode_masks`.
         model: the detector, for its classes.
     """
@@ -97,7 +143,7 @@ def write_coco(path, images, detections, model):
         {"id": number, **_annotation(result)} for number, result in enumerate(results, 1)
     ]
     points = {}
-    if "keypoints" in (getattr(model, "EXTRAS", None) or ()):
+    if "keypoints" in model.EXTRAS:
         points = {"keypoints": list(model.keypoint_names), "skeleton": []}
     categories = [
         {"id": number, "name": name, **points}

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.console import load_model, print_table
-from kerasdet.cli.data import DATA_HELP, open_data
+from kerasdet.cli.console import check_proposals, load_model, print_table
+from kerasdet.cli.data import DATA_HELP, GRAY_MAX_HELP, VOC_ZERO_BASED_HELP, open_data
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
@@ -23,21 +23,34 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(help="Least confidence; default the model's own.")
     ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(help="Most detections per image; default the model's own.")
+    ] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="Proposals, .npz, for a model that takes them.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
+    voc_zero_based: Annotated[
+        bool, typer.Option("--voc-zero-based", help=VOC_ZERO_BASED_HELP)
+    ] = False,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, curves and matrix.")] = None,
 ):
     """Measure a model: COCO's average precision, over all and per class.
 
-    Of boxes, and of masks or keypoints where the model gives and the data has them. With --out also
-    VOC's, precision-recall curves and a confusion matrix, of boxes, as JSON and PNG.
+    Boxes are measured, and masks or keypoints where the model gives them and the data has them. --out
+    adds VOC's average precision, precision-recall curves and a confusion matrix of the boxes, as JSON
+    and PNG.
     """
     from rich.progress import track
 
     from kerasdet import metrics
 
     default = "test" if data.startswith("digits") else "val"
-    dataset = open_data(data, split, default)
-    detector = load_model(model, threshold)
+    dataset = open_data(data, split, default, voc_zero_based=voc_zero_based, gray_max=gray_max)
+    detector = load_model(model, threshold, max_detections)
+    if check_proposals(detector, proposals):
+        dataset = dataset.with_proposals(proposals)
     print(dataset)
     figures, detections = metrics.evaluate(
         detector,
@@ -61,7 +74,7 @@ def write_report(folder, dataset, figures, detections):
         folder: where to write.
         dataset: `Dataset` that was measured on.
         figures: {"bbox": what `coco_metrics` returned, "segm": likewise, ...}.
-        detections: what they were made of.
+        detections: the detections that they were measured on.
     """
     from kerasdet import metrics
     from kerasdet.files import save_json

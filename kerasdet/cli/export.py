@@ -25,7 +25,8 @@ def export(
 ):
     """Write a model as one file that goes from raw pixels to final boxes.
 
-    Also to keypoints in the image's pixels, or to masks relative to the boxes, where it has them.
+    A model with keypoints also gives keypoints in the image's pixels; a model with masks gives masks
+    relative to the boxes.
     """
     from kerasdet.export import export_model
 

@@ -28,7 +28,7 @@ def make_augmentation(names, keypoint_names=()):
 
     Args:
         names: the list.
-        keypoint_names: of the keypoints that are learnt; flip exchanges left ones and right ones.
+        keypoint_names: names of the keypoints to learn; flip exchanges left and right ones.
 
     Raises:
         ValueError: an unknown name, or one that would leave keypoints under a wrong name.
@@ -54,12 +54,12 @@ def make_augmentation(names, keypoint_names=()):
 
 
 def make_backbone(name, alpha=None, freeze_at=None):
-    """A fresh backbone by its name, or that of a trained model by its name or path.
+    """A fresh backbone by its name, or the backbone of a trained model by that model's name or path.
 
-    That of a trained model keeps the statistics of its batch normalisation.
+    The backbone of a trained model keeps the statistics of its batch normalisation.
 
     Args:
-        name: of the backbone or the model.
+        name: name of the backbone, or name or path of the model.
         alpha: width of a fresh mobilenet_v2.
         freeze_at: level up to which a trained backbone is not trained further.
 

@@ -7,6 +7,16 @@ import typer
 
 from kerasdet.cli.console import load_model, print_table
 
+# What `info` tells of a saved model, where the model has it.
+SHOWN = {
+    "class_names": list,
+    "backbone": lambda backbone: type(backbone).__name__,
+    "resize": repr,
+    "score_threshold": float,
+    "iou_threshold": float,
+    "max_detections": int,
+}
+
 
 def list_models(
     detectors: Annotated[
@@ -18,11 +28,14 @@ def list_models(
         _list_detectors()
         return
     from kerasdet import zoo
+    from kerasdet.zoo.manifest import METRICS
 
     entries = [zoo.summary(name) for name in zoo.list_models()]
     for task in sorted({entry["task"] for entry in entries}, reverse=True):
-        rows = [[task, "arXiv", "licence", "AP", "published", "params", "MB"]]
-        rows += [_line(entry) for entry in entries if entry["task"] == task]
+        figures = METRICS[task][:1]  # `info` has all
+        columns = [column for figure in figures for column in (figure, "published")]
+        rows = [[task, "paper", "licence", *columns, "params", "MB"]]
+        rows += [_line(entry, figures) for entry in entries if entry["task"] == task]
         print_table(rows, left=3)
 
 
@@ -38,14 +51,14 @@ def _list_detectors():
         print_table(rows, left=3)
 
 
-def _line(entry):
+def _line(entry, figures):
+    """A row of the table: an arXiv number without its version, an address by its host."""
+    found = [entry[side].get(name) for name in figures for side in ("metrics", "published")]
     return [
         entry["name"],
-        entry["arxiv"].partition("v")[0],
+        re.sub(r"^https?://([^/]+).*|^([\d.]+)v\d+$", r"\1\2", entry["source"]),
         entry["licence"],
-        "-" if entry["AP"] is None else f"{entry['AP']:.3f}",
-        # The first figure, box AP or top-1 accuracy; `info` has all.
-        re.sub(r"[^ ]+ ([\d.]+).*", r"\1", entry["published"] or "-"),
+        *("-" if value is None else f"{value:.3f}" for value in found),
         f"{entry['parameters'] / 1e6:.1f} M",
         f"{entry['bytes'] / 1e6:.0f}",
     ]
@@ -54,22 +67,18 @@ def _line(entry):
 def info(
     name: Annotated[str, typer.Argument(help="A name of `kerasdet list`, a .keras file or a run.")],
 ):
-    """Tell all that is known about a model."""
+    """Show everything that is known about a model."""
     from kerasdet import zoo
 
     if name in zoo.list_models():
         fields = zoo.info(name)
     else:
         model = load_model(name)
-        fields = {
-            "class": type(model).__name__,
-            "parameters": model.count_params(),
-            "classes": list(model.class_names),
-            "backbone": type(model.backbone).__name__,
-            "resize": repr(model.resize),
-            "score_threshold": model.score_threshold,
-            "iou_threshold": model.iou_threshold,
-            "max_detections": model.max_detections,
+        fields = {"class": type(model).__name__, "parameters": model.count_params()}
+        fields |= {
+            field: show(getattr(model, field))
+            for field, show in SHOWN.items()
+            if hasattr(model, field)
         }
     rows = [["field", "value"]]
     rows += [[field, _text(value)] for field, value in fields.items() if field != "config"]

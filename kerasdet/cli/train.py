@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from kerasdet.cli.console import start_quietly
-from kerasdet.cli.data import DATA_HELP, open_data, open_validation, parse_size, usual_size
+from kerasdet.cli.data import (
+    DATA_HELP,
+    GRAY_MAX_HELP,
+    READING,
+    VOC_ZERO_BASED_HELP,
+    open_data,
+    open_validation,
+    parse_size,
+    usual_size,
+)
 from kerasdet.cli.detectors import detector_options, find_detector
 from kerasdet.cli.parts import AUGMENTATIONS, BACKBONES, make_augmentation, make_backbone
 
@@ -77,6 +86,10 @@ def train(
     ] = "float32",
     devices: Annotated[int | None, typer.Option(help="GPUs to use, default all.")] = None,
     validate_every: Annotated[int, typer.Option(help="Epochs between validations.")] = 1,
+    voc_zero_based: Annotated[
+        bool, typer.Option("--voc-zero-based", help=VOC_ZERO_BASED_HELP)
+    ] = False,
+    gray_max: Annotated[int | None, typer.Option(help=GRAY_MAX_HELP)] = None,
     seed: Annotated[int, typer.Option(help="Of order, augmentation and weights.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, as it was started.")
@@ -118,8 +131,9 @@ def train_with(arguments, out, resume):
     from kerasdet.layers.resizing import Fit
     from kerasdet.training import train as fit
 
-    data = open_data(arguments["data"], arguments["split"])
-    data, validation = open_validation(data, arguments["data"], arguments["val"])
+    reading = {name: arguments[name] for name in READING if name in arguments}
+    data = open_data(arguments["data"], arguments["split"], **reading)
+    data, validation = open_validation(data, arguments["data"], arguments["val"], **reading)
     if arguments["proposals"]:
         data = data.with_proposals(arguments["proposals"])
         validation = validation and validation.with_proposals(arguments["proposals"])

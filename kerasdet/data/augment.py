@@ -6,8 +6,8 @@ that it changes colours. Inputs are never changed in place. Boxes, masks, keypoi
 `area`, proposals and the semantic map move with the pixels (`motion.py`); images without objects
 are augmented like others. Objects that are cut at an edge keep their clipped box, the visible part
 of their mask (and its area; without a mask the area shrinks as the box does) and the keypoints that
-are still inside. Proposals are clipped to the image, and those of which nothing is left go. Pixels
-of a semantic map that come from outside the image are void (-1).
+are still inside. Proposals are clipped to the image and dropped where nothing is left of them.
+Pixels of a semantic map that come from outside the image are void (-1).
 
 Keras 3.15's preprocessing layers were compared by moving an image of one rectangle and its box.
 RandomFlip, CenterCrop and Resizing move boxes exactly and RandomTranslation, RandomZoom,
@@ -15,7 +15,7 @@ RandomRotation and RandomPerspective within a pixel; they are good for boxes on 
 RandomCrop cropped the image at another place than its boxes (tens of pixels), and RandomShear was
 off by up to five. None of them moves instance masks, keypoints, ignore flags or areas, drops
 objects that were cropped away by a rule that can be set, or takes images before they have one
-size; hence these.
+size. This module does.
 """
 
 import dataclasses
@@ -110,8 +110,9 @@ class VerticalFlip:
 class RandomRotate90:
     """Turn by 0, 1, 2 or 3 quarters counterclockwise, each as likely.
 
-    With `HorizontalFlip` it makes the eight symmetries of the square, for images without an up:
-    microscopy, satellites. Keypoints keep their names: it is not for those named by a direction.
+    With `HorizontalFlip` it makes the eight symmetries of the square, for images that have no upright
+    direction: microscopy, satellites. Keypoints keep their names, so they must not be named by a
+    direction.
     """
 
     def __call__(self, rng, image, record):
@@ -132,7 +133,7 @@ class ScaleJitter:
     drawn log-uniformly; their "large" one, for long training, is `ScaleJitter(0.1, 2.0)`.
 
     Args:
-        min, max: range of the zoom factor; 1 leaves the image.
+        min, max: range of the zoom factor; 1 leaves the image as it is.
         min_visible: objects of which a smaller share of the box is left are dropped.
         fill: value of each channel around an image that became smaller; by default ImageNet's mean
             colour where there are three channels, else 0.
@@ -168,12 +169,12 @@ class ScaleJitter:
 
 @dataclass(frozen=True)
 class RandomCropIoU:
-    """Crop that keeps some object to a drawn IoU at least (SSD, arXiv 1512.02325v5, section 2.2).
+    """Crop whose IoU with some object is at least a drawn number (SSD, arXiv 1512.02325v5, section 2.2).
 
-    Objects stay when their centre is in the crop; ignored regions stay as far as they reach into
-    it, so that a crowd never becomes background. The sides are drawn from the range of the
-    authors' code (0.3 to 1; the paper says 0.1). When no crop is found in `tries`, and for images
-    without objects and the option None, the image stays whole.
+    Objects stay when their centre is in the crop. Ignored regions stay as far as they reach into it,
+    so that a crowd never becomes background. The sides are drawn from the range of the authors' code
+    (0.3 to 1; the paper says 0.1). The image stays whole if no crop is found in `tries`, if it has no
+    objects, and for the option None.
 
     Args:
         options: the least IoU of the crop with its best object, drawn evenly; None keeps the
@@ -200,7 +201,7 @@ class RandomCropIoU:
             if crop is None or _iou(boxes[real], crop).max() < least:
                 continue
             x1, y1, x2, y2 = crop
-            x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+            x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2  # (G,)
             inside = (x1 < x) & (x < x2) & (y1 < y) & (y < y2)
             if not (inside & real).any():
                 continue
@@ -253,7 +254,7 @@ class ExpandCanvas:
 class ColourJitter:
     """Change brightness, contrast, saturation and hue, in one linear map of the colours.
 
-    For images of three channels.
+    It is for RGB images and refuses others.
 
     Args:
         brightness: largest shift, as a share of the full range.
@@ -277,11 +278,11 @@ class ColourJitter:
             )
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
         shift, contrast, saturation, hue = (float(rng.uniform(-v, v)) for v in limits)
-        # A subsample gives the mean to a fraction of a grey level.
+        # The mean of a subsample differs by a fraction of a grey level.
         mean = image[::4, ::4].reshape(-1, 3).mean(0) @ np.array(_TO_YIQ[0])
         colours = (1 + contrast) * _chroma_matrix(1 + saturation, hue)
         offset = 255 * shift - contrast * mean
-        matrix = np.concatenate([colours, np.full((3, 1), offset)], 1)
+        matrix = np.concatenate([colours, np.full((3, 1), offset)], 1)  # (3, 4)
         changed = Image.fromarray(image).convert("RGB", tuple(matrix.ravel().tolist()))
         return np.array(changed), record
 
@@ -294,9 +295,9 @@ class Mosaic:
     at a random zoom. The result has the first image's size and id.
 
     Args:
-        dataset: the `Dataset` the other three come from.
+        dataset: the `Dataset` that the other three come from.
         p: probability; 0, because no detector here asks for it.
-        max_zoom: a quarter is covered by an image at 1 to this many times the least size.
+        max_zoom: an image is enlarged to 1 to this many times the size at which it covers its quarter.
         min_visible: objects of which a smaller share of the box is left are dropped.
     """
 

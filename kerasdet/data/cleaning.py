@@ -9,15 +9,29 @@ value away (boxes of zero size, boxes over the edge) are mended and always liste
 import json
 import math
 import os
+import reprlib
+import stat
+from collections import Counter
 
 import numpy as np
 
 from kerasdet.data.records import DataError, Fault, Record
+from kerasdet.images import max_pixels
 
 # Mended and counted; every other kind stops a strict reader.
-MENDED = frozenset({"zero_size", "outside", "clipped", "no_mask", "bad_mask"})
+MENDED = frozenset(
+    {
+        *("zero_size", "outside", "clipped", "no_mask", "bad_mask", "corners", "root_category"),
+        *("not_annotated", "pose", "upper_case"),
+    }
+)
 # Coordinates are often rounded to 0.01 pixels or 1e-6 of a side: no fault below this many pixels.
 ROUNDING = 0.05
+# OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
+_PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
+_PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
+# A value of a file for messages: short, whatever it is.
+shown = reprlib.repr
 
 
 def clean_box(box, size):
@@ -48,6 +62,11 @@ def clean_box(box, size):
         message = f"box {_text(box)} reaches over the edge of the {width}x{height} image: clipped"
         return clipped, "clipped", message
     return clipped, None, None
+
+
+def usual_sigmas(num_points):
+    """OKS sigmas where none are given: COCO's for 17 keypoints, else 0.05 each."""
+    return _PERSON_SIGMAS if num_points == 17 else (0.05,) * num_points
 
 
 def raise_structural(faults, strict):
@@ -86,24 +105,94 @@ def make_record(image_id, size, objects, path, keypoints=None):
     )
 
 
-def number(value):
-    """Whether a JSON value is a number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def as_number(value):
+    """A value of an annotation file as a float: a number, or its text; None for anything else.
+
+    Not finite are NaN, the infinities, and integers that no float can hold.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def annotated_size(height, width):
+    """An image's size as annotated.
+
+    Args:
+        height: value of the annotation file, of any type.
+        width: the same.
+
+    Returns:
+        (height, width) in pixels; None where the annotation does not know it (absent, 0 or -1).
+
+    Raises:
+        ValueError: no such image can be; the message is a fault's.
+    """
+    sides = [0.0 if side in (None, "") else as_number(side) for side in (height, width)]
+    if any(side is None or not side.is_integer() for side in map(_finite, sides)):
+        raise ValueError(f"height, width are {height!r:.40}, {width!r:.40}; they are integers")
+    if min(sides) <= 0:
+        return None
+    height, width = map(int, sides)
+    if height * width > max_pixels():
+        raise ValueError(
+            f"the annotated size is {width}x{height}, above the limit of {max_pixels()} pixels; "
+            "correct it, or set KERASDET_MAX_PIXELS"
+        )
+    return height, width
+
+
+def share_fault(file, records):
+    """The fault of a data set whose boxes are all shares of the sides; None for other boxes.
+
+    Args:
+        file: the annotation file.
+        records: list of `Record`.
+    """
+    boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
+    largest = min([min(record.height, record.width) for record in records], default=0)
+    if not len(boxes) or boxes.max() > 1 or largest < 4:
+        return None
+    message = (
+        f"all {len(boxes)} boxes lie within 0..1: shares of the sides; multiply x by the image's "
+        "width and y by its height, for boxes here are pixels"
+    )
+    return fault(file, None, "shares", message)
+
+
+def read_bytes(path):
+    """A regular file's contents.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, a folder, a pipe, or may not be read.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{path} is a folder; name the file in it.")
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{path} is not a regular file but a pipe or device; name a file.")
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file; check the path.") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
 
 
 def read_text(path):
     """A text file's contents.
 
     Raises:
-        FileNotFoundError, ValueError: it is missing, a folder, or not UTF-8 text.
+        FileNotFoundError, ValueError: as `read_bytes`, or it is not UTF-8 text.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file; check the path.") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder; name the file in it.") from None
+        return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: byte {error.start} is not UTF-8 text; save it as UTF-8."
@@ -124,6 +213,10 @@ def read_json(path):
             f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}); "
             "restore the file, it may be cut short."
         ) from None
+    except RecursionError:
+        raise ValueError(f"{path}: lists in lists, too deep to be annotations.") from None
+    except ValueError as error:  # An integer of more than 4300 digits.
+        raise ValueError(f"{path}: a number that cannot be read ({error}); mend it.") from None
 
 
 def unique_names(names, place):
@@ -132,18 +225,55 @@ def unique_names(names, place):
     Raises:
         ValueError: there is none, or one stands twice.
     """
-    names = tuple(str(name) for name in names)
+    names = tuple(printable(str(name)) for name in names)
     if not names:
         raise ValueError(f"{place}: no class names; name at least one.")
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise ValueError(f"{place}: class name {name!r} stands twice; names must differ.")
     return names
 
 
+def walk(folder, suffixes):
+    """The files below a folder that have one of the suffixes, upper or lower case.
+
+    What a Mac leaves beside every file ("._a.jpg", "__MACOSX") is no file of the data set.
+
+    Args:
+        folder: where to look, sub-folders too.
+        suffixes: in lower case, with their dots.
+
+    Returns:
+        Sorted list of paths relative to `folder`, with "/".
+    """
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in seen:  # A link that leads back up.
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if name != "__MACOSX" and name[0] != "."]
+        below = os.path.relpath(place, folder)
+        found += [
+            name if below == "." else f"{below}/{name}".replace(os.sep, "/")
+            for name in names
+            if name.lower().endswith(suffixes) and not name.startswith("._")
+        ]
+    return sorted(found)
+
+
 def fault(file, annotation_id, kind, message):
-    """A `Fault` whose file is given as any kind of path."""
-    return Fault(os.fspath(file), annotation_id, kind, message)
+    """A `Fault` whose file is any kind of path; what cannot be printed is written as its code."""
+    return Fault(printable(os.fspath(file)), annotation_id, kind, printable(message))
+
+
+def printable(text):
+    """A text without what no terminal and no file can hold: halves of characters, as codes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _finite(value):
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _text(box):

@@ -1,34 +1,43 @@
 """Reader of COCO annotation files: boxes, crowds, masks, keypoints.
 
-Category ids may have gaps; labels are 0..K-1 in the order of the ids. COCO's coordinates are
+Category ids may have gaps; labels are 0..K-1 in the order of the ids. Ids are compared as what they
+denote: 7, 7.0 and "7" are one id. Numbers may be written as text. COCO's coordinates are
 continuous already: [x, y, width, height] becomes [x, y, x + width, y + height].
 Source: Lin et al., Microsoft COCO (arXiv 1405.0312v3) and the format on cocodataset.org.
 """
 
 import itertools
+import math
 import os
+import re
 
 import numpy as np
 
 from kerasdet.data.cleaning import (
+    annotated_size,
+    as_number,
     clean_box,
     fault,
     make_record,
-    number,
     raise_structural,
     read_json,
+    share_fault,
+    shown,
     unique_names,
+    usual_sigmas,
 )
+from kerasdet.data.finding import find_image, is_claimed
+from kerasdet.data.image_files import ImageFiles
+from kerasdet.data.masks import clean_mask, run_lengths
 from kerasdet.data.records import FileDataset
 from kerasdet.images import image_size
 
-# OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
-_PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
-_PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
 
-
-def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True):
+def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None):
     """Read a COCO annotation file.
+
+    A root category (its supercategory is "none", others' supercategory is its name) without
+    objects is left out, as exports of annotation tools have one that is no class.
 
     Args:
         annotations: the JSON file with "images", "annotations" and "categories".
@@ -37,40 +46,58 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True):
         keypoint_sigmas: OKS sigma of each keypoint; by default COCO's for 17 keypoints, else 0.05
             each.
         strict: raise for faults of structure; False leaves out what they concern and lists them.
+        gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
-        A `Dataset`. "iscrowd" becomes `ignore`.
+        A `Dataset`. "iscrowd" becomes `ignore`; image ids are integers within 64 bits, else texts.
 
     Raises:
         FileNotFoundError: there is no such annotation file, or no such folder.
-        DataError: an unknown image or category, a box that is none, a missing image, an id twice:
+        DataError: an unknown image or category, an impossible box, a missing image, an id twice:
             all of them, with file and annotation id.
         ValueError: the file is not JSON, or not COCO's.
     """
     content, faults = _lists(annotations), []
     if not os.path.isdir(images):
         raise FileNotFoundError(f"{images}: there is no such folder of images; check the path.")
-    categories, keypoint_names = _categories(annotations, content["categories"])
-    labels = {category["id"]: label for label, category in enumerate(categories)}
+    categories, keypoint_names = _categories(annotations, content, faults)
+    labels = {denoted(category["id"]): label for label, category in enumerate(categories)}
     listed = _listed_images(annotations, content["images"], images, faults)
     num_points = len(keypoint_names)
     _collect(annotations, content["annotations"], listed, labels, num_points, faults)
-    raise_structural(faults, strict)
     listed = [image for image in listed.values() if image]
+    measured = {index for index, image in enumerate(listed) if image["measured"]}
+    records = [_record(image, num_points) for image in listed]
+    faults += filter(None, [share_fault(annotations, records)])
+    raise_structural(faults, strict)
     if keypoint_sigmas is None:
-        keypoint_sigmas = _PERSON_SIGMAS if num_points == 17 else (0.05,) * num_points
+        keypoint_sigmas = usual_sigmas(num_points)
     elif len(keypoint_sigmas) != num_points:
         raise ValueError(f"{len(keypoint_sigmas)} keypoint_sigmas for {num_points} keypoints.")
     return FileDataset(
         name=os.fspath(annotations),
-        records=[_record(image, num_points) for image in listed],
+        records=records,
         class_names=unique_names([c["name"] for c in categories], f"{annotations}: 'categories'"),
         category_ids=labels,
         faults=faults,
         masks=_mask_reader(annotations, listed, faults),
         keypoints=(keypoint_names, keypoint_sigmas),
-        semantic_paths=semantic and [_semantic_path(semantic, p["path"]) for p in listed],
+        files=ImageFiles(
+            records,
+            measured,
+            gray_max,
+            semantic and [_semantic_path(semantic, image["path"]) for image in listed],
+        ),
     )
+
+
+def denoted(value):
+    """What an id denotes: an int for 7, 7.0 and "7", the text for other text; None for no id."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,99}", value) else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _lists(annotations):
@@ -85,193 +112,213 @@ def _lists(annotations):
             raise ValueError(f"{annotations}: no list {field!r}; add it ([] for none).")
         for entry in content[field]:
             if not isinstance(entry, dict):
-                raise ValueError(f"{annotations}: {field!r} holds {entry!r}, which is no object.")
+                raise ValueError(f"{annotations}: {field!r} holds {shown(entry)}: not an object.")
     return content
 
 
-def _categories(annotations, categories):
+def _categories(annotations, content, faults):
+    """(categories in the order of their ids, names of the keypoints)."""
+    categories = content["categories"]
     for category in categories:
-        if not isinstance(category.get("id"), int) or "name" not in category:
+        if not isinstance(denoted(category.get("id")), int) or not _is_name(category.get("name")):
             raise ValueError(
-                f"{annotations}: category {category!r} needs an integer 'id' and a 'name'."
+                f"{annotations}: category {shown(category)} needs an integer 'id' and a 'name'."
             )
-    categories = sorted(categories, key=lambda category: category["id"])
+    categories = sorted(categories, key=lambda category: denoted(category["id"]))
     for first, second in itertools.pairwise(categories):
-        if first["id"] == second["id"]:
+        if denoted(first["id"]) == denoted(second["id"]):
             raise ValueError(
                 f"{annotations}: category id {first['id']} stands for {first['name']!r} and for "
                 f"{second['name']!r}; give one of them another id."
             )
-    points = [tuple(c["keypoints"]) for c in categories if c.get("keypoints")]
+    used = {denoted(entry.get("category_id")) for entry in content["annotations"]}
+    for root in [c for c in categories if denoted(c["id"]) not in used and _is_root(c, categories)]:
+        categories.remove(root)
+        message = (
+            f"category {root['id']}, {root['name']!r}, has no objects and is the supercategory of "
+            "others: left out of the classes"
+        )
+        faults.append(fault(annotations, None, "root_category", message))
+    return categories, _keypoint_names(annotations, categories)
+
+
+def _is_name(name):
+    return isinstance(name, (str, int, float)) and not isinstance(name, bool)
+
+
+def _is_root(category, categories):
+    if category.get("supercategory") not in (None, "", "none"):
+        return False
+    others = (other for other in categories if other is not category)
+    return any(other.get("supercategory") == category["name"] for other in others)
+
+
+def _keypoint_names(annotations, categories):
+    points = [category["keypoints"] for category in categories if category.get("keypoints")]
+    for names in points:
+        if not isinstance(names, list) or not all(map(_is_name, names)):
+            raise ValueError(f"{annotations}: 'keypoints' of a category are no names.")
     if len(set(map(len, points))) > 1:
         raise ValueError(
             f"{annotations}: categories have different numbers of keypoints "
             f"{sorted(set(map(len, points)))}; keep those of one kind."
         )
-    return categories, points[0] if points else ()
+    return tuple(map(str, points[0])) if points else ()
 
 
 def _listed_images(annotations, entries, images, faults):
     """{image id: its path, size and (still empty) lists}; None for an image that is left out."""
-    listed = {}
+    listed, claimed = {}, {}
     for entry in entries:
-        image_id, name = entry.get("id"), entry.get("file_name")
-        if not isinstance(image_id, (int, str)) or not isinstance(name, str):
-            message = f"image {entry!r:.200} needs an 'id' and a 'file_name'"
+        image_id, name = denoted(entry.get("id")), entry.get("file_name")
+        if image_id is None or not isinstance(name, str):
+            message = f"image {shown(entry)} needs an 'id' and a 'file_name'"
             faults.append(fault(annotations, None, "missing_field", message))
             continue
         if image_id in listed:
             message = f"image id {image_id} stands twice, the second time for {name}; renumber it"
             faults.append(fault(annotations, None, "duplicate_id", message))
             continue
-        path = os.path.join(images, name)
-        size = _size(path, entry, faults)
+        path, size, measured = _found(annotations, entry, images, claimed, faults)
         listed[image_id] = size and {"id": image_id, "path": path, "size": size, "objects": []}
         if size:
-            listed[image_id] |= {"segmentations": [], "keypoints": [], "ids": []}
+            listed[image_id] |= {"measured": measured, "masks": [], "keypoints": []}
     return listed
 
 
-def _size(path, entry, faults):
-    """(height, width) as annotated, from the file where it is not; None with a fault."""
-    if not os.path.isfile(path):
+def _found(annotations, entry, images, claimed, faults):
+    """(path, (height, width), whether the file told the size); None three times with a fault."""
+    name = entry["file_name"]
+    path = find_image(images, name)
+    if path is None:
         message = "there is no such image; restore it, or remove its entry"
-        faults.append(fault(path, None, "missing_image", message))
-        return None
-    size = entry.get("height"), entry.get("width")
-    if size == (None, None):
+        faults.append(fault(os.path.join(images, name), None, "missing_image", message))
+    elif is_claimed(claimed, path, name):
+        message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
+        faults.append(fault(annotations, None, "missing_image", message))
+    else:
         try:
-            return image_size(path)
+            size = annotated_size(entry.get("height"), entry.get("width"))
         except ValueError as error:
-            faults.append(fault(path, None, "unreadable_image", str(error)))
-            return None
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        message = f"image {entry['id']} has height, width {size}; they are positive integers"
-        faults.append(fault(path, None, "bad_value", message))
-        return None
-    return size
+            message = f"image {shown(entry['id'])}: {error}"
+            faults.append(fault(path, None, "bad_size", message))
+            return None, None, None
+        try:
+            return path, size or image_size(path), size is None
+        except ValueError as error:
+            message = str(error).removeprefix(f"{path}: ")
+            faults.append(fault(path, None, "unreadable_image", message))
+    return None, None, None
 
 
 def _collect(annotations, entries, listed, labels, num_points, faults):
     """Check every annotation and put it into its image's lists."""
-    seen = set()
-    for entry in entries:
-        kind, message = _misplaced(entry, listed, labels, seen)
-        if isinstance(entry.get("id"), (int, str)):
-            seen.add(entry["id"])
+    seen, boxes, over, corners = set(), 0, 0, True
+    for position, entry in enumerate(entries, start=1):
+        number = denoted(entry.get("id"))
+        number = f"#{position}" if entry.get("id") is None else number
+        kind, message = _misplaced(entry, listed, labels, number, seen)
+        seen.add(number)
         if kind:
-            faults.append(fault(annotations, entry.get("id"), kind, message))
+            faults.append(fault(annotations, number, kind, message))
             continue
-        image = listed[entry["image_id"]]
+        image = listed[denoted(entry["image_id"])]
         if image is None:
             continue
-        x, y, w, h = entry["bbox"]
+        x, y, w, h = map(as_number, entry["bbox"])
+        boxes += 1
+        corners &= x < w <= image["size"][1] and y < h <= image["size"][0]
+        over += x + w > image["size"][1] or y + h > image["size"][0]
         box, kind, message = clean_box((x, y, x + w, y + h), image["size"])
         points, wrong = _keypoints(entry, num_points)
         if kind:
             message = f"{os.path.basename(image['path'])}: {message}"
-            faults.append(fault(annotations, entry["id"], kind, message))
+            faults.append(fault(annotations, number, kind, message))
         if wrong:
-            faults.append(fault(annotations, entry["id"], "bad_value", wrong))
-        if box is None:
-            continue
-        area = entry.get("area")
-        area = area if number(area) and 0 < area < float("inf") else None
-        ignore = entry.get("iscrowd", 0) == 1
-        image["objects"].append((box, labels[entry["category_id"]], ignore, area))
-        image["segmentations"].append(entry.get("segmentation"))
-        image["keypoints"].append(points)
-        image["ids"].append(entry["id"])
+            faults.append(fault(annotations, number, "bad_value", wrong))
+        if box is not None:
+            mask = number, entry.get("segmentation")
+            _add(image, entry, box, labels, points, mask)
+    if corners and 2 * over > boxes:
+        message = f"{over} of {boxes} boxes reach over the edge, and all could be [xmin, ymin, xmax"
+        message += ", ymax]; COCO's are [x, y, width, height]"
+        faults.append(fault(annotations, None, "corners", message))
 
 
-def _misplaced(entry, listed, labels, seen):
-    for field in ("id", "image_id", "category_id", "bbox"):
+def _add(image, entry, box, labels, points, mask):
+    area = as_number(entry.get("area"))
+    if area is None or not 0 < area <= math.prod(image["size"]):
+        area = None
+    ignore = as_number(entry.get("iscrowd")) == 1 or entry.get("iscrowd") is True
+    image["objects"].append((box, labels[denoted(entry["category_id"])], ignore, area))
+    image["masks"].append(mask)
+    image["keypoints"].append(points)
+
+
+def _misplaced(entry, listed, labels, number, seen):
+    for field in ("image_id", "category_id", "bbox"):
         if field not in entry:
-            return "missing_field", f"annotation {entry!r:.200} has no {field!r}; add it"
+            return "missing_field", f"annotation {shown(entry)} has no {field!r}; add it"
     for field in ("id", "image_id", "category_id"):
-        if not isinstance(entry[field], (int, str)):
-            return "bad_value", f"{field} is {entry[field]!r}; it is an integer"
-    if entry["id"] in seen:
+        if entry.get(field) is not None and denoted(entry[field]) is None:
+            return "bad_value", f"{field} is {shown(entry[field])}; it is an integer"
+    if number in seen:
         return "duplicate_id", "annotation id stands twice; renumber one"
-    if entry["image_id"] not in listed:
+    if denoted(entry["image_id"]) not in listed:
         known = "which is not in 'images'; add the image or remove the annotation"
-        return "unknown_image", f"image_id is {entry['image_id']!r}, {known}"
-    if entry["category_id"] not in labels:
+        return "unknown_image", f"image_id is {shown(entry['image_id'])}, {known}"
+    if denoted(entry["category_id"]) not in labels:
         known = "which is not in 'categories'; add the category or remove the annotation"
-        return "unknown_category", f"category_id is {entry['category_id']!r}, {known}"
+        return "unknown_category", f"category_id is {shown(entry['category_id'])}, {known}"
     bbox = entry["bbox"]
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(number, bbox)):
-        return "bad_value", f"bbox is {bbox!r}; it is [x, y, width, height] in pixels"
+    if not isinstance(bbox, list) or len(bbox) != 4 or None in map(as_number, bbox):
+        return "bad_value", f"bbox is {shown(bbox)}; it is [x, y, width, height] in pixels"
     return None, None
 
 
 def _keypoints(entry, num_points):
     """(P, 3) keypoints, zeros (not labelled) where there are none; and what is wrong with them."""
-    points = entry.get("keypoints") or [0] * (3 * num_points)
     if not num_points:
         return None, None
     zeros = np.zeros((num_points, 3), "float32")
-    if len(points) != 3 * num_points or not all(map(number, points)):
-        return zeros, f"keypoints are {len(points)} values; they are {num_points} times x, y, v"
-    points = np.asarray(points, "float32").reshape(-1, 3)
-    return (points, None) if np.isfinite(points).all() else (zeros, "keypoints are not finite")
+    points = entry.get("keypoints")
+    if points in (None, []):
+        return zeros, None
+    values = [as_number(value) for value in points] if isinstance(points, list) else []
+    if len(values) != 3 * num_points or None in values:
+        return zeros, f"keypoints are {shown(points)}; they are {num_points} times x, y, v"
+    values = np.clip(values, -1e9, 1e9).reshape(-1, 3)  # NaN stays.
+    if not np.isfinite(values).all() or np.abs(values).max() == 1e9:
+        return zeros, "keypoints are not finite"
+    if not np.isin(values[:, 2], (0, 1, 2)).all():
+        return zeros, "a keypoint's visibility is 0, 1 or 2; correct it"
+    return values.astype("float32"), None
 
 
 def _record(image, num_points):
-    points = None
+    points, image_id = None, image["id"]
     if num_points:
         points = np.asarray(image["keypoints"], "float32").reshape(-1, num_points, 3)
-    return make_record(image["id"], image["size"], image["objects"], image["path"], points)
+    if isinstance(image_id, int) and not -(2**63) <= image_id < 2**63:
+        image_id = str(image_id)
+    return make_record(image_id, image["size"], image["objects"], image["path"], points)
 
 
 def _mask_reader(annotations, listed, faults):
     """A function from an index to RLE masks, or None where no annotation has a mask."""
-    if not any(any(image["segmentations"]) for image in listed):
+    if not any(segmentation for image in listed for _, segmentation in image["masks"]):
         return None
     for image in listed:
-        for i, segmentation in enumerate(image["segmentations"]):
-            kind, message = _mask_fault(segmentation, image["size"])
+        for i, (number, segmentation) in enumerate(image["masks"]):
+            image["masks"][i], kind, message = clean_mask(segmentation, image["size"])
             if kind:
-                image["segmentations"][i] = None
-                faults.append(fault(annotations, image["ids"][i], kind, message))
+                faults.append(fault(annotations, number, kind, message))
 
     def masks(index):
         image = listed[index]
-        return tuple(_rle(value, *image["size"]) for value in image["segmentations"])
+        return tuple(run_lengths(mask, image["size"]) for mask in image["masks"])
 
     return masks
-
-
-def _mask_fault(segmentation, size):
-    if not segmentation:
-        return "no_mask", "no segmentation: its mask is empty"
-    if isinstance(segmentation, dict):
-        given = segmentation.get("size")
-        if given != list(size) or not isinstance(segmentation.get("counts"), (str, list)):
-            return "bad_mask", f"RLE of size {given} in an image of {list(size)}: mask left empty"
-    elif not isinstance(segmentation, list) or not all(map(_polygon, segmentation)):
-        return (
-            "bad_mask",
-            "a polygon is a list x, y, x, y, ... of 3 points or more: mask left empty",
-        )
-    return None, None
-
-
-def _polygon(points):
-    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
-
-
-def _rle(segmentation, height, width):
-    """COCO's three spellings of a mask as one compressed RLE dict."""
-    from pycocotools import mask
-
-    if not segmentation:
-        return mask.encode(np.zeros((height, width), "uint8", order="F"))
-    if isinstance(segmentation, list):
-        return mask.merge(mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return mask.frPyObjects(segmentation, height, width)
-    return {"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")}
 
 
 def _semantic_path(folder, path):

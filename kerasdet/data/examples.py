@@ -82,10 +82,10 @@ def example(source, index, part, augment, rng, shapes, wanted):
 
     Args:
         source: a `Dataset`, or a `Cache` of one.
-        index: of the image.
-        part: the Resize part of its batch.
+        index: index of the image.
+        part: the Resize part of the image's batch.
         augment: None or (rng, image, record) -> (image, record).
-        rng: np.random.Generator of this image in this epoch.
+        rng: the np.random.Generator of this image in this epoch.
         shapes: {part: shape}, of `shapes`: how many objects (G) and proposals (R) after padding.
         wanted: names of the parts asked for.
 
@@ -93,13 +93,13 @@ def example(source, index, part, augment, rng, shapes, wanted):
         {part: array} with the dtypes of `types` and the given shapes.
 
     Raises:
-        ValueError: the image, a mask or the semantic map has not the size of its record, the image
-            has another number of channels than its data set or is not uint8, or a box is not finite
-            or has no size.
+        ValueError: the image, a mask or the semantic map does not have the size of its record, the
+            image has another number of channels than its data set or is not uint8, a box is not
+            finite or has no size, or a part that was asked for is missing.
     """
     image, record = source.image(index), source.record(index)
     if "masks" not in wanted and record.masks is not None:
-        record = dataclasses.replace(record, masks=None)  # Spares augmentation their decoding.
+        record = dataclasses.replace(record, masks=None)  # Augmentation then need not decode them.
     if "semantic" in wanted:
         record = dataclasses.replace(record, semantic=source.semantic(index))
     _check_image(image, record)

@@ -38,9 +38,9 @@ def batches(
         augment: None or a callable (rng, image, record) -> (image, record) on NumPy arrays. It
             moves what the record holds together with the image.
         shuffle: draw a new order each epoch.
-        repeat: go on for ever, one epoch after the other. Without it each pass over the result is
-            the next epoch; a pass that is broken off does not count.
-        seed: non-negative integer that all chance depends on.
+        repeat: continue for ever, one epoch after the other. Without it each pass over the result is
+            the next epoch; an interrupted pass does not count.
+        seed: non-negative integer from which all random numbers follow.
         drop_remainder: leave out the last batch of an epoch when it is not full.
         max_boxes: objects per image (G); by default the largest number in the data set. Images
             with more keep their largest ones.
@@ -204,10 +204,12 @@ def _on_canvas(tf, example, max_boxes, canvas):
     if "proposals" in example:
         inputs["proposals"] = example.pop("proposals")
     if "masks" in example:
-        smooth = lay(tf.cast(example["masks"][..., None], "float32"), "bilinear")[..., 0]
+        smooth = lay(tf.cast(example["masks"][..., None], "float32"), "bilinear")[
+            ..., 0
+        ]  # (n, H, W)
         missing = max_boxes - tf.shape(smooth)[0]
         masks = tf.pad(tf.cast(smooth > 0.5, "uint8"), [[0, missing], [0, 0], [0, 0]])
-        masks.set_shape([max_boxes, *canvas])
+        masks.set_shape([max_boxes, *canvas])  # (G, H, W)
         example["masks"] = masks
     if "semantic" in example:
         # Shifted by one, so that the canvas's zeros become -1.

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kerasdet.data.records import View
+from kerasdet.data.views import View
 from kerasdet.files import atomic_write
 
 FORMAT_VERSION = 1

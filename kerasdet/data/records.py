@@ -9,8 +9,8 @@ from collections import Counter
 
 import numpy as np
 
+from kerasdet.data.image_files import ImageFiles
 from kerasdet.data.pipeline import batches
-from kerasdet.images import load_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Fault:
         annotation_id: the object's id there (COCO), its position from 1 (VOC) or its line (YOLO,
             CSV); None where the fault is not one object's.
         kind: one word, such as "zero_size", "clipped", "unknown_category", "missing_image".
-        message: what was found, and what was done or is to be done.
+        message: what was found, and what was done or must be done.
     """
 
     file: str
@@ -67,7 +67,7 @@ class Record:
 
     Raises:
         ValueError: the arrays do not have the same number of objects, proposals are not (N, 4), or
-            the semantic map has not the image's size.
+            the semantic map does not have the image's size.
     """
 
     image_id: int | str
@@ -166,6 +166,10 @@ class Dataset(abc.ABC):
         """Class of each pixel, (H, W) int32, -1 for void; or None."""
         return None
 
+    def image_faults(self, index):
+        """List of (kind, message): what `kerasdet.data.check` says of an image that can be read."""
+        return []
+
     def box_counts(self):
         """Number of objects in each image, (len(self),) int64; reads every record once."""
         if getattr(self, "_box_counts", None) is None:
@@ -199,14 +203,14 @@ class Dataset(abc.ABC):
                 `kerasdet.data.save_proposals` wrote; or a function from an image (H, W, C) uint8 to
                 boxes, which is called once per image, when its proposals are first needed. Boxes are
                 (N, 4) xyxy in the image's own pixels, the best first, or a tuple (boxes, scores
-                (N,)). What the source knows of other images is left alone.
+                (N,)). Entries for other images are ignored.
 
         Returns:
             A `Dataset`. Its records' proposals are clipped to the image, as detectors clip boxes.
 
         Raises:
-            ValueError: an image has no entry; and, when a record is read, a proposal lies outside
-                the image, has no size or is not finite, or the shape is another.
+            ValueError: an image has no entry; and, when a record is read, its proposals have another
+                shape than (N, 4), or one of them lies outside the image, has no size or is not finite.
         """
         from kerasdet.data.proposals import WithProposals
 
@@ -214,6 +218,8 @@ class Dataset(abc.ABC):
 
     def subset(self, indices):
         """A data set of some of the images, in the order given."""
+        from kerasdet.data.views import Subset
+
         return Subset(self, indices)
 
     # A function of its own, because it is a pipeline, not a property of a data set.
@@ -231,84 +237,6 @@ class Dataset(abc.ABC):
         return text
 
 
-# What a view takes over from its data set.
-_DESCRIPTION = ("name", "class_names", "category_ids", "channels", "faults")
-_DESCRIPTION += ("keypoint_names", "keypoint_sigmas", "semantic_names")
-
-
-class View(Dataset):
-    """Another look at a data set: as it is, but for what a subclass changes.
-
-    Args:
-        parent: a `Dataset`.
-    """
-
-    def __init__(self, parent):
-        self.parent = parent
-        for name in _DESCRIPTION:
-            setattr(self, name, getattr(parent, name))
-
-    def __len__(self):
-        return len(self.parent)
-
-    def record(self, index):
-        """See `Dataset.record`."""
-        return self.parent.record(index)
-
-    def image(self, index):
-        """See `Dataset.image`."""
-        return self.parent.image(index)
-
-    def semantic(self, index):
-        """See `Dataset.semantic`."""
-        return self.parent.semantic(index)
-
-    def box_counts(self):
-        """See `Dataset.box_counts`."""
-        return self.parent.box_counts()
-
-    def image_ids(self):
-        """See `Dataset.image_ids`."""
-        return self.parent.image_ids()
-
-
-class Subset(View):
-    """Some images of another data set.
-
-    Args:
-        parent: a `Dataset`.
-        indices: the images, in order.
-    """
-
-    def __init__(self, parent, indices):
-        super().__init__(parent)
-        self.indices = [range(len(parent))[int(i)] for i in indices]
-
-    def __len__(self):
-        return len(self.indices)
-
-    def record(self, index):
-        """See `Dataset.record`."""
-        return self.parent.record(self.indices[index])
-
-    def image(self, index):
-        """See `Dataset.image`."""
-        return self.parent.image(self.indices[index])
-
-    def semantic(self, index):
-        """See `Dataset.semantic`."""
-        return self.parent.semantic(self.indices[index])
-
-    def box_counts(self):
-        """See `Dataset.box_counts`."""
-        return self.parent.box_counts()[self.indices]
-
-    def image_ids(self):
-        """See `Dataset.image_ids`."""
-        ids = self.parent.image_ids()
-        return [ids[index] for index in self.indices]
-
-
 class FileDataset(Dataset):
     """Images in files, their records in memory; what the readers return.
 
@@ -319,7 +247,7 @@ class FileDataset(Dataset):
         faults: list of `Fault`.
         masks: None, or a function from an index to that record's RLE masks (made when asked for).
         keypoints: pair (names, sigmas).
-        semantic_paths: None, or one file per record with the class of each pixel.
+        files: `ImageFiles`; by default those of the records.
     """
 
     def __init__(
@@ -331,7 +259,7 @@ class FileDataset(Dataset):
         faults=(),
         masks=None,
         keypoints=((), ()),
-        semantic_paths=None,
+        files=None,
     ):
         self.name = name
         self.records = records
@@ -340,7 +268,7 @@ class FileDataset(Dataset):
         self.faults = list(faults)
         self.keypoint_names, self.keypoint_sigmas = map(tuple, keypoints)
         self._masks = masks
-        self._semantic_paths = semantic_paths
+        self.files = ImageFiles(records) if files is None else files
 
     def __len__(self):
         return len(self.records)
@@ -366,24 +294,12 @@ class FileDataset(Dataset):
         Raises:
             FileNotFoundError, ValueError: missing or broken file, or another size than annotated.
         """
-        record = self.records[index]
-        image = load_image(record.path)
-        if image.shape[:2] == (record.height, record.width):
-            return image
-        # Annotated as it lies in the file, without its EXIF orientation: then so are the boxes.
-        stored = load_image(record.path, orient=False)
-        if stored.shape[:2] == (record.height, record.width):
-            return stored
-        raise ValueError(
-            f"{record.path}: the image is {image.shape[1]}x{image.shape[0]} pixels, but its "
-            f"annotation says {record.width}x{record.height}; correct the annotation's width and "
-            "height, or restore the image that was annotated."
-        )
+        return self.files.image(index)
 
     def semantic(self, index):
         """See `Dataset.semantic`."""
-        if self._semantic_paths is None:
-            return None
-        from kerasdet.images import load_classes
+        return self.files.semantic(index)
 
-        return load_classes(self._semantic_paths[index])
+    def image_faults(self, index):
+        """See `Dataset.image_faults`."""
+        return self.files.faults(index)

@@ -1,10 +1,14 @@
 """Reader of YOLO folders: one text file per image, a line "class cx cy width height" per object.
 
-Numbers are shares of the image's sides. A line of more numbers is a polygon ("class x y x y
-..."), and its box is the polygon's extent. An image without a text file has no objects.
+Numbers are shares of the image's sides. Longer lines are of one of two kinds, the same in the whole
+data set: a polygon ("class x y x y ..."), whose extent is the box and which is the mask, or a box
+and keypoints ("class cx cy width height x y v ..." or "... x y ..."), as `kpt_shape` in data.yaml
+says. An image without a text file has no objects.
 """
 
 import os
+
+import numpy as np
 
 from kerasdet.data.cleaning import (
     clean_box,
@@ -12,187 +16,201 @@ from kerasdet.data.cleaning import (
     make_record,
     raise_structural,
     read_text,
-    unique_names,
+    shown,
+    walk,
 )
+from kerasdet.data.image_files import ImageFiles
+from kerasdet.data.masks import clean_mask, run_lengths
 from kerasdet.data.records import FileDataset
+from kerasdet.data.yolo_folders import find_images, label_folder, read_settings
+from kerasdet.data.yolo_points import find_points
 from kerasdet.images import image_size
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-
-def yolo(root, split=None, strict=True):
+def yolo(root, split=None, strict=True, gray_max=None):
     """Read a YOLO folder, or one split of it.
 
-    Class names come from data.yaml ("names") or classes.txt. Images lie in images/<split> (or
-    where data.yaml says, or in <split>/images); labels in the same place under "labels".
+    Class names come from data.yaml ("names", a list or numbered) or classes.txt. The images of a
+    split are where data.yaml says (a folder, a text file that lists them, or several; "../" that
+    lead nowhere are left out), or in images/<split>, <split>/images or <split>, sub-folders too;
+    "valid" and "validation" are other names of "val". Text files lie in the same place under
+    "labels", or beside the images.
 
     Args:
-        root: the folder.
-        split: name of the split; None where the images lie in images/ itself.
+        root: the folder, or its YAML file.
+        split: name of the split; None where there are no splits: all images in images/, or in the
+            folder itself.
         strict: raise for faults of structure; False leaves out what they concern and lists them.
+        gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
         A `Dataset`; image ids are file names without suffix, category ids the numbers in the files.
 
     Raises:
         FileNotFoundError: no class names, no images or no labels where they are looked for.
-        DataError: an unknown class number, a box that is none, a text file without image: all of
+        DataError: an unknown class number, an impossible box, a text file without image: all of
             them, with file and line.
+        ValueError: data.yaml is not YAML, or its names cannot be used.
     """
-    root, faults = os.fspath(root), []
-    settings = _settings(root)
-    folder = _image_folder(root, split, settings)
-    label_folder = _label_folder(folder)
-    images = sorted(n for n in os.listdir(folder) if n.lower().endswith(_SUFFIXES))
-    stems = [os.path.splitext(name)[0] for name in images]
-    for name in sorted(os.listdir(label_folder)):
-        if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in set(stems):
-            message = f"there is no image {name[:-4]} in {folder}; restore it or remove this file"
-            faults.append(fault(os.path.join(label_folder, name), None, "unknown_image", message))
-    records = []
-    for stem, name in zip(stems, images):
-        labels = os.path.join(label_folder, f"{stem}.txt")
-        records.append(_read(stem, os.path.join(folder, name), labels, settings["names"], faults))
-    raise_structural(faults, strict)
-    return FileDataset(
-        name=f"{root} {split}" if split else root,
-        records=[record for record in records if record is not None],
-        class_names=settings["names"],
-        category_ids=range(len(settings["names"])),
-        faults=faults,
-    )
-
-
-def _settings(root):
-    """{"names": class names, "path", "train", "val", ...: text} of data.yaml or classes.txt."""
-    for name in ("data.yaml", "data.yml", "dataset.yaml"):
-        file = os.path.join(root, name)
-        if os.path.isfile(file):
-            settings = _read_yaml(file)
-            return settings | {"names": unique_names(settings.get("names", ()), f"{file}: 'names'")}
-    for file in (os.path.join(root, "classes.txt"), os.path.join(root, "labels", "classes.txt")):
-        if os.path.isfile(file):
-            lines = [line.strip() for line in read_text(file).splitlines()]
-            return {"names": unique_names([line for line in lines if line], file)}
-    raise FileNotFoundError(
-        f"{root}: there is neither data.yaml nor classes.txt; write the class names, one per line, "
-        "into classes.txt."
-    )
-
-
-def _read_yaml(file):
-    """The part of YAML that data.yaml files use: text values, and names as a list or by number."""
-    settings, block = {}, None
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
-        line = _without_comment(line)
-        if not line.strip():
+    faults, place = [], os.fspath(root)
+    root, settings = read_settings(place)
+    images = find_images(root, split, settings)
+    files = _text_files(images, faults)
+    lines = {file: _lines(file, faults) for file in files.values() if file is not None}
+    points = find_points(root, settings, lines.values(), faults)
+    labels = {number: label for label, number in enumerate(settings["names"])}
+    records, polygons, ids = [], [], set()
+    for image, file in files.items():
+        size = _size(image, faults)
+        if size is None:
             continue
-        entry = line.strip()
-        if line[0] not in " \t-":
-            key, colon, value = entry.partition(":")
-            if not colon:
-                raise ValueError(f"{file}: line {number}: {entry!r} is not 'key: value'.")
-            block, value = key.strip(), value.strip()
-            settings[block] = (
-                _flow(value, file, number) if value[:1] in "[{" and value else _bare(value)
-            )
-            if not value:
-                settings[block] = []
-        elif block is not None and isinstance(settings[block], list):
-            value = entry[1:] if entry[0] == "-" else entry.partition(":")[2]
-            settings[block].append(_bare(value.strip()))
-    return settings
-
-
-def _flow(value, file, number):
-    if value[-1] not in "]}":
-        raise ValueError(f"{file}: line {number}: a list in brackets must end on its line.")
-    items = [item.strip() for item in value[1:-1].split(",") if item.strip()]
-    if value[0] == "{":
-        items = [item.partition(":")[2].strip() for item in items]
-    return [_bare(item) for item in items]
-
-
-def _bare(text):
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text
-
-
-def _without_comment(line):
-    return "" if line.lstrip().startswith("#") else line.split(" #")[0].rstrip()
-
-
-def _image_folder(root, split, settings):
-    if split is None:
-        places = [os.path.join(root, "images")]
-    else:
-        places = [os.path.join(root, "images", split), os.path.join(root, split, "images")]
-        if isinstance(settings.get(split), str) and settings[split]:
-            base = os.path.join(root, settings.get("path") or "")
-            places = [
-                os.path.join(base, settings[split]),
-                os.path.join(root, settings[split]),
-                *places,
-            ]
-    for place in places:
-        if os.path.isdir(place) and any(n.lower().endswith(_SUFFIXES) for n in os.listdir(place)):
-            return os.path.normpath(place)
-    hint = "; name a split" if split is None else ""
-    raise FileNotFoundError(f"{root}: no images in {' or '.join(places)}{hint}.")
-
-
-def _label_folder(folder):
-    parts = folder.split(os.sep)
-    if "images" not in parts:
-        raise FileNotFoundError(
-            f"{folder}: images belong into a folder images/, text files into labels/."
-        )
-    last = len(parts) - 1 - parts[::-1].index("images")
-    labels = os.sep.join([*parts[:last], "labels", *parts[last + 1 :]])
-    if not os.path.isdir(labels):
-        raise FileNotFoundError(f"{labels}: there is no such folder; the text files belong there.")
-    return labels
-
-
-def _read(stem, path, file, names, faults):
-    """One image's record, or None with a fault."""
-    try:
-        size = image_size(path)
-    except ValueError as error:
-        faults.append(fault(path, None, "unreadable_image", str(error)))
-        return None
-    lines = read_text(file).splitlines() if os.path.isfile(file) else []
-    objects = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            kept, kind, message = _object(line.split(), len(names), size)
+        objects = []
+        for number, words in lines.get(file, ()):
+            kept, kind, message = _object(words, labels, size, points)
             if kind:
                 faults.append(fault(file, number, kind, message))
             if kept is not None:
-                objects.append(kept)
-    return make_record(stem, size, objects, path)
+                objects.append((number, *kept))
+        image_id = image.name if image.stem in ids else image.stem
+        ids.add(image_id)
+        records.append(_record(image_id, size, objects, image.path, points))
+        polygons.append([(file, number, polygon) for number, _, polygon, _ in objects])
+    raise_structural(faults, strict)
+    return FileDataset(
+        name=f"{place} {split}" if split else place,
+        records=records,
+        class_names=settings["names"].values(),
+        category_ids=settings["names"],
+        faults=faults,
+        masks=_mask_reader(records, polygons, faults),
+        keypoints=(points.names, points.sigmas) if points else ((), ()),
+        files=ImageFiles(records, range(len(records)), gray_max),
+    )
 
 
-def _object(words, num_classes, size):
-    """((box, label, False, None) or None, kind of fault, message) of one line."""
+def _text_files(images, faults):
+    """{image: its text file, or None}; a fault for each text file without an image."""
+    folders, listings = {}, {}
+    files = dict.fromkeys(images)
+    found = [image for image in images if not image.listed or os.path.isfile(image.path)]
+    for image in found:
+        base = image.base
+        if base not in folders:
+            folders[base] = label_folder(base)
+        below = os.path.join(folders[base][0], os.path.dirname(image.below))
+        listings.setdefault(below, _listing(below) if below not in listings else None)
+    for image in found:
+        below = os.path.join(folders[image.base][0], os.path.dirname(image.below))
+        file = files[image] = listings[below].get(os.path.splitext(image.path)[0].split(os.sep)[-1])
+        if file is not None and not file.endswith(".txt"):
+            message = "read, but other programs look for .txt; rename it"
+            faults.append(fault(file, None, "upper_case", message))
+    for base in {image.base: None for image in images if not image.listed}:
+        labels, inside = folders[base]
+        stems = {os.path.splitext(image.below)[0] for image in images if image.base == base}
+        for name in walk(labels, ".txt") if inside else ():
+            if os.path.splitext(name)[0] not in stems and name != "classes.txt":
+                message = f"there is no image {name[:-4]} in {base}; restore it or remove this file"
+                faults.append(fault(os.path.join(labels, name), None, "unknown_image", message))
+    return files
+
+
+def _listing(folder):
+    """{name without suffix: path} of the text files of a folder, .txt or .TXT."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return {
+        name[:-4]: os.path.join(folder, name)
+        for name in sorted(names)
+        if name.lower().endswith(".txt") and not name.startswith("._")
+    }
+
+
+def _lines(file, faults):
+    """[(line number, words)] of a text file."""
     try:
-        label, values = float(words[0]), [float(word) for word in words[1:]]
+        text = read_text(file)
+    except ValueError as error:
+        message = str(error).removeprefix(f"{file}: ")
+        faults.append(fault(file, None, "unreadable_labels", message))
+        return []
+    lines = [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1)]
+    return [(number, words) for number, words in lines if words]
+
+
+def _size(image, faults):
+    try:
+        return image_size(image.path)
+    except FileNotFoundError:
+        message = f"there is no such image ({image.listed}); restore it or take it out of the list"
+        faults.append(fault(image.path, None, "missing_image", message))
+    except ValueError as error:
+        message = str(error).removeprefix(f"{image.path}: ")
+        faults.append(fault(image.path, None, "unreadable_image", message))
+    return None
+
+
+def _object(words, labels, size, points):
+    """(((box, label, False, None), polygon, keypoints) or None, kind of fault, message)."""
+    try:
+        number, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
-        return None, "bad_value", f"{' '.join(words)!r:.100} are not all numbers"
-    if label not in range(num_classes):
-        return None, "unknown_category", f"class {words[0]} is not in 0..{num_classes - 1}"
+        return None, "bad_value", f"{shown(' '.join(words[:20]))} are not all numbers"
+    if number not in labels:
+        last = len(labels) - 1
+        known = f"0..{last}" if last in labels else f"{', '.join(map(str, labels))} of 'names'"
+        return None, "unknown_category", f"class {words[0]:.20} is not in {known}"
+    polygon = keypoints = None
+    if points and len(values) > 4:
+        keypoints, message = points.read(values[4:], size)
+        if message:
+            return None, "bad_value", message
+        values = values[:4]
     if len(values) == 4:
         cx, cy, w, h = values
         values = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
     elif len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[0::2], values[1::2]
+        polygon, xs, ys = values, values[0::2], values[1::2]
         values = [min(xs), min(ys), max(xs), max(ys)]
     else:
         message = f"{len(values)} numbers after the class; a box has 4, a polygon 6 or more, even"
         return None, "bad_value", message
-    if any(abs(value) > 2 for value in values):
-        return None, "bad_value", f"{values} are no shares of the sides; divide pixels by them"
+    if any(abs(value) > 2 for value in polygon or values):
+        return (
+            None,
+            "bad_value",
+            f"{shown(values)} are no shares of the sides; divide pixels by them",
+        )
     height, width = size
     xmin, ymin, xmax, ymax = values
     box, kind, message = clean_box((xmin * width, ymin * height, xmax * width, ymax * height), size)
-    return box and (box, int(label), False, None), kind, message
+    if box is None:
+        return None, kind, message
+    if polygon:
+        polygon = (np.reshape(polygon, (-1, 2)) * [width, height]).ravel().tolist()
+    return ((box, labels[number], False, None), polygon, keypoints), kind, message
+
+
+def _record(image_id, size, objects, path, points):
+    keypoints = None
+    if points:
+        none = np.zeros((points.count, 3), "float32")
+        keypoints = np.reshape(
+            [none if found is None else found for _, _, _, found in objects], (-1, points.count, 3)
+        ).astype("float32")
+    return make_record(image_id, size, [kept for _, kept, _, _ in objects], path, keypoints)
+
+
+def _mask_reader(records, polygons, faults):
+    """A function from an index to RLE masks, or None where no line is a polygon."""
+    if not any(polygon for objects in polygons for _, _, polygon in objects):
+        return None
+    masks = []
+    for record, objects in zip(records, polygons):
+        masks.append([])
+        for file, number, polygon in objects:
+            mask, kind, message = clean_mask(polygon, (record.height, record.width))
+            masks[-1].append(mask)
+            if kind:
+                faults.append(fault(file, number, kind, message))
+    sizes = [(record.height, record.width) for record in records]
+    return lambda index: tuple(run_lengths(mask, sizes[index]) for mask in masks[index])

@@ -15,7 +15,8 @@ def coco_metrics(
     """COCO average precision and recall: ten IoU (or OKS) thresholds, 101 recall points.
 
     `ignore`d objects (crowd or VOC's difficult) are COCO's `iscrowd`: neither found nor missed,
-    and what is detected on them is no error. Images without objects count for false positives.
+    and what is detected on them is no error. For masks the same holds for objects whose mask is
+    empty, as their annotation has none. Images without objects count for false positives.
 
     Args:
         records: data set or sequence of `Record`.
@@ -31,8 +32,8 @@ def coco_metrics(
     Returns:
         Dict of "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
         for keypoints no "APs", and "AR20" in place of "AR100") and "per_class": name ->
-        {"AP", "AP50", "objects"}. None stands where there is no object to find; for keypoints
-        objects without a labelled one do not count.
+        {"AP", "AP50", "objects"}. A figure is None where there is no object to find; for keypoints,
+        objects without a labelled point do not count.
 
     Raises:
         ValueError: unequal lengths, labels out of range, masks or keypoints missing, masks
@@ -59,23 +60,21 @@ def coco_metrics(
         "categories": [{"id": i, "name": name} for i, name in zip(category_ids, class_names)],
     }
     objects = _objects_json(records, image_ids, iou_type)
+    counts = np.zeros(len(class_names), int)
+    for annotation in objects:
+        counted = not annotation["iscrowd"] and annotation.get("num_keypoints", 1) > 0
+        counts[annotation["category_id"] - 1] += counted
     parts = {"boxes", "labels", "confidence", PARTS.get(iou_type)}
     detections = [{k: v for k, v in found.items() if k in parts} for found in detections]
     results = to_coco_json(detections, image_ids, category_ids)
     _add_areas(results, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         evaluated = _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections)
-    counts = np.zeros(len(class_names), int)
-    for record in records:
-        counted = ~np.asarray(record.ignore, bool)
-        if iou_type == "keypoints" and len(counted):
-            counted &= (np.asarray(record.keypoints)[..., 2] > 0).any(axis=1)
-        np.add.at(counts, np.asarray(record.labels)[counted], 1)
     return _summary(evaluated, class_names, counts)
 
 
 def as_records(records, detections):
-    """The list of records of a data set or a sequence, as many as there are detections' dicts."""
+    """The records of a data set or a sequence as a list; an error if detections are more or fewer."""
     if hasattr(records, "record"):
         records = [records.record(i) for i in range(len(records))]
     records = list(records)
@@ -90,7 +89,7 @@ def as_records(records, detections):
 def encode_masks(detections, size):
     """Lay one image's masks over it, and keep them as COCO run lengths.
 
-    One mask at a time, so that memory is that of one mask of the image.
+    The masks are laid one after the other, so that only one of the image's size is in memory.
 
     Args:
         detections: dict as `model.detect` returns for the image: "masks" (D, m, m) relative to
@@ -98,8 +97,8 @@ def encode_masks(detections, size):
         size: (H, W) of the image.
 
     Returns:
-        The same dict with "masks" a list of D run-length dicts of the image's size; as it is
-        where it has no masks.
+        The same dict with "masks" a list of D run-length dicts of the image's size; a dict without
+        masks is returned unchanged.
     """
     if "masks" not in detections:
         return detections
@@ -132,7 +131,7 @@ def to_coco_json(detections, image_ids, category_ids):
     """
     results = []
     for image_id, found in zip(image_ids, detections, strict=True):
-        boxes_xywh = np.array(found["boxes"], "float64").reshape(-1, 4)
+        boxes_xywh = np.array(found["boxes"], "float64").reshape(-1, 4)  # (D, 4)
         boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
         labels = np.asarray(found["labels"], int)
         if np.any((labels < 0) | (labels >= len(category_ids))):
@@ -173,7 +172,7 @@ def _run_lengths(mask):
 
 
 def _objects_json(records, image_ids, iou_type):
-    """Ground truth as COCO annotations; ids from 1, for pycocotools takes id 0 as "no match"."""
+    """Ground truth as COCO annotations; ids from 1, because pycocotools reads id 0 as "no match"."""
     objects = []
     for image_id, record in zip(image_ids, records):
         part = PARTS.get(iou_type)
@@ -182,7 +181,7 @@ def _objects_json(records, image_ids, iou_type):
                 f"Image {record.image_id!r} has objects without {part}, "
                 f"which iou_type={iou_type!r} measures."
             )
-        boxes_xywh = np.array(record.boxes, "float64").reshape(-1, 4)
+        boxes_xywh = np.array(record.boxes, "float64").reshape(-1, 4)  # (G, 4)
         boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
         for i, label in enumerate(record.labels):
             annotation = {
@@ -194,17 +193,31 @@ def _objects_json(records, image_ids, iou_type):
                 "iscrowd": int(record.ignore[i]),
             }
             if iou_type == "segm":
-                annotation["segmentation"] = _run_lengths(record.masks[i])
+                annotation |= _mask_json(record.masks[i], annotation)
             if iou_type == "keypoints":
-                keypoints = np.asarray(record.keypoints[i], float)
+                keypoints = np.asarray(record.keypoints[i], float)  # (P, 3)
                 annotation["keypoints"] = keypoints.ravel().tolist()
                 annotation["num_keypoints"] = int(np.count_nonzero(keypoints[:, 2] > 0))
             objects.append(annotation)
     return objects
 
 
+def _mask_json(mask, annotation):
+    """Fields of an object's mask; where its annotation has none, its box is ignored as a crowd is.
+
+    What is found in that box is no error then, and nothing is missed.
+    """
+    from pycocotools import mask as coco_mask
+
+    mask = _run_lengths(mask)
+    if coco_mask.area(mask):
+        return {"segmentation": mask}
+    (box,) = coco_mask.frPyObjects(np.asarray([annotation["bbox"]]), *mask["size"])
+    return {"segmentation": _run_lengths(box), "iscrowd": 1}
+
+
 def _add_areas(results, iou_type):
-    """Give results what pycocotools' loadRes gives files of that kind alone: id, area."""
+    """Add id, area and iscrowd to results, as pycocotools' loadRes does when it reads a file."""
     from pycocotools import mask as coco_mask
 
     field = {"segm": "segmentation", "keypoints": "keypoints"}.get(iou_type, "bbox")
@@ -224,7 +237,7 @@ def _add_areas(results, iou_type):
 
 
 def _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections):
-    """The evaluator after `accumulate`, of whichever of the two libraries is installed."""
+    """The evaluator, run up to `accumulate`: faster-coco-eval's if it is installed."""
     try:
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as COCOeval
@@ -289,6 +302,6 @@ def _summary(evaluator, class_names, counts):
 
 
 def _mean(values):
-    """Mean over what was measured, None if nothing was."""
+    """Mean of the measured values; None if there are none."""
     values = values[values > -1]
     return float(values.mean()) if values.size else None

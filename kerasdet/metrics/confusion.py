@@ -9,8 +9,8 @@ from kerasdet.metrics.voc import box_iou
 def confusion_matrix(records, detections, class_names, iou_threshold=0.5, score_threshold=0.5):
     """Count what every object was detected as, whatever its class.
 
-    By falling confidence, each detection takes the object it overlaps most among those not yet
-    taken. Ignored objects are not counted, nor are detections that lie on them and on no other.
+    By falling confidence, each detection takes the object that it overlaps most among those not yet
+    taken. Ignored objects do not count; nor do detections that lie on an ignored object and no other.
 
     Args:
         records: data set or sequence of `Record`.
@@ -30,7 +30,7 @@ def confusion_matrix(records, detections, class_names, iou_threshold=0.5, score_
         order = np.argsort(-confidence, kind="stable")
         order = order[confidence[order] >= score_threshold]
         predicted = np.asarray(found["labels"], int)[order]
-        iou = box_iou(np.asarray(found["boxes"])[order], record.boxes)
+        iou = box_iou(np.asarray(found["boxes"])[order], record.boxes)  # (D, G)
         near = iou >= iou_threshold
         ignored = np.asarray(record.ignore, bool)
         free = ~ignored

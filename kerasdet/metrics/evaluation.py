@@ -17,7 +17,7 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
         batch_size: images per step.
         progress: None, or a function that wraps the iterator of images (a progress bar).
         iou_type: "bbox", "segm" or "keypoints"; or several, such as ("bbox", "segm"), which are
-            measured on the same detections. `iou_types` names all that there are.
+            measured on the same detections. `iou_types` lists all that can be measured.
 
     Returns:
         Tuple of the metrics (as `coco_metrics`; of several types a dict of these by type) and the
@@ -25,9 +25,9 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
         the whole image if "segm" is measured, and otherwise left out.
 
     Raises:
-        ValueError: before anything is detected: the data has a class that the model does not know or
-            no proposals for a model that takes them, or the model does not give, or the data does
-            not have, what is to be measured.
+        ValueError: the data has a class that the model does not know, or no proposals where the model
+            takes them; or the model does not give, or the data does not have, what is to be measured.
+            This is checked before anything is detected.
     """
     types = (iou_type,) if isinstance(iou_type, str) else tuple(iou_type)
     label_map = match_classes(model.class_names, dataset.class_names)
@@ -91,7 +91,7 @@ def _check_measurable(model, dataset, types):
 
 
 def _gives(model, part):
-    return part in (getattr(model, "EXTRAS", None) or ())
+    return part in getattr(model, "EXTRAS", ())
 
 
 def _has(dataset, part):
@@ -122,7 +122,7 @@ def match_classes(model_names, dataset_names):
         (K,) int32: the data set's label for each of the model's labels, -1 where it has none.
 
     Raises:
-        ValueError: a name of the data set is not among the model's, or stands there twice.
+        ValueError: a name of the data set is not among the model's, or the data set has it twice.
     """
     dataset_names = list(dataset_names)
     for name in dataset_names:
@@ -140,14 +140,14 @@ def match_classes(model_names, dataset_names):
 
 
 def relabel(detections, label_map):
-    """Translate labels by `match_classes`' map; detections of classes not in the data go.
+    """Translate labels by `match_classes`' map; detections of classes not in the data are dropped.
 
     Args:
         detections: list of dicts as `model.detect` returns.
         label_map: (K,) int, new label of each label, -1 to drop.
 
     Returns:
-        List of new dicts, every entry of one length cut to the detections that stay.
+        List of new dicts that hold the remaining detections.
     """
     translated = []
     for found in detections:

@@ -11,7 +11,7 @@ from kerasdet.visualize import class_color
 
 MOST_NAMED_CURVES = 10
 MOST_NUMBERED_CLASSES = 20
-# Of a training log: what is drawn, and its place in the palette.
+# The columns of a training log that are drawn, and their places in the palette.
 HISTORY_LOSSES = {"loss": 4, "val_loss": 5}
 HISTORY_METRICS = {
     "val_mAP": 4,
@@ -20,6 +20,7 @@ HISTORY_METRICS = {
     "val_mask_mAP": 6,
     "val_keypoint_mAP": 1,
 }
+HISTORY_SHARES = {"val_mIU": 4, "val_pixel_accuracy": 5}
 
 
 def plot_precision_recall(path, curves, title="Precision and recall"):
@@ -92,7 +93,7 @@ def plot_confusion(path, matrix, class_names, title="Confusion"):
 
 
 def plot_history(csv_path, png_path):
-    """Draw loss and validation AP of a training log over epochs, and over minutes if it has them.
+    """Draw a training log over epochs, and over minutes if it has them: loss, validation AP and IU.
 
     Args:
         csv_path: log with a heading line, as `keras.callbacks.CSVLogger` writes it.
@@ -106,11 +107,15 @@ def plot_history(csv_path, png_path):
 
     columns = _read_log(csv_path)
     across = [name for name in ("epoch", "minutes") if name in columns]
-    down = [("loss", HISTORY_LOSSES), ("average precision", HISTORY_METRICS)]
+    down = [
+        ("loss", HISTORY_LOSSES),
+        ("average precision", HISTORY_METRICS),
+        ("IU and accuracy", HISTORY_SHARES),
+    ]
     down = [(t, {n: c for n, c in names.items() if n in columns}) for t, names in down]
     down = [(title, names) for title, names in down if names]
     if "epoch" not in columns or not down:
-        wanted = ", ".join(HISTORY_LOSSES | HISTORY_METRICS)
+        wanted = ", ".join(HISTORY_LOSSES | HISTORY_METRICS | HISTORY_SHARES)
         raise ValueError(f"{csv_path}: nothing to draw; it needs `epoch` and one of {wanted}.")
     figure = Figure(figsize=(6 * len(across), 3.2 * len(down)), layout="constrained")
     grid = figure.subplots(len(down), len(across), squeeze=False)
@@ -121,27 +126,27 @@ def plot_history(csv_path, png_path):
             axes.set(xlabel=x, ylabel=title)
             axes.grid(alpha=0.3)
             axes.legend()
-            if title == "average precision":
+            if title != "loss":
                 axes.set_ylim(0, 1)
     _save(figure, png_path)
 
 
 def _history_line(axes, x, y, color, name):
-    """One curve over the epochs where it was measured; the best AP is marked."""
+    """One curve over the epochs where it was measured; the best AP or mean IU is marked."""
     there = np.isfinite(x) & np.isfinite(y)
     marker = "." if np.count_nonzero(there) < 60 else None
     axes.plot(x[there], y[there], color=color, label=name, marker=marker, linewidth=1.5)
-    if name.endswith("mAP") and there.any():
+    if name.endswith(("mAP", "mIU")) and there.any():
         best = int(np.nanargmax(y))
         axes.plot(x[best], y[best], "o", color=color, markersize=7)
-        # Of boxes above the curve, of masks and keypoints, which are mostly lower, below it.
-        place = (0, 8) if name == "val_mAP" else (0, -16)
+        # Below the curve for masks and keypoints, which are mostly lower than the boxes, else above.
+        place = (0, 8) if name in ("val_mAP", "val_mIU") else (0, -16)
         near = {"textcoords": "offset points", "xytext": place, "ha": "center", "color": color}
         axes.annotate(f"{y[best]:.3f}", (x[best], y[best]), **near)
 
 
 def _read_log(path):
-    """Columns of a CSV log as float arrays; what is no number (as CSVLogger's NA) is NaN."""
+    """Columns of a CSV log as float arrays, NaN where there is no number (CSVLogger's NA)."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such training log.")

@@ -63,7 +63,7 @@ def precision_recall(scores, true_positive, num_objects):
     Args:
         scores: (N,) confidences, in any order.
         true_positive: (N,) bool, whether each found an object.
-        num_objects: objects there were to find.
+        num_objects: number of objects to find.
 
     Returns:
         Tuple of precision (N,) and recall (N,); recall is 0 where there are no objects.
@@ -122,9 +122,9 @@ def box_iou(boxes1, boxes2):
 def _hits(records, detections, label, iou_threshold):
     """Scores (N,) and hits (N,) of one class's detections, without those on ignored objects.
 
-    By falling score, each detection takes its image's object of greatest IoU: the first to
-    come finds it, those after are false, and on an ignored object none counts. Detections of
-    different images do not meet, so each image is matched on its own.
+    By falling score, each detection takes its image's object of greatest IoU. The first detection of
+    an object is a hit, later ones are false; detections of an ignored object do not count. Each image
+    is matched on its own.
     """
     scores, hits, num_objects = [], [], 0
     for record, found in zip(records, detections):
@@ -133,7 +133,7 @@ def _hits(records, detections, label, iou_threshold):
         num_objects += int(np.count_nonzero(~ignored))
         mine = np.flatnonzero(np.asarray(found["labels"]) == label)
         confidence = np.asarray(found["confidence"], "float64")[mine]
-        iou = box_iou(np.asarray(found["boxes"])[mine], np.asarray(record.boxes)[objects])
+        iou = box_iou(np.asarray(found["boxes"])[mine], np.asarray(record.boxes)[objects])  # (D, G)
         taken = np.zeros(len(ignored), bool)
         for i in np.argsort(-confidence, kind="stable"):
             best = int(np.argmax(iou[i])) if len(taken) else -1

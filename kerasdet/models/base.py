@@ -241,6 +241,7 @@ class ImageModel(keras.Model):
 
     def _add_loss_terms(self, names):
         """Report further terms, of parts that were handed to the constructor."""
+        names = tuple(names)
         self.LOSS_TERMS = (*self.LOSS_TERMS, *names)
         for name in names:
             self._trackers[name] = keras.metrics.Mean(name=name)

@@ -253,8 +253,7 @@ class FastRCNN(RegionDetector):
             head=DenseHead((channels, channels), name="head"),
             regions_per_image=regions,
             resize=resize,
-            **data_classes(data),
-            **detector,
+            **{**data_classes(data), **detector},
         )
 
     def build(self, input_shape=None):

@@ -191,8 +191,7 @@ class FasterRCNN(RegionDetector):
             head=DenseHead((4 * channels, 4 * channels), name="head"),
             regions_per_image=regions,
             resize=resize,
-            **data_classes(data),
-            **detector,
+            **{**data_classes(data), **detector},
         )
 
     def build(self, input_shape=None):

@@ -153,8 +153,7 @@ class RetinaNet(Detector):
             anchors=AnchorGenerator.for_data(anchors, data, resize),
             box_loss=BOX_LOSSES[box_loss](),
             resize=resize,
-            **data_classes(data),
-            **detector,
+            **{**data_classes(data), **detector},
         )
 
     def build(self, input_shape=None):

@@ -160,14 +160,14 @@ def test_coco_missing_images_and_ids_twice(tmp_path):
         {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH},
         {"id": 1, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
         {"id": 2, "file_name": "gone.png", "height": HEIGHT, "width": WIDTH},
-        {"id": 3, "file_name": "b.png", "height": 0, "width": WIDTH},
+        {"id": 3, "file_name": "b.png", "height": 40.5, "width": WIDTH},
         {"file_name": "b.png"},
     ]
     files = coco_folder(tmp_path, [annotation(1), annotation(2, image_id=2)], images=images)
     with pytest.raises(DataError, match=r"gone\.png: there is no such image") as caught:
         coco(*files)
     found = [fault.kind for fault in caught.value.faults]
-    assert found == ["duplicate_id", "missing_image", "bad_value", "missing_field"]
+    assert found == ["duplicate_id", "missing_image", "bad_size", "missing_field"]
     assert len(coco(*files, strict=False)) == 1
 
 
@@ -387,7 +387,7 @@ def test_yolo_missing_parts(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"neither data\.yaml nor classes\.txt"):
         yolo(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\n")
-    with pytest.raises(FileNotFoundError, match=r"no images in .*images; name a split"):
+    with pytest.raises(FileNotFoundError, match=r"no images in .*images or .*; name a split"):
         yolo(tmp_path)
     image(tmp_path / "images" / "a.png")
     with pytest.raises(FileNotFoundError, match="labels: there is no such folder"):

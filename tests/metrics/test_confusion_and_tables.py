@@ -149,6 +149,18 @@ def test_plot_history_of_masks_and_keypoints(tmp_path):
         assert ink(tmp_path / "history.png", color) > 1e-3
 
 
+def test_plot_history_of_segmentation(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss,val_mIU,val_pixel_accuracy\n0,2.0,0.2,0.5\n1,1.0,0.4,0.8\n")
+    plot_history(log, tmp_path / "both.png")
+    for color in ((0, 114, 178), (213, 94, 0)):
+        assert ink(tmp_path / "both.png", color) > 1e-3
+    log.write_text("epoch,val_mIU\n0,0.2\n1,0.4\n")
+    plot_history(log, tmp_path / "one.png")
+    one, both = (Image.open(tmp_path / f"{name}.png") for name in ("one", "both"))
+    assert both.height == 2 * one.height
+
+
 def test_plot_history_of_no_log_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such training log"):
         plot_history(tmp_path / "log.csv", tmp_path / "a.png")

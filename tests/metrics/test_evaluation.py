@@ -200,10 +200,11 @@ class OfProposals(Model):
         return [{**found, "boxes": boxes} for boxes in proposals]
 
 
-def test_proposals_of_the_data_reach_the_model_in_step():
+@pytest.mark.parametrize(("batch", "seen"), [(1, [[0], [1], [2]]), (2, [[0, 1], [2]])])
+def test_proposals_of_the_data_reach_the_model_in_step(batch, seen):
     model = OfProposals()
-    _, detections = evaluate(model, Proposed(), 2)
-    assert model.seen == [[0, 1], [2]]
+    _, detections = evaluate(model, Proposed(), batch)
+    assert model.seen == seen
     for index, found in enumerate(detections):
         np.testing.assert_array_equal(found["boxes"], BOXES[index : index + 1] + index)
 

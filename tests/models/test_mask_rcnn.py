@@ -15,6 +15,7 @@ from kerasdet.models import mask_rcnn as paper
 from kerasdet.models.detector import prepare
 from kerasdet.models.mask_rcnn import mask_losses, own_class, pack_rows, positive_regions
 from kerasdet.ops import native
+from kerasdet.zoo.origins import torchvision
 from tests.contract.detectors import batch, made, mask_rcnn
 from tests.tiny import TinyBackbone
 
@@ -303,8 +304,6 @@ def test_batches_of_unknown_size(trained):
 
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_torchvisions_names_and_its_background(norm):
-    from kerasdet.zoo.origins import torchvision
-
     model = mask_rcnn(
         backbone=ResNet((1, 1, 1, 1), bottleneck=False),
         branches=(MaskBranch(head=MaskHead((16, 16), 8, norm=norm, name="mask_head")),),

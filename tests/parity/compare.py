@@ -21,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerasdet.layers import ShortestEdge
-from kerasdet.zoo.conversion import CONFIGS, load_torchvision
+from kerasdet.zoo import untrained
+from kerasdet.zoo.origins import torchvision
 from tests.parity import branches
 from tests.parity.lively import image, lively_state, sample
 from tests.parity.models import MODELS
@@ -84,8 +85,8 @@ def compare(path, tensors=None):
     images = [_image(i, meta, reference) for i in range(len(meta["images"]))]
     resized = entry.calibrated and meta["edges"]
     settings = {"resize": ShortestEdge(*meta["edges"])} if resized else {}
-    model = CONFIGS[meta["name"]](**settings)
-    load_torchvision(model, tensors, path.name)
+    model = untrained(meta["name"], **settings)
+    torchvision.fill(model, tensors, path.name)
     for number, batch in enumerate(meta["batches"]):
         expected = _under(reference, f"{number}/")
         run = _detect if entry.calibrated else _classify

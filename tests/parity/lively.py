@@ -14,7 +14,7 @@ DEAD_VARIANCE = 5.6e-45  # to which PyTorch's running variance of a dead channel
 
 
 def uniform(count, low, high, key, seed):
-    """`count` float32 numbers in [low, high), told by `key` and `seed` alone."""
+    """`count` float32 numbers in [low, high), which `key` and `seed` alone decide."""
     bits = np.random.PCG64([seed, zlib.crc32(key.encode())]).random_raw(-(-count // 2))
     unit = bits.astype("<u8").view("<u4")[:count] / np.float64(2**32)
     return (low + (high - low) * unit).astype(np.float32)

@@ -113,7 +113,7 @@ KEYPOINT_RCNN = {
 }
 FIRST = {"norm_epsilon": 0.0, "old_names": True}  # trained before 2022
 
-# By our name (`kerasdet.zoo.conversion.CONFIGS`).
+# By the name of the manifest that describes the model.
 MODELS = {
     "fasterrcnn_resnet50_fpn_coco": Model("fasterrcnn_resnet50_fpn", **FASTER_RCNN, **FIRST),
     "fasterrcnn_resnet50_fpn_v2_coco": Model("fasterrcnn_resnet50_fpn_v2", **FASTER_RCNN),
@@ -126,6 +126,10 @@ MODELS = {
     "maskrcnn_resnet50_fpn_coco": Model("maskrcnn_resnet50_fpn", **MASK_RCNN, **FIRST),
     "maskrcnn_resnet50_fpn_v2_coco": Model("maskrcnn_resnet50_fpn_v2", **MASK_RCNN),
     "keypointrcnn_resnet50_fpn_coco": Model("keypointrcnn_resnet50_fpn", **KEYPOINT_RCNN, **FIRST),
+    # The only one of its generation that is run with the normalisation's usual epsilon.
+    "keypointrcnn_resnet50_fpn_coco_legacy": Model(
+        "keypointrcnn_resnet50_fpn", **KEYPOINT_RCNN, old_names=True
+    ),
     "retinanet_resnet50_fpn_coco": Model("retinanet_resnet50_fpn", **RETINANET, **FIRST),
     "retinanet_resnet50_fpn_v2_coco": Model("retinanet_resnet50_fpn_v2", **RETINANET),
     "resnet18_imagenet": Model("resnet18", RESNET, _levels_and_logits),

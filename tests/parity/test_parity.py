@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from kerasdet.ops.masks import paste_masks
+from kerasdet.zoo.manifest import is_published, manifest_paths, read_manifest
 from tests.parity import branches
 from tests.parity.compare import (
     NONE,
@@ -45,6 +46,30 @@ def test_outputs_and_boxes_are_torchvisions(path):
         if detector:
             assert row["found"] >= 100  # all that a Faster R-CNN gives of one image
             assert row["labels"] >= LABELS
+
+
+def nameless(config):
+    """A config without the names of models and layers, which change nothing."""
+    if isinstance(config, dict):
+        return {key: nameless(value) for key, value in config.items() if key != "name"}
+    return [nameless(value) for value in config] if isinstance(config, list) else config
+
+
+def test_what_loads_is_what_is_compared():
+    manifests = {name: read_manifest(path) for name, path in manifest_paths().items()}
+    compared = [(manifests[name]["class"], nameless(manifests[name]["config"])) for name in MODELS]
+    alone = {
+        name
+        for name, manifest in manifests.items()
+        if is_published(manifest)
+        and (manifest["class"], nameless(manifest["config"])) not in compared
+    }
+    # Its classifier is unusable: what is compared is the same backbone with another mean and std.
+    assert alone == {"vgg16_imagenet_features"}
+    features = nameless(manifests["vgg16_imagenet_features"]["config"])
+    backbone = nameless(manifests["vgg16_imagenet"]["config"]["backbone"]["config"])
+    changed = {key for key in features if features[key] != backbone[key]}
+    assert changed == {"mean", "std"}
 
 
 def test_there_are_golden_files():

@@ -3,7 +3,7 @@ import pytest
 
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import RetinaNet
-from kerasdet.zoo import presets
+from kerasdet.zoo import models
 from kerasdet.zoo.pack import pack
 from tests.tiny import TinyBackbone
 
@@ -45,5 +45,5 @@ def packed(model, tmp_path_factory):
 @pytest.fixture
 def shipped(packed, monkeypatch):
     """The package, as if `packed` were its own folder of manifests."""
-    monkeypatch.setattr(presets, "FOLDER", packed)
+    monkeypatch.setattr(models, "FOLDER", packed)
     return packed

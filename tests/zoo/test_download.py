@@ -97,7 +97,7 @@ def leave_part(folder, content, url=None, validator=None):
 
 
 def change(path, content):
-    """Write a file anew, certainly later than before: clocks of file systems tick every few ms."""
+    """Write a file again, certainly later than before: clocks of file systems tick every few ms."""
     before = path.stat().st_mtime_ns
     path.write_bytes(content)
     os.utime(path, ns=(before + 10**9, before + 10**9))
@@ -266,14 +266,14 @@ def test_without_a_length_the_size_tells_that_it_broke_off(server):
     assert ranges(server) == [None, "bytes=9000-"]
 
 
-def test_a_server_that_ignores_ranges_sends_all_anew(server, folder):
+def test_a_server_that_ignores_ranges_sends_all_again(server, folder):
     leave_part(folder, CONTENT[:20_000])
     url = server.serve(f"/{NAME}", CONTENT, Answer(ranges=False))
     assert fetch(url, HASH).read_bytes() == CONTENT
     assert [(r.range, r.sent) for r in server.requests] == [("bytes=20000-", 50_000)]
 
 
-def test_a_file_that_changed_between_two_parts_is_fetched_anew(server):
+def test_a_file_that_changed_between_two_parts_is_fetched_again(server):
     """By its ETag, or by its date where there is none or a weak one."""
     for headers in ({}, {"ETag": None}, {"ETag": 'W/"1"'}):
         name = f"{len(server.requests)}.pth"
@@ -286,7 +286,7 @@ def test_a_file_that_changed_between_two_parts_is_fetched_anew(server):
         assert (server.requests[-1].if_range == dates[0]["Last-Modified"]) == bool(headers)
 
 
-def test_a_mixture_of_two_files_is_found_by_the_hash_and_fetched_anew(server, folder):
+def test_a_mixture_of_two_files_is_found_by_the_hash_and_fetched_again(server, folder):
     leave_part(folder, OTHER[:20_000])
     assert fetch(server.serve(f"/{NAME}", CONTENT), HASH).read_bytes() == CONTENT
     assert ranges(server) == ["bytes=20000-", None]
@@ -299,7 +299,7 @@ def test_a_complete_part_needs_no_network(folder, size):
 
 
 @pytest.mark.parametrize("size", [None, len(CONTENT)])
-def test_a_part_that_is_too_long_is_fetched_anew(server, folder, size):
+def test_a_part_that_is_too_long_is_fetched_again(server, folder, size):
     leave_part(folder, CONTENT + b"x")
     assert fetch(server.serve(f"/{NAME}", CONTENT), HASH, size).read_bytes() == CONTENT
     # Without the size it takes the server's 416 to know.

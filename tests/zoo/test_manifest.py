@@ -5,6 +5,7 @@ import pytest
 
 from kerasdet.zoo.manifest import (
     FOLDER,
+    METRICS,
     is_published,
     manifest_paths,
     read_manifest,
@@ -113,14 +114,14 @@ def test_published_figures_of_the_two_stage_detectors():
         if "rcnn" in name and "published" in manifest
     }
     assert figures == {
-        "fasterrcnn_resnet50_fpn_coco": (37.0,),
-        "fasterrcnn_resnet50_fpn_v2_coco": (46.7,),
-        "fasterrcnn_mobilenet_v3_large_fpn_coco": (32.8,),
-        "fasterrcnn_mobilenet_v3_large_320_fpn_coco": (22.8,),
-        "maskrcnn_resnet50_fpn_coco": (37.9, 34.6),
-        "maskrcnn_resnet50_fpn_v2_coco": (47.4, 41.8),
-        "keypointrcnn_resnet50_fpn_coco": (54.6, 65.0),
-        "keypointrcnn_resnet50_fpn_coco_legacy": (50.6, 61.1),
+        "fasterrcnn_resnet50_fpn_coco": (0.37,),
+        "fasterrcnn_resnet50_fpn_v2_coco": (0.467,),
+        "fasterrcnn_mobilenet_v3_large_fpn_coco": (0.328,),
+        "fasterrcnn_mobilenet_v3_large_320_fpn_coco": (0.228,),
+        "maskrcnn_resnet50_fpn_coco": (0.379, 0.346),
+        "maskrcnn_resnet50_fpn_v2_coco": (0.474, 0.418),
+        "keypointrcnn_resnet50_fpn_coco": (0.546, 0.65),
+        "keypointrcnn_resnet50_fpn_coco_legacy": (0.506, 0.611),
     }
 
 
@@ -157,8 +158,10 @@ def test_a_packed_manifest_is_valid(good, packed):
         ("weights.bytes", 0),
         ("training.minutes", -1),
         ("training.minutes", None),
-        ("metrics", {"AP50": 0.5}),
+        ("paper.arxiv", 1708.02002),
+        ("metrics", {}),
         ("metrics", {"AP": 53.0}),
+        ("metrics", {"top1": 0.5}),
         ("metrics", {"AP": 0.5, "mood": 0.9}),
         ("config", {}),
         ("config", None),
@@ -170,6 +173,97 @@ def test_a_wrong_field_is_named_with_its_file_and_value(good, field, value):
         validate(changed(good, field, value), "tiny_digits.json")
     assert repr(field) in str(error.value)
     assert value is None or repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "asked"),
+    [
+        ("doi", "doi:10.1109/5", "a DOI such as 10.1109/5.771073"),
+        ("url", "cs.toronto.edu", "an address"),
+        ("arxiv", "1708.2", "an arXiv number"),
+    ],
+)
+def test_a_paper_has_an_arxiv_number_or_a_doi_or_an_address(good, source, value, asked):
+    for paper in (
+        {"doi": "10.1109/CVPR.2001.990517"},
+        {"url": "https://papers.example/1"},
+        {"arxiv": "1708.02002v2", "doi": "10.1109/ICCV.2017.324"},
+    ):
+        validate(changed(good, "paper", {"title": "A Paper"} | paper), "tiny_digits.json")
+    with pytest.raises(ValueError, match=rf"json: the field 'paper.{source}' is .*; give {asked}"):
+        validate(changed(good, "paper", {"title": "A Paper", source: value}), "tiny_digits.json")
+    with pytest.raises(
+        ValueError, match=r"give at least one of paper\.arxiv, paper\.doi, paper\.url"
+    ):
+        validate(changed(good, "paper", {"title": "A Paper"}), "tiny_digits.json")
+
+
+@pytest.mark.parametrize(
+    ("task", "figures", "others"),
+    [
+        ("detection", {"AP50": 0.5, "mask_AP": 0.4, "VOC07_mAP": 0.7}, {"mIU": 0.5}),
+        ("segmentation", {"mIU": 0.6, "dice": 0.8}, {"AP": 0.5}),
+        ("classification", {"top1": 0.7, "top5": 0.9}, {"AP": 0.5}),
+        ("features", {}, {"top1": 0.7}),
+    ],
+)
+def test_figures_are_those_of_the_task(good, task, figures, others):
+    good = changed(good, "task", task)
+    validate(changed(good, "metrics", figures), "tiny_digits.json")
+    (stranger,) = others
+    with pytest.raises(
+        ValueError, match=f"'metrics' is .*'{stranger}' is no figure of {task}; give"
+    ):
+        validate(changed(good, "metrics", figures | others), "tiny_digits.json")
+    if figures:
+        with pytest.raises(
+            ValueError,
+            match=rf"'metrics' is {{}}; give at least one of {next(iter(METRICS[task]))}",
+        ):
+            validate(changed(good, "metrics", {}), "tiny_digits.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "published.metrics",
+            {"AP": 0.4, "top1": 0.7},
+            "'published.metrics' is .*'top1' is no figure",
+        ),
+        (
+            "published.metrics",
+            {"AP": 36.4},
+            "'published.metrics' is .*; give the published figures",
+        ),
+        ("metrics", {"top1": 0.7}, "'metrics' is .*'top1' is no figure of detection"),
+        (
+            "conversion",
+            "__init__",
+            "'conversion' is '__init__'; give the name of a file in zoo/origins",
+        ),
+        ("weights.licence", None, "'weights.licence' is missing"),
+        ("weights.format", "a kind", "'weights.format' is 'a kind'"),
+        ("weights.parts", [], "'weights.parts' is .*; give more files"),
+        (
+            "weights.parts",
+            [{"url": "https://a.example/b", "sha256": "0" * 64}],
+            "'weights.parts' is",
+        ),
+        (
+            "weights.parts",
+            [{"url": "https://a.example/b", "sha256": "0" * 7, "bytes": None}],
+            "'weights.parts' is",
+        ),
+    ],
+)
+def test_wrong_fields_of_published_weights(field, value, message):
+    name = "retinanet_resnet50_fpn_coco"
+    manifest = MANIFESTS[name]
+    parts = [{"url": "https://a.example/b", "sha256": "0" * 64, "bytes": None}]
+    validate(changed(manifest, "weights.parts", parts), f"{name}.json")
+    with pytest.raises(ValueError, match=message):
+        validate(changed(manifest, field, value), f"{name}.json")
 
 
 def test_an_unknown_field_is_named(good):

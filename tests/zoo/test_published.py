@@ -19,11 +19,11 @@ from kerasdet.models import (
     RegionProposalNetwork,
     RetinaNet,
 )
-from kerasdet.zoo import presets
-from kerasdet.zoo.conversion import AXES
+from kerasdet.zoo import models
 from kerasdet.zoo.download import DownloadError
-from kerasdet.zoo.manifest import manifest_paths, read_manifest, validate
-from kerasdet.zoo.names import torchvision_names
+from kerasdet.zoo.manifest import METRICS, manifest_paths, read_manifest, validate
+from kerasdet.zoo.origins import torchvision
+from kerasdet.zoo.pack import described
 from tests.zoo.checkpoint_files import zip_of
 from tests.zoo.server import Answer, Server
 
@@ -52,11 +52,11 @@ def call(*arguments):
 def checkpoint(model, seed=0, **more):
     """The model's weights, lively ones, as torchvision would publish them."""
     rng, arrays = np.random.default_rng(seed), {}
-    for name, variable in torchvision_names(model).items():
+    for name, variable in torchvision.names(model).items():
         spread = rng.uniform(0.5, 1.5) if "variance" in variable.path else 0
         value = rng.normal(0, 0.1, variable.shape) + np.ones(variable.shape) * spread
         variable.assign(abs(value) if "variance" in variable.path else value)
-        array = variable.numpy().transpose(np.argsort(AXES[value.ndim]))
+        array = variable.numpy().transpose(np.argsort(torchvision.AXES.get(value.ndim, (0,))))
         arrays[name] = with_background(array, name)
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     return zip_of(arrays | more)
@@ -79,7 +79,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setenv("KERASDET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("KERASDET_MIRROR", raising=False)
-    monkeypatch.setattr(presets, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "zoo")
     (tmp_path / "zoo").mkdir()
     with Server() as running:
         yield running
@@ -88,12 +88,14 @@ def server(monkeypatch, tmp_path):
 def publish(server, model, name, content=None, **changes):
     """Serve a model's weights, or a content, and tell of them in a manifest."""
     content = content or checkpoint(model)
+    task = next(task for kind, task in TASKS.items() if isinstance(model, kind))
+    figures = {METRICS[task][0]: 0.364} if METRICS[task] else {}
     server.files[f"/{name}.pth"] = content
     config = json.loads(json.dumps(model.get_config()))
     manifest = {
-        "schema": 2,
+        "schema": 3,
         "name": name,
-        "task": next(task for kind, task in TASKS.items() if isinstance(model, kind)),
+        "task": task,
         "paper": {"title": "A Paper", "arxiv": "1708.02002"},
         "class": type(model).__name__,
         "config": config,
@@ -110,10 +112,10 @@ def publish(server, model, name, content=None, **changes):
             **changes,
         },
         "conversion": "torchvision",
-        "published": {"data": "A Set", "metrics": {"box_map": 36.4}, "source": "a page"},
+        "published": {"data": "A Set", "metrics": figures, "source": "a page"},
         "metrics": None,
     }
-    path = presets.FOLDER / f"{name}.json"
+    path = models.FOLDER / f"{name}.json"
     validate(manifest, path)
     path.write_text(json.dumps(manifest))
 
@@ -262,16 +264,16 @@ def test_what_is_not_the_published_file_is_never_parsed(server, monkeypatch, ans
     server.answers["/small_coco.pth"] = [answer] * 9
     with pytest.raises(DownloadError, match=message):
         kerasdet.load("small_coco")
-    assert not list((presets.FOLDER.parent / "cache").glob("*.h5"))
+    assert not list((models.FOLDER.parent / "cache").glob("*.h5"))
 
 
 def test_a_file_of_another_model_leaves_nothing(server, tmp_path):
     publish(server, detector(), "small_coco")
     other = checkpoint(classifier())
     server.files["/small_coco.pth"] = other
-    manifest = json.loads((presets.FOLDER / "small_coco.json").read_text())
+    manifest = json.loads((models.FOLDER / "small_coco.json").read_text())
     manifest["weights"] |= {"sha256": hashlib.sha256(other).hexdigest(), "bytes": len(other)}
-    (presets.FOLDER / "small_coco.json").write_text(json.dumps(manifest))
+    (models.FOLDER / "small_coco.json").write_text(json.dumps(manifest))
     with pytest.raises(
         ValueError, match=r"small_coco\.pth does not fit this RetinaNet: .* missing"
     ):
@@ -288,6 +290,14 @@ def test_convert_writes_a_model_that_loads(server, tmp_path, capsys):
     assert "small_coco" in capsys.readouterr().out
     assert equal(kerasdet.load(out), model)
     assert not server.requests
+
+
+def test_info_of_a_saved_classifier(tmp_path, capsys):
+    classifier().save(tmp_path / "model.keras")
+    assert call("info", tmp_path / "model.keras") == 0
+    shown = capsys.readouterr().out
+    assert "ImageClassifier" in shown
+    assert "MobileNetV2" in shown
 
 
 def test_convert_refuses_what_does_not_fit_by_name(server, tmp_path, capsys):
@@ -312,23 +322,51 @@ def test_list_and_info_tell_of_published_weights(server, capsys):
         shown = capsys.readouterr().out
         assert "small_coco" in shown
         assert "not stated" in shown
-        assert "36.4" in shown
+        assert "0.364" in shown
 
 
-def test_every_published_config_builds_what_its_manifest_counts():
-    # The largest take seconds each; one of each family is built here.
-    paths = manifest_paths(presets.FOLDER)
-    for name in (
-        "retinanet_resnet50_fpn_v2_coco",
-        "fasterrcnn_mobilenet_v3_large_320_fpn_coco",
-        "resnet18_imagenet",
-        "mobilenet_v2_imagenet_v2",
-        "vgg16_imagenet_features",
-    ):
-        manifest = read_manifest(paths[name])
-        model = presets.empty_model(manifest, manifest["config"])
-        assert model.count_params() == manifest["parameters"]
-        assert model.name == name
+@pytest.mark.parametrize("name", manifest_paths())
+def test_a_manifest_describes_its_model_whole(name):
+    manifest = read_manifest(manifest_paths()[name])
+    model = models.empty_model(manifest, manifest["config"])
+    # No argument is missing, and no default of today can change what was published.
+    assert described(model) == manifest["config"]
+    assert model.count_params() == manifest["parameters"]
+    assert type(model).__name__ == manifest["class"]
+    assert model.name == name
+
+
+# As they were trained: detectors of 2021 keep ImageNet's statistics, all others learn their own.
+FROZEN = {
+    *("fasterrcnn_resnet50_fpn_coco", "fasterrcnn_mobilenet_v3_large_fpn_coco"),
+    *("fasterrcnn_mobilenet_v3_large_320_fpn_coco", "maskrcnn_resnet50_fpn_coco"),
+    *("keypointrcnn_resnet50_fpn_coco", "keypointrcnn_resnet50_fpn_coco_legacy"),
+    "retinanet_resnet50_fpn_coco",
+}
+DROPOUT = {
+    f"mobilenet_{kind}_imagenet{version}" for kind in ("v2", "v3_large") for version in ("", "_v2")
+}
+
+
+def test_what_is_frozen_and_dropped_is_as_it_was_trained():
+    configs = {name: read_manifest(path)["config"] for name, path in manifest_paths().items()}
+    backbones = {
+        name: config.get("backbone", {"config": config})["config"]
+        for name, config in configs.items()
+    }
+    assert {name for name, config in backbones.items() if config["frozen_norm"]} == FROZEN
+    assert all(config["freeze_at"] is None for config in backbones.values())
+    classifiers = {
+        name: config["dropout"] for name, config in configs.items() if "dropout" in config
+    }
+    assert {name for name, rate in classifiers.items() if rate} == DROPOUT
+    assert {rate for rate in classifiers.values() if rate} == {0.2}
+
+
+def test_a_shipped_model_has_no_published_file(tmp_path):
+    manifest = models.info("retinanet_mobilenetv2_bccd")
+    with pytest.raises(ValueError, match="of retinanet_mobilenetv2_bccd come with the package"):
+        models.convert_file(manifest, tmp_path / "a.pth")
 
 
 def test_a_backbones_preset_is_a_backbone(server):
@@ -337,5 +375,8 @@ def test_a_backbones_preset_is_a_backbone(server):
     features = Backbone.from_preset("backbone_imagenet", freeze_at="C2", levels=("C4",))
     assert equal(features.get_layer("stem"), model.backbone.get_layer("stem"))
     assert features.levels == ("C4",)
+    # Transfer freezes what the published model does not.
+    assert (model.backbone.frozen_norm, features.frozen_norm) == (False, True)
+    assert not Backbone.from_preset("backbone_imagenet", frozen_norm=False).frozen_norm
     with pytest.raises(ValueError, match="is a MobileNetV2; give an image classifier"):
         Backbone.split_preset("backbone_imagenet")

@@ -1,7 +1,7 @@
 """Published checkpoints as NumPy arrays, read without the framework that wrote them.
 
-Files are taken for hostile: no code in them is run, every length is held against the file's size,
-and nothing is handed to a parser in C.
+Files may be hostile: no code in them is run, every length is checked against the file's size, and no
+parser in C sees them.
 """
 
 from kerasdet.zoo.checkpoints.errors import CheckpointError

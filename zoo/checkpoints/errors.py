@@ -1,4 +1,4 @@
-"""What is said of a checkpoint that is not read."""
+"""Errors about checkpoints that cannot be read."""
 
 DAMAGED = "take a fresh copy of the file: this one is damaged or cut short"
 RESAVE = (
@@ -14,7 +14,7 @@ class CheckpointError(ValueError):
 
 
 def refusal(source, what):
-    """The error for what a checkpoint may not ask for.
+    """Give the error for something that a checkpoint may not ask for.
 
     Args:
         source: the `Source`.

@@ -1,8 +1,8 @@
 """Keras' HDF5 files: `.weights.h5` of Keras 3, and `save_weights` of Keras 2 and older.
 
-Read here, not by libhdf5, which damaged files crash. Keras writes every weight as plain
-little-endian numbers in one piece; this, and no other storage (chunks, filters, compact, virtual or
-external data), is read. The attributes (`layer_names`, `weight_names`) repeat what the paths say.
+This reader replaces libhdf5, which crashes on damaged files. Keras writes every weight as plain
+little-endian numbers in one piece; no other storage (chunks, filters, compact, virtual or external
+data) is read. The attributes (`layer_names`, `weight_names`) repeat what the paths say.
 """
 
 import math

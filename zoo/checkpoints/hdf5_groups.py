@@ -1,6 +1,6 @@
 """The metadata of an HDF5 file: an object's header messages, and a group's links.
 
-After the "HDF5 File Format Specification Version 3.0": headers of both versions; groups as symbol
+Follows the "HDF5 File Format Specification Version 3.0": headers of both versions; groups as symbol
 tables (what h5py writes by default), as links in the header and in a heap (`hdf5_heaps`). Soft and
 external links are refused.
 """

@@ -1,7 +1,7 @@
 """Links of the larger groups of newer HDF5 files: messages in a fractal heap, found by a B-tree.
 
-After the "HDF5 File Format Specification Version 3.0", sections III.A.2 (version 2 B-trees) and
-III.G (fractal heap). Heaps of more than one level of blocks, which hold ten thousands of links, are
+Follows the "HDF5 File Format Specification Version 3.0", sections III.A.2 (version 2 B-trees) and
+III.G (fractal heap). Heaps of more than one level of blocks, which hold tens of thousands of links, are
 refused.
 """
 

@@ -22,7 +22,7 @@ OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 class Name(NamedTuple):
     """A name that a pickle may ask for.
 
-    `call(source, args)` gives what a call of it stands for; None: it is not called.
+    `call(source, args)` gives the value of a call; None: it may not be called.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""The one entrance: which kind of checkpoint a file is, by its first bytes."""
+"""The entrance to all readers: a file's first bytes tell which kind of checkpoint it is."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ LARGEST_HEADER = 100_000_000  # of safetensors, by its own rule
 def read_checkpoint(path):
     """Read a published checkpoint without the framework that wrote it.
 
-    Read are PyTorch's files (the zip container and the one before it), safetensors and Keras'
-    HDF5; the kind is told by the content. No code of the file is run. Memory stays below twice the
+    It reads PyTorch's files (the zip container and the one before it), safetensors and Keras'
+    HDF5; the content tells the kind. No code of the file is run. Memory stays below twice the
     file's size and a few MiB.
 
-    Of a PyTorch file, the state dict is the top level, or what lies under "model", "state_dict" or
+    In a PyTorch file, the state dict is the top level, or what lies under "model", "state_dict" or
     "model_state_dict": the first of these that is a dict of tensors alone. The rest (optimizer,
     epoch) is interpreted but not returned, and may hold tensors, texts, numbers (NumPy's too),
     dicts, lists, tuples and sets; anything else, such as argparse.Namespace, is refused by name.
@@ -29,7 +29,7 @@ def read_checkpoint(path):
         path: the file.
 
     Returns:
-        {name: array}, not empty: names as the state dict gives them, or of HDF5 the path in the
+        {name: array}, not empty: names as the state dict gives them, in HDF5 the paths in the
         file. Arrays are read-only; tensors that share a storage share its memory, and tensors that
         are no contiguous piece of it are strided views. bfloat16 becomes float32; the other dtypes
         stay.

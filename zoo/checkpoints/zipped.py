@@ -1,8 +1,8 @@
 """PyTorch's container since 1.6: a zip archive of uncompressed members.
 
 `NAME/data.pkl` is the content, `NAME/data/KEY` are the storages, `NAME/byteorder` (since 2.1) the
-order of their bytes. The archive is read here, not by `zipfile`, so that each number in it is held
-against the file.
+order of their bytes. The archive is read here, not by `zipfile`, so that each number in it is
+checked against the file.
 """
 
 from typing import NamedTuple

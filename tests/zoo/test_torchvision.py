@@ -1,4 +1,4 @@
-"""Conversion of torchvision's state dicts: every name, strictly, in both generations."""
+"""torchvision's state dicts: every name, strictly, in both generations."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,9 @@ from kerasdet.models import (
     RegionProposalNetwork,
     RetinaNet,
 )
-from kerasdet.zoo.conversion import CONFIGS, coco_classes, load_torchvision
-from kerasdet.zoo.names import newest_name, torchvision_names
+from kerasdet.zoo import untrained
+from kerasdet.zoo.origins.torchvision import fill, newest_name
+from kerasdet.zoo.origins.torchvision import names as names_of
 from tests.tiny import TinyBackbone
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
@@ -104,7 +105,7 @@ value = ops.convert_to_numpy
 def test_every_weight_of_a_backbone_in_its_layout():
     model = classifier(small_backbone())
     state = tensors({**backbone_shapes(), "fc.weight": (3, 512), "fc.bias": (3,)})
-    assert load_torchvision(model, state, "a.pth") is model
+    assert fill(model, state, "a.pth") is model
     layer = model.backbone.get_layer("layer2_0_downsample")
     kernel = state["layer2.0.downsample.0.weight"]  # OIHW
     assert value(layer.kernel)[0, 0, 5, 7] == kernel[7, 5, 0, 0]
@@ -120,7 +121,7 @@ def test_every_weight_of_a_backbone_in_its_layout():
         np.testing.assert_array_equal(value(getattr(layer.norm, ours)), expected)
     np.testing.assert_array_equal(value(model.fc.kernel), state["fc.weight"].T)
     # Every weight has one name, and every name one weight.
-    names = torchvision_names(model)
+    names = names_of(model)
     assert len({id(variable) for variable in names.values()}) == len(names) == len(model.weights)
 
 
@@ -128,15 +129,15 @@ def test_every_weight_of_a_backbone_in_its_layout():
 def test_published_models_have_torchvisions_names(name):
     with np.load(GOLDEN / f"{name}.npz") as file:
         shapes = json.loads(str(file["meta"]))["shapes"]
-    names = torchvision_names(CONFIGS[name]())
+    names = names_of(untrained(name))
     assert names.keys() == {key for key in shapes if not key.endswith("num_batches_tracked")}
 
 
 def test_depthwise_kernels():
     model = classifier(MobileNetV2(alpha=0.35))
-    names = torchvision_names(model)
+    names = names_of(model)
     state = tensors({name: _theirs(variable) for name, variable in names.items()})
-    load_torchvision(model, state, "a.pth")
+    fill(model, state, "a.pth")
     kernel = value(model.backbone.get_layer("block3_depthwise").kernel)
     assert kernel[2, 1, 0, 5] == state["features.3.conv.1.0.weight"][5, 0, 2, 1]
     kernel = value(model.backbone.get_layer("block1_depthwise").kernel)
@@ -151,7 +152,7 @@ def _theirs(variable):
 def test_a_backbone_takes_its_weights_from_the_classifiers_file():
     model = small_backbone()
     state = tensors({**backbone_shapes(), "fc.weight": (1000, 512), "fc.bias": (1000,)})
-    assert load_torchvision(model, state, "a.pth") is model
+    assert fill(model, state, "a.pth") is model
     kernel = value(model.get_layer("layer4_0_conv2").kernel)
     np.testing.assert_array_equal(kernel, state["layer4.0.conv2.weight"].transpose(2, 3, 1, 0))
 
@@ -160,7 +161,7 @@ def test_a_backbone_takes_its_weights_from_the_classifiers_file():
 def test_detector(group):
     model = detector("group" if group else None)
     state = tensors(detector_shapes(group))
-    load_torchvision(model, state, "a.pth")
+    fill(model, state, "a.pth")
     kernel = value(model.pyramid.lateral_convs["C4"].kernel)
     np.testing.assert_array_equal(
         kernel, state["backbone.fpn.inner_blocks.1.0.weight"].transpose(2, 3, 1, 0)
@@ -194,13 +195,13 @@ def test_files_of_the_first_generation():
     assert "head.regression_head.conv.2.bias" in old
     assert "backbone.fpn.layer_blocks.2.weight" in old
     one, other = detector(), detector()
-    load_torchvision(one, new, "new.pth")
-    load_torchvision(other, old, "old.pth")
+    fill(one, new, "new.pth")
+    fill(other, old, "old.pth")
     for a, b in zip(one.get_weights(), other.get_weights()):
         np.testing.assert_array_equal(a, b)
     both = old | {"head.regression_head.conv.1.0.bias": np.zeros(32)}
     with pytest.raises(ValueError, match=r"head\.regression_head\.conv\.1\.0\.bias is there twice"):
-        load_torchvision(other, both, "both.pth")
+        fill(other, both, "both.pth")
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_changed():
@@ -210,7 +211,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed():
     del state["bn1.running_var"]
     state["layer5.weight"] = np.zeros(3)
     with pytest.raises(ValueError, match=r"bad\.pth does not fit this ImageClassifier") as error:
-        load_torchvision(model, state, "bad.pth")
+        fill(model, state, "bad.pth")
     for part in (
         "bn1.running_var is missing",
         "layer5.weight is left over",
@@ -224,20 +225,23 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed():
 
 def test_of_many_faults_ten_are_named():
     with pytest.raises(ValueError, match=r"; \.\.\. \(\d\d faults") as error:
-        load_torchvision(classifier(small_backbone()), {"a.b": np.zeros(1)}, "bad.pth")
+        fill(classifier(small_backbone()), {"a.b": np.zeros(1)}, "bad.pth")
     assert str(error.value).count("is missing") == 9  # and a.b, the first, is left over
 
 
 def test_models_that_torchvision_does_not_have():
-    with pytest.raises(ValueError, match="'stage1' of this RetinaNet on TinyBackbone"):
-        torchvision_names(RetinaNet(2, backbone=TinyBackbone(), channels=32, head_depth=1))
-    with pytest.raises(ValueError, match="'head/class_norm0_P3' of this RetinaNet on ResNet"):
-        torchvision_names(detector("batch"))
+    with pytest.raises(
+        ValueError, match=r"'stage1' of this RetinaNet .*zoo/origins/torchvision\.py"
+    ):
+        names_of(RetinaNet(2, backbone=TinyBackbone(), channels=32, head_depth=1))
+    with pytest.raises(ValueError, match="'head/class_norm0_P3' of this RetinaNet has no name"):
+        names_of(detector("batch"))
 
 
-def test_classes():
-    names, ids = coco_classes()
-    assert ids == list(range(91))
+def test_classes_are_torchvisions_columns():
+    model = untrained("retinanet_resnet50_fpn_coco")
+    names = model.class_names
+    assert model.category_ids == tuple(range(91))
     assert len(set(names)) == 91
     assert (names[1], names[13], names[44], names[90]) == (
         "person",
@@ -247,6 +251,9 @@ def test_classes():
     )
     unused = [0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
     assert [i for i, name in enumerate(names) if name.startswith("unused")] == unused
+    two_stages = untrained("fasterrcnn_mobilenet_v3_large_fpn_coco")
+    assert two_stages.class_names == names[1:]
+    assert two_stages.category_ids == tuple(range(1, 91))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +264,7 @@ def test_classes():
     ],
 )
 def test_retinanets_are_configured_as_published(name, epsilon, norm, p6_from, box_loss):
-    model = CONFIGS[name]()
+    model = untrained(name)
     assert model.backbone.norm_epsilon == model.backbone.get_layer("conv1").norm.epsilon == epsilon
     assert (model.norm, model.p6_from) == (norm, p6_from)
     assert type(model.box_loss) is type(box_loss)
@@ -269,7 +276,7 @@ def test_retinanets_are_configured_as_published(name, epsilon, norm, p6_from, bo
     assert model.anchors.strides is None
     assert model.class_names[1] == "person"
     assert RetinaNet.from_config(model.get_config()).backbone.norm_epsilon == epsilon
-    assert CONFIGS[name](max_detections=7).max_detections == 7
+    assert untrained(name, max_detections=7).max_detections == 7
 
 
 def two_stages(kind=FasterRCNN, batch=False, **parts):
@@ -289,9 +296,7 @@ def two_stages(kind=FasterRCNN, batch=False, **parts):
 
 
 def test_two_stages_on_two_maps_of_one_stride():
-    names = {
-        name: tuple(variable.shape) for name, variable in torchvision_names(two_stages()).items()
-    }
+    names = {name: tuple(variable.shape) for name, variable in names_of(two_stages()).items()}
     small_backbone = {name for name in names if name.startswith("backbone.body.")}
     assert {name.split(".")[2] for name in small_backbone} == {str(i) for i in range(17)}
     assert names["backbone.body.13.block.2.fc1.weight"] == (1, 1, 672, 168)
@@ -314,7 +319,7 @@ def test_two_stages_on_two_maps_of_one_stride():
 
 def test_normed_necks_and_heads_and_masks():
     mask_head = MaskHead((16, 16), 16, norm="batch", name="mask_head")
-    names = torchvision_names(two_stages(MaskRCNN, batch=True, mask_head=mask_head))
+    names = names_of(two_stages(MaskRCNN, batch=True, mask_head=mask_head))
     expected = {
         "backbone.fpn.inner_blocks.1.1.running_mean",
         "backbone.fpn.layer_blocks.0.1.bias",
@@ -331,7 +336,7 @@ def test_normed_necks_and_heads_and_masks():
 
 def test_keypoints_are_drawn_after_every_second_layer():
     head = MaskHead((16,) * 8, upsampled=None, name="keypoint_head")
-    names = torchvision_names(two_stages(KeypointRCNN, num_keypoints=2, keypoint_head=head))
+    names = names_of(two_stages(KeypointRCNN, num_keypoints=2, keypoint_head=head))
     convs = {name for name in names if "keypoint_head" in name and "weight" in name}
     assert convs == {f"roi_heads.keypoint_head.{i}.weight" for i in range(0, 16, 2)}
     assert "roi_heads.keypoint_predictor.kps_score_lowres.bias" in names
@@ -354,14 +359,14 @@ def test_names_of_the_first_generation(old, new):
 
 def test_what_the_background_has_is_left_out():
     model = two_stages(MaskRCNN, mask_head=MaskHead((16,), 16, name="mask_head"))
-    state = tensors({name: _theirs(v) for name, v in torchvision_names(model).items()})
+    state = tensors({name: _theirs(v) for name, v in names_of(model).items()})
     whole = {
         "roi_heads.box_predictor.bbox_pred": (16, 8),
         "roi_heads.mask_predictor.mask_fcn_logits": (4, 16, 1, 1),
     }
     for name, shape in whole.items():
         state |= tensors({f"{name}.weight": shape, f"{name}.bias": shape[:1]}, seed=1)
-    load_torchvision(model, state, "a.pth")
+    fill(model, state, "a.pth")
     boxes = state["roi_heads.box_predictor.bbox_pred.weight"]
     np.testing.assert_array_equal(value(model.box_output.kernel), boxes[4:].T)
     masks = state["roi_heads.mask_predictor.mask_fcn_logits.weight"]
@@ -380,7 +385,7 @@ def test_what_the_background_has_is_left_out():
     ],
 )
 def test_mobilenets_detectors_are_configured_as_published(name, edges, proposals):
-    model = CONFIGS[name]()
+    model = untrained(name)
     assert model.resize == ShortestEdge(*edges)
     assert model.rpn.candidates == model.rpn.proposals == (2000, proposals)
     assert model.rpn.score_threshold == 0.05

@@ -11,8 +11,9 @@ import pytest
 import kerasdet
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import Detector, RetinaNet
-from kerasdet.zoo import build, info, list_models, load, presets, summary
-from kerasdet.zoo.pack import main
+from kerasdet.zoo import build, info, list_models, load, models, summary, untrained
+from kerasdet.zoo.pack import described, main
+from tests.tiny import TinyBackbone
 
 from .conftest import CARD, METRICS, tiny
 
@@ -30,7 +31,7 @@ def saved(model, tmp_path_factory):
 def damaged(packed, tmp_path, monkeypatch):
     """A copy of the shipped files to damage; returns its weights file."""
     shutil.copytree(packed, tmp_path / "zoo")
-    monkeypatch.setattr(presets, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "zoo")
     return tmp_path / "zoo" / "weights" / "tiny_digits.weights.h5"
 
 
@@ -45,12 +46,11 @@ def test_names_and_what_is_known_of_them(shipped, model):
         "name": "tiny_digits",
         "task": "detection",
         "paper": "Focal Loss for Dense Object Detection",
-        "arxiv": "1708.02002",
+        "source": "1708.02002",
         "class": "RetinaNet",
         "parameters": model.count_params(),
-        "AP": 0.7123,
-        "AP50": 0.93,
-        "published": None,
+        "metrics": {"AP": 0.7123, "AP50": 0.93},
+        "published": {},
         "data": "digits",
         "licence": "Apache-2.0",
         "bytes": (shipped / "weights" / "tiny_digits.weights.h5").stat().st_size,
@@ -93,6 +93,26 @@ def test_arguments_that_the_weights_allow_can_be_changed(shipped):
 def test_an_unknown_argument_is_refused(shipped):
     with pytest.raises(ValueError, match=r"no argument 'threshold'; it has .*score_threshold"):
         build("tiny_digits", threshold=0.3)
+
+
+def test_a_new_backbone_is_frozen_by_itself(shipped):
+    backbone = TinyBackbone(freeze_at="C2")
+    assert untrained("tiny_digits", backbone=backbone).backbone.freeze_at == "C2"
+    with pytest.raises(ValueError, match="Give frozen_norm to the new backbone itself"):
+        untrained("tiny_digits", backbone=backbone, frozen_norm=True)
+
+
+def test_an_untrained_model_is_as_described_and_needs_no_file(damaged):
+    damaged.unlink()
+    assert untrained("tiny_digits", max_detections=7).max_detections == 7
+    assert untrained("tiny_digits", class_names=["a", "b"]).class_names == ("a", "b")
+    assert described(untrained("tiny_digits")) == info("tiny_digits")["config"]
+
+
+def test_normalisation_of_other_classes_is_frozen_unless_it_is_said(shipped):
+    for given, frozen in (({}, True), ({"frozen_norm": False}, False)):
+        assert build("tiny_digits", num_classes=5, **given).backbone.frozen_norm is frozen
+    assert build("tiny_digits", frozen_norm=True).backbone.frozen_norm
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""How the image files of a data set are read: their EXIF orientation, their gray levels.
+
+Whether boxes were drawn on stored or on turned pixels is decided once for a data set, as one
+annotation tool made it: by the images that a quarter turn gives another size, whose annotated size
+shows which of the two the tool saw.
+"""
+
+import functools
+
+from kerasdet.images import gray_range, load_classes, load_image, stored_size
+
+
+class ImageFiles:
+    """The image files of a data set.
+
+    Args:
+        records: list of `Record`, each with its `path`.
+        measured: indices of the records whose size was read from the file, not annotated.
+        gray_max: as in `load_image`.
+        semantic_paths: None, or one file per record with the class of each pixel.
+    """
+
+    def __init__(self, records, measured=(), gray_max=None, semantic_paths=None):
+        self.records = records
+        self.measured = frozenset(measured)
+        self.gray_max = gray_max
+        self.semantic_paths = semantic_paths
+
+    def image(self, index):
+        """Image `index`, (H, W, 3) uint8, turned as its annotation has it.
+
+        Raises:
+            FileNotFoundError, ValueError: missing or broken file, or another size than annotated.
+        """
+        record = self.records[index]
+        image = load_image(record.path, self._is_turned(index), self.gray_max)
+        if image.shape[:2] == (record.height, record.width):
+            return image
+        raise ValueError(
+            f"{record.path}: the image is {image.shape[1]}x{image.shape[0]} pixels, but its "
+            f"annotation says {record.width}x{record.height}; correct the annotation's width and "
+            "height, or restore the image that was annotated."
+        )
+
+    def semantic(self, index):
+        """Class of each pixel of image `index`, (H, W) int32, or None."""
+        return self.semantic_paths and load_classes(self.semantic_paths[index])
+
+    def faults(self, index):
+        """List of (kind, message): what `check` says of an image that can be read."""
+        found = {"dark_image": self._dark(index), "orientation": self._orientation(index)}
+        return [(kind, message) for kind, message in found.items() if message]
+
+    def _is_turned(self, index):
+        """Whether the image is read as its orientation says."""
+        orientation, turned = self._vote(index)
+        if orientation == 1:
+            return True
+        return self._set_is_turned if turned is None else turned
+
+    def _vote(self, index):
+        """The orientation, and True: annotated as turned; False: as stored; None: not to be seen.
+
+        An annotated size that only one way of reading has decides for its image in any case.
+        """
+        record = self.records[index]
+        height, width, orientation = stored_size(record.path)
+        if orientation < 5 or height == width or index in self.measured:
+            return orientation, None
+        as_turned = {(width, height): True, (height, width): False}
+        return orientation, as_turned.get((record.height, record.width))
+
+    @functools.cached_property
+    def _votes(self):
+        """(images annotated as turned, images annotated as stored); reads every header once."""
+        votes = []
+        for index in range(len(self.records)):
+            try:
+                votes.append(self._vote(index)[1])
+            except (OSError, ValueError):
+                continue  # It is said where the image is read.
+        return votes.count(True), votes.count(False)
+
+    @property
+    def _set_is_turned(self):
+        turned, stored = self._votes
+        return turned >= stored
+
+    def _orientation(self, index):
+        orientation, vote = self._vote(index)
+        if orientation == 1:
+            return None
+        turned, stored = self._votes
+        if vote is None and not (turned or stored):
+            return (
+                f"EXIF orientation {orientation}, and no annotated size of the data set shows "
+                "whether its boxes were drawn on turned pixels; it is read as turned: look at it, "
+                "and turn the pixels or remove the EXIF tag"
+            )
+        if vote is None and turned and stored:
+            return (
+                f"EXIF orientation {orientation}; {turned} images are annotated as turned and "
+                f"{stored} as stored; it is read as {'turned' if turned >= stored else 'stored'}: "
+                "look at it, and turn the pixels or remove the EXIF tag"
+            )
+        if self._is_turned(index):
+            return None
+        return (
+            "annotated as stored, although its EXIF orientation turns it; it is read as stored "
+            "here, other programs will turn it: rotate the pixels and remove the EXIF tag"
+        )
+
+    def _dark(self, index):
+        """What is wrong with the levels of an image of more than 8 bits; None where nothing is."""
+        levels = gray_range(self.records[index].path)
+        if levels is None:
+            return None
+        highest, white = levels[0], self.gray_max or levels[1]
+        if highest * 4 > white:
+            return None
+        likely = next((level for level in (255, 1023, 4095) if highest <= level), 16383)
+        return (
+            f"its levels reach {highest:.0f} where white is {white}, so it is nearly black; if "
+            f"{likely} is white there, read gray images with gray_max={likely} "
+            f"(--gray-max {likely}), and save colour images with 8 bits"
+        )

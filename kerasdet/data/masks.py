@@ -1,0 +1,149 @@
+"""Masks in annotation files: polygons and run lengths, looked through before pycocotools reads them.
+
+pycocotools trusts what it is given: run lengths that do not fill the image leave memory unread, and
+a polygon is walked in steps of a fifth of a pixel, however long it is.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from kerasdet.data.cleaning import as_number, shown
+
+# Longest outline, in half outlines of the image: its cost is 20 bytes for each fifth of a pixel.
+_LONGEST = 64
+_NO_MASK = "no segmentation: its mask is empty and not measured"
+_POLYGON = "a polygon is a list x, y, x, y, ... of 3 points or more"
+
+
+def clean_mask(segmentation, size):
+    """Apply the rules for one annotated mask.
+
+    Args:
+        segmentation: value of an annotation file, of any type. Masks are a list of polygons (of one
+            part each; also one polygon alone, or a list too deep) or run lengths of the image's
+            size, as numbers or compressed.
+        size: (height, width) of the image.
+
+    Returns:
+        (mask, kind, message): a list of polygons or a run-length dict that is safe to decode, or
+        None where there is no mask; the kind of fault and its message, or None twice.
+    """
+    if not segmentation:
+        return None, "no_mask", _NO_MASK
+    if isinstance(segmentation, dict):
+        message = _run_length_fault(segmentation, size)
+        return (None, "bad_mask", message) if message else (segmentation, None, None)
+    if not isinstance(segmentation, list):
+        return None, "bad_mask", f"segmentation is {shown(segmentation)}: mask left empty"
+    polygons, faults = [], []
+    for polygon in _polygons(segmentation):
+        values, message = _clean_polygon(polygon, size)
+        faults += [message] if message else []
+        polygons += [values] if values else []
+    if not polygons:
+        return None, "bad_mask", f"{faults[0] if faults else _POLYGON}: mask left empty"
+    if faults:
+        return polygons, "bad_mask", f"{faults[0]}: this part of the mask is left out"
+    return polygons, None, None
+
+
+def run_lengths(mask, size):
+    """A mask that `clean_mask` has passed as COCO's compressed run-length dict.
+
+    Args:
+        mask: list of polygons, run-length dict or None (no pixel).
+        size: (height, width) of the image.
+    """
+    from pycocotools import mask as coco_mask
+
+    height, width = size
+    if mask is None:
+        mask = {"size": [height, width], "counts": [height * width]}
+    if isinstance(mask, list):
+        return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
+    if isinstance(mask["counts"], list):
+        return coco_mask.frPyObjects(mask, height, width)
+    return {"size": [height, width], "counts": mask["counts"].encode("ascii")}
+
+
+def _polygons(segmentation):
+    """The polygons of a list: of polygons, of one polygon's numbers, or of such a list."""
+    if not any(isinstance(part, (list, dict)) for part in segmentation):
+        return [segmentation]
+    while len(segmentation) == 1 and _holds_lists(segmentation[0]):
+        segmentation = segmentation[0]
+    return segmentation
+
+
+def _holds_lists(value):
+    return isinstance(value, list) and any(isinstance(part, list) for part in value)
+
+
+def _clean_polygon(points, size):
+    """(numbers or None, message or None) of one polygon."""
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        return None, _POLYGON
+    if not all(type(value) in (int, float) for value in points):
+        points = [as_number(value) for value in points]
+        if None in points:
+            return None, "a polygon has values that are no numbers"
+    # Integers may have any number of digits, so they are compared before anything is computed.
+    reach = 2 * max(size)
+    if not (min(points) >= -reach and max(points) <= reach + max(size)):
+        return None, f"a polygon reaches from {_short(min(points))} to {_short(max(points))}"
+    if not math.isfinite(sum(points)):
+        return None, "a polygon has values that are not finite"
+    if len(points) * (max(points) - min(points)) > _LONGEST * sum(size):
+        xy = np.asarray(points, "float64").reshape(-1, 2)
+        steps = np.abs(xy - np.roll(xy, 1, axis=0)).max(axis=1)
+        if steps.sum() > _LONGEST * sum(size):
+            return None, f"a polygon's outline of {steps.sum():.0f} pixels crosses itself"
+    return points, None
+
+
+def _short(value):
+    return f"{as_number(value):.4g}"
+
+
+def _run_length_fault(mask, size):
+    """What is wrong with a run-length dict, or None."""
+    height, width = size
+    if mask.get("size") != [height, width]:
+        return f"RLE of size {shown(mask.get('size'))} in an image of {[height, width]}: left empty"
+    counts = mask.get("counts")
+    if isinstance(counts, str):
+        counts = _decompressed(counts)
+    elif not isinstance(counts, list) or not all(type(count) is int for count in counts):
+        counts = None
+    if counts is None:
+        return "RLE counts are neither integers nor COCO's compressed text: mask left empty"
+    if any(count < 0 for count in counts) or sum(counts) != height * width:
+        return f"RLE counts do not add up to the {height * width} pixels: mask left empty"
+    return None
+
+
+def _decompressed(text):
+    """The run lengths of COCO's compressed text as a list of int; None for any other text.
+
+    Six bits a character from "0": five of a number, lowest first, and one for "goes on"; from the
+    fourth number on the difference to the one before the last (rleFrString of COCO's maskApi.c).
+    """
+    numbers, value, shift = [], 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            return None
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        numbers.append(value - (1 << shift) if bits & 0x10 else value)
+        value = shift = 0
+    if shift:
+        return None
+    odd = itertools.accumulate(numbers[1::2])
+    even = itertools.accumulate(numbers[2::2])
+    alternating = itertools.chain.from_iterable(itertools.zip_longest(odd, even))
+    return numbers[:1] + [number for number in alternating if number is not None]

@@ -1,0 +1,152 @@
+r"""From the arrays of a published file to a model's weights: names by tables, and all or nothing.
+
+What every origin (`kerasdet.zoo.origins`) shares. A table tells what an origin calls the layers:
+
+    TABLE = {
+        "RetinaNet": (("backbone", "backbone.body."), ("head", "head.")),
+        "ResNet": ((r"layer(\d)_(\d+)_conv(\d)", r"layer\1.\2.conv\3"), ...),
+        "FeaturePyramid": feature_pyramid,
+    }
+
+Its keys are the classes of models and of their parts. Its values are rows, or functions from a part
+to its rows. A row has two entries, or three:
+
+    ours    an attribute that holds a part with rows of its own; else a pattern for the paths of layers
+    theirs  what the names of that part begin with; else the name of the layer, as `re` expands it
+    change  a function of the file's arrays of this layer, called before their axes are put in order
+
+Names are joined as they stand: separators, where an origin has any, are written out.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+SHOWN = 10  # faults that a message lists
+
+
+class Slot(NamedTuple):
+    """A place for one array of a file.
+
+    Fields:
+        variable: the weight that receives it.
+        change: a function of the array, called before its axes are put in order; None: none.
+    """
+
+    variable: object
+    change: object = None
+
+
+def name_weights(model, table, suffixes, origin):
+    """Find out what an origin calls each weight of a model.
+
+    Args:
+        model: a built model, with or without backbone and neck.
+        table: rows by class, as the module's docstring describes them. A class without rows has
+            those of its nearest base class.
+        suffixes: {our weight's name: what ends its name there}, such as {"kernel": ".weight"}.
+        origin: the name of the origin, for the message of an error.
+
+    Returns:
+        {the origin's name: `Slot`}, one for every weight of the model, in the order of its weights.
+
+    Raises:
+        ValueError: no row names a layer, or two weights have one name; names the layer, the classes and
+            the file that lacks the row.
+    """
+    found = _named(model, table, suffixes, "", "")
+    found, slots = {id(slot.variable): (name, path, slot) for name, path, slot in found}, {}
+    for name, path, slot in (found[id(variable)] for variable in model.weights):
+        if name is None or name in slots:
+            fault = f"shares the name {name!r} with another" if name else "has no name"
+            raise ValueError(
+                f"The layer {path!r} of this {type(model).__name__} {fault} at the origin {origin}: it "
+                f"has no such model, or zoo/origins/{origin}.py lacks a row for this layer."
+            )
+        slots[name] = slot
+    return slots
+
+
+def fill_weights(model, slots, arrays, source, axes=None, faults=()):
+    """Give the arrays of a file to the weights of a model: all of them, or none.
+
+    Args:
+        model: the model, for the message of an error.
+        slots: {name: `Slot`}, one for every weight of the model.
+        arrays: {name: array}, as the file has them.
+        source: the file's name, for the message of an error.
+        axes: {number of axes: the file's axes in our order}; default: in the same order.
+        faults: sentences about what is already known to be wrong with the file.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: an array is missing, left over or of another shape; names file, model and the first
+            ten names and shapes. The model is then unchanged.
+    """
+    faults, ready = list(faults), {}
+    for name in sorted(slots.keys() | arrays.keys()):
+        if name not in arrays:
+            faults.append(f"{name} is missing")
+        elif name not in slots:
+            faults.append(f"{name} is left over")
+        else:
+            variable, change = slots[name]
+            array = np.asarray(arrays[name])
+            array = change(array) if change else array
+            order = (axes or {}).get(len(variable.shape), range(len(variable.shape)))
+            expected = tuple(variable.shape[list(order).index(axis)] for axis in sorted(order))
+            if array.shape == expected:
+                ready[name] = np.transpose(array, tuple(order))
+            else:
+                faults.append(f"{name} has the shape {array.shape} instead of {expected}")
+    if faults:
+        raise ValueError(
+            f"{source} does not fit this {type(model).__name__}: {'; '.join(faults[:SHOWN])}"
+            f"{'; ...' if len(faults) > SHOWN else ''} ({len(faults)} faults, {len(slots)} weights). Give "
+            "the file of this model, or build the model with the arguments that the file was trained with."
+        )
+    for name, array in ready.items():
+        slots[name].variable.assign(array)
+    return model
+
+
+def _named(part, table, suffixes, place, prefix):
+    """Yield (name or None, path of the layer, slot) for each weight of a part.
+
+    `place` is the part's path in the model, `prefix` what its names begin with.
+    """
+    patterns, inside = [], set()
+    for row in _rows(part, table):
+        child = getattr(part, row[0], None) if row[0].isidentifier() else None
+        if _rows(child, table):
+            for found in _named(child, table, suffixes, f"{place}{row[0]}/", prefix + row[1]):
+                inside.add(id(found[2].variable))
+                yield found
+        else:
+            patterns.append(row)
+    for variable in part.weights:
+        if id(variable) not in inside:
+            path, _, weight = variable.path.removeprefix(f"{part.path}/").rpartition("/")
+            name, change = _match(path, patterns)
+            known = name is not None and weight in suffixes
+            name = f"{prefix}{name}{suffixes[weight]}" if known else None
+            yield name, place + path, Slot(variable, change)
+
+
+def _rows(part, table):
+    """The rows of a part, by its class or the nearest of its base classes that has some."""
+    for kind in type(part).__mro__:
+        if kind.__name__ in table:
+            rows = table[kind.__name__]
+            return rows(part) if callable(rows) else rows
+    return ()
+
+
+def _match(path, rows):
+    for ours, theirs, *change in rows:
+        if match := re.fullmatch(ours, path):
+            return match.expand(theirs), change[0] if change else None
+    return None, None

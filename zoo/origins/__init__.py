@@ -1,0 +1,42 @@
+"""Where published weights come from: one file per origin, found by its name.
+
+A manifest's `conversion` is the name of a file in this folder. That file has
+
+    load(model, path)   read a published file, fill a built model with it and return the model: all
+                        weights or, with a ValueError that names file, keys and shapes, none
+
+or, where an origin publishes a model in several files, `load(model, path, *parts)`. It may have anything
+else: a reader, a table of names. `kerasdet.zoo.filling` has what origins share. A new origin is a new
+file here and nothing else.
+"""
+
+import importlib
+import pkgutil
+
+
+def origin_names():
+    """List the origins.
+
+    Returns:
+        The names of the files in this folder, sorted.
+    """
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(origin, model, *paths):
+    """Fill a model with the weights of a published file.
+
+    Args:
+        origin: one of `origin_names()`.
+        model: a built model.
+        *paths: the file, as published, and its parts, if any.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file cannot be read or does not fit the model, which is then unchanged; names the
+            file and the keys.
+    """
+    return importlib.import_module(f"{__name__}.{origin}").load(model, *paths)

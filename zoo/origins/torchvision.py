@@ -1,0 +1,273 @@
+"""Weights that torchvision has published: state dicts of both generations, and what names they have.
+
+Patterns of layers are torchvision's modules on the right, in a state dict as today's version writes
+it; `OLD_NAMES` brings older ones to that form.
+"""
+
+import re
+
+from kerasdet.zoo.checkpoints import read_checkpoint
+from kerasdet.zoo.filling import fill_weights, name_weights
+
+# By number of axes, PyTorch's axes in our order: dense kernels output x input, convolutions OIHW.
+AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
+WEIGHTS = {
+    "kernel": ".weight",
+    "bias": ".bias",
+    "gamma": ".weight",
+    "beta": ".bias",
+    "moving_mean": ".running_mean",
+    "moving_variance": ".running_var",
+}
+REGION_CELLS = 7 * 7
+
+
+def load(model, path):
+    """Fill a model with the weights of a file that torchvision has published.
+
+    Args:
+        model: as for `fill`.
+        path: the file; read without running code of its own.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read or does not fit the model, which is then unchanged.
+    """
+    return fill(model, read_checkpoint(path), path)
+
+
+def fill(model, tensors, source):
+    """Fill a model with the weights of a state dict, all of them or none.
+
+    Args:
+        model: a built detector or `ImageClassifier`, or a backbone with level "C5", which takes its
+            weights from the state dict of its ImageNet classifier.
+        tensors: {name: array}, names and layouts as PyTorch has them, of either generation.
+        source: the file they come from, for the message of an error.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: torchvision's names of this model are not known, or a tensor is missing, left
+            over or of another shape; names the first ten. The model is then unchanged.
+    """
+    from kerasdet.backbones import Backbone, ImageClassifier
+
+    filled = model
+    if isinstance(model, Backbone):
+        filled = ImageClassifier(model)
+        filled.build()
+    arrays, faults = {}, []
+    for old, value in tensors.items():
+        name = newest_name(old)
+        if name in arrays:
+            faults.append(f"{name} is there twice, once as {old}")
+        if not name.endswith(".num_batches_tracked"):  # counters of training steps
+            arrays[name] = value
+    slots = name_weights(filled, TABLE, WEIGHTS, "torchvision")
+    fill_weights(filled, slots, arrays, source, AXES, faults)
+    return model
+
+
+def names(model):
+    """Find out what torchvision calls each weight of a model.
+
+    Args:
+        model: a built detector or `ImageClassifier`.
+
+    Returns:
+        {torchvision's name: our variable}.
+
+    Raises:
+        ValueError: the table does not know a layer of the model; names it.
+    """
+    slots = name_weights(model, TABLE, WEIGHTS, "torchvision")
+    return {name: slot.variable for name, slot in slots.items()}
+
+
+def newest_name(name):
+    """Give a name of a state dict of either generation as today's torchvision has it."""
+    for pattern, new in OLD_NAMES:
+        name = re.sub(rf"^{pattern}$", new, name)
+    return name
+
+
+# Older files number their layers otherwise: a head's activations counted too.
+OLD_NAMES = (
+    (r"(.*\.fpn\.(?:inner|layer)_blocks\.\d+)\.(\w+)", lambda m: f"{m[1]}.0.{m[2]}"),
+    (r"(rpn\.head\.conv)\.(\w+)", lambda m: f"{m[1]}.0.0.{m[2]}"),
+    (r"(.*\.mask_head)\.mask_fcn(\d)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}"),
+    (r"(head\.\w+_head\.conv)\.(\d+)\.(\w+)", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
+)
+
+
+# -- what is done to arrays ------------------------------------------------------------------------
+
+
+def without_background_boxes(array):
+    """Drop the four rows of the background's boxes, which PyTorch's models have and never use."""
+    return array[4:]
+
+
+def without_background_mask(array):
+    """Drop the row of the background's mask, which PyTorch's models have and never use."""
+    return array[1:]
+
+
+def channels_last(array):
+    """Reorder a dense layer's columns for regions flattened as H, W, C; PyTorch's are C, H, W."""
+    if array.ndim != 2 or array.shape[1] % REGION_CELLS:
+        return array
+    columns = array.reshape(len(array), -1, REGION_CELLS)
+    return columns.transpose(0, 2, 1).reshape(array.shape)
+
+
+# -- backbones, and the classifiers on them --------------------------------------------------------
+
+
+def normed(ours, theirs, conv="0", norm="1"):
+    """Give the rows of a convolution and its normalisation, by default the first two of a module."""
+    return (ours, f"{theirs}{conv}"), (f"{ours}/norm", f"{theirs}{norm}")
+
+
+RESNET = (
+    (r"conv1", r"conv1"),
+    (r"conv1/norm", r"bn1"),
+    *normed(r"layer(\d)_(\d+)_conv(\d)", r"layer\1.\2.", r"conv\3", r"bn\3"),
+    *normed(r"layer(\d)_(\d+)_downsample", r"layer\1.\2.downsample."),
+)
+# Names within `features`. The first block has no expansion: its layers count from one less.
+MOBILENET_V2 = (
+    *normed(r"stem", r"0."),
+    *normed(r"block1_depthwise", r"1.conv.0."),
+    *normed(r"block1_project", r"1.conv.", "1", "2"),
+    *normed(r"block(\d+)_expand", r"\1.conv.0."),
+    *normed(r"block(\d+)_depthwise", r"\1.conv.1."),
+    *normed(r"block(\d+)_project", r"\1.conv.", "2", "3"),
+)
+MOBILENET_V3 = (
+    *normed(r"stem", r"0."),
+    *normed(r"block1_depthwise", r"1.block.0."),
+    *normed(r"block1_project", r"1.block.1."),
+    *normed(r"block(\d+)_expand", r"\1.block.0."),
+    *normed(r"block(\d+)_depthwise", r"\1.block.1."),
+    (r"block(\d+)_squeeze", r"\1.block.2.fc1"),
+    (r"block(\d+)_excite", r"\1.block.2.fc2"),
+    # These blocks have no squeeze and excitation.
+    *normed(r"block([237-9]|10)_project", r"\1.block.2."),
+    *normed(r"block(\d+)_project", r"\1.block.3."),
+    *normed(r"last_conv", r"16."),
+)
+VGG16 = ((r"features_(\d+)", r"\1"),)
+
+# By class of the classifier's backbone: where that is, and the layers above it.
+CLASSIFIERS = {
+    "ResNet": (("backbone", ""), ("fc", "fc")),
+    "MobileNetV2": (
+        ("backbone", "features."),
+        *normed(r"last_conv", r"features.18."),
+        ("fc", "classifier.1"),
+    ),
+    "MobileNetV3Large": (
+        ("backbone", "features."),
+        ("last_dense", "classifier.0"),
+        ("fc", "classifier.3"),
+    ),
+    "VGG16": (
+        ("backbone", "features."),
+        (r"head/fc6", "classifier.0", channels_last),
+        (r"head/fc7", "classifier.3"),
+        ("fc", "classifier.6"),
+    ),
+}
+
+
+def classifier(model):
+    """Give the rows of an `ImageClassifier`."""
+    return CLASSIFIERS.get(type(model.backbone).__name__, ())
+
+
+# -- parts of detectors ----------------------------------------------------------------------------
+
+
+def feature_pyramid(neck):
+    """Give the rows of a `FeaturePyramid`, whose maps torchvision numbers."""
+    rows = [(r"(p6|p7)", r"extra_blocks.\1")]
+    for i, level in enumerate(neck.levels):
+        rows += normed(f"lateral_{level}", f"inner_blocks.{i}.")
+        rows += normed(f"output_{level}", f"layer_blocks.{i}.")
+    return rows
+
+
+def dense_head(head):
+    """Give the rows of a `DenseHead`: dense layers, or one after convolutions."""
+    if not head.convs:
+        return (r"fc6", r"fc6", channels_last), (r"fc7", r"fc7")
+    # A layer that flattens stands between them.
+    dense = (r"fc6", f"{len(head.convs) + 1}", channels_last)
+    return *normed(r"conv(\d)", r"\1."), dense
+
+
+RPN = (
+    (r"conv(\d)", r"conv.\1.0"),
+    (r"logits", r"cls_logits"),
+    (r"deltas", r"bbox_pred"),
+)
+SUBNETS = (
+    (r"class_conv(\d)", r"classification_head.conv.\1.0"),
+    (r"class_norm(\d)_", r"classification_head.conv.\1.1"),
+    (r"box_conv(\d)", r"regression_head.conv.\1.0"),
+    (r"box_norm(\d)_", r"regression_head.conv.\1.1"),
+)
+REGION_CLASSIFIER = (
+    ("head", "box_head."),
+    ("class_output", "box_predictor.cls_score"),
+    ("box_output", "box_predictor.bbox_pred", without_background_boxes),
+)
+
+# -- detectors -------------------------------------------------------------------------------------
+
+RETINANET = (
+    ("backbone", "backbone.body."),
+    ("neck", "backbone.fpn."),
+    ("head", "head."),
+    ("class_output", "head.classification_head.cls_logits"),
+    ("box_output", "head.regression_head.bbox_reg"),
+)
+FASTER_RCNN = (
+    ("backbone", "backbone.body."),
+    ("neck", "backbone.fpn."),
+    ("rpn", "rpn.head."),
+    ("classifier", "roi_heads."),
+)
+MASK_BRANCH = (
+    *normed(r"mask_head/conv(\d)", r"roi_heads.mask_head.\1."),
+    (r"mask_head/deconv", r"roi_heads.mask_predictor.conv5_mask"),
+    (r"mask_output", r"roi_heads.mask_predictor.mask_fcn_logits", without_background_mask),
+)
+KEYPOINT_BRANCH = (
+    # Every second layer there is an activation.
+    *((rf"keypoint_head/conv{i}", rf"roi_heads.keypoint_head.{2 * i}") for i in range(8)),
+    (r"keypoint_output", r"roi_heads.keypoint_predictor.kps_score_lowres"),
+)
+
+TABLE = {
+    "ResNet": RESNET,
+    "MobileNetV2": MOBILENET_V2,
+    "MobileNetV3Large": MOBILENET_V3,
+    "VGG16": VGG16,
+    "ImageClassifier": classifier,
+    "FeaturePyramid": feature_pyramid,
+    "DenseHead": dense_head,
+    "RegionProposalNetwork": RPN,
+    "Subnets": SUBNETS,
+    "RegionClassifier": REGION_CLASSIFIER,
+    "RetinaNet": RETINANET,
+    "FasterRCNN": FASTER_RCNN,
+    "MaskRCNN": FASTER_RCNN + MASK_BRANCH,
+    "KeypointRCNN": FASTER_RCNN + KEYPOINT_BRANCH,
+}
