@@ -120,7 +120,7 @@ def _named(part, table, suffixes, place, prefix):
     """
     patterns, inside = [], set()
     for row in _rows(part, table):
-        child = getattr(part, row[0], None) if row[0].isidentifier() else None
+        child = vars(part).get(row[0])  # not getattr: Keras has properties such as `output`
         if _rows(child, table):
             for found in _named(child, table, suffixes, f"{place}{row[0]}/", prefix + row[1]):
                 inside.add(id(found[2].variable))

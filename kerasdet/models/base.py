@@ -46,7 +46,7 @@ class ImageModel(keras.Model):
     Call arguments:
         inputs: images (B, H, W, C), 0..255, uint8 or float, that fill their canvas; or a dict
             `{"images": ..., "image_sizes": (B, 2)}` with each image's height and width; it lies at
-            its canvas's top left.
+            its canvas's top left. The dict holds what else `INPUTS` names.
 
     Attributes:
         mean: C values in units of the pixels; they tell the number of channels.
@@ -133,8 +133,8 @@ class ImageModel(keras.Model):
             (images (B, H, W, C) in the compute dtype, zero outside each image;
             image_sizes (B, 2) float32).
         """
-        padded = isinstance(inputs, dict)
-        images = inputs["images"] if padded else inputs
+        images = inputs["images"] if isinstance(inputs, dict) else inputs
+        padded = isinstance(inputs, dict) and "image_sizes" in inputs
         images = (ops.cast(images, "float32") - ops.array(self.mean)) / ops.array(self.std)
         batch, height, width = ops.shape(images)[:3]
         if padded:

@@ -48,8 +48,10 @@ faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
 )
 
 
-def batch(count=2, seed=0):
+def batch(count=2, seed=0, given=()):
     """`count` images of bright rectangles, 1 to 3 each, and their targets.
+
+    `given` may name "proposals", for models that have them in `INPUTS`.
 
     A rectangle's mask is all of it, its keypoints are its corner pixels, the last one hidden.
     """
@@ -67,7 +69,10 @@ def batch(count=2, seed=0):
             targets["keypoints"][i, g] = corners(x, y, w, h)
             images[i, y : y + h, x : x + w, label] = 255
     sizes = np.full((count, 2), SIZE, np.float32)
-    return {"images": images, "image_sizes": sizes, "proposals": proposals(targets, rng)}, targets
+    inputs = {"images": images, "image_sizes": sizes}
+    if "proposals" in given:
+        inputs["proposals"] = proposals(targets, rng)
+    return inputs, targets
 
 
 def proposals(targets, rng):

@@ -63,7 +63,7 @@ def values(model):
 
 
 def test_fit_lowers_every_term(model):
-    inputs, targets = batch(4)
+    inputs, targets = batch(4, given=model.INPUTS)
     history = model.fit(inputs, targets, batch_size=4, epochs=100, verbose=0).history
     assert set(history) == {"loss", *model.LOSS_TERMS}
     for name, values in history.items():
@@ -75,7 +75,7 @@ def test_fit_lowers_every_term(model):
 
 
 def test_evaluate_returns_the_paper_loss(model):
-    inputs, targets = batch()
+    inputs, targets = batch(given=model.INPUTS)
     result = model.evaluate(inputs, targets, verbose=0, return_dict=True)
     assert result["loss"] == pytest.approx(sum(result[n] for n in model.LOSS_TERMS), rel=1e-5)
     before = model.get_weights()
@@ -85,7 +85,7 @@ def test_evaluate_returns_the_paper_loss(model):
 
 
 def test_predict_is_fixed_size_sorted_and_padded(model):
-    inputs, _ = batch(3)
+    inputs, _ = batch(3, given=model.INPUTS)
     model.max_detections = 7
     result = model.predict(inputs, verbose=0)
     shapes = {name: value.shape for name, value in result.items()}
@@ -97,7 +97,7 @@ def test_predict_is_fixed_size_sorted_and_padded(model):
         "confidence": (3, 7),
         "num_detections": (3,),
     }
-    assert set(result) - set(shapes) == set(model.TARGETS)
+    assert set(result) - set(shapes) == set(model.EXTRAS)
     assert result["labels"].dtype == np.int32
     assert (np.diff(result["confidence"], axis=1) <= 0).all()
     boxes = result["boxes"][result["labels"] >= 0]
@@ -107,12 +107,12 @@ def test_predict_is_fixed_size_sorted_and_padded(model):
     model.score_threshold = 0.999
     empty = model.predict(inputs, verbose=0)
     assert empty["num_detections"].tolist() == [0, 0, 0]
-    for name in ("boxes", "labels", *model.TARGETS):
+    for name in ("boxes", "labels", *model.EXTRAS):
         assert (empty[name] == -1).all(), name
 
 
 def test_detections_stay_inside_the_true_image(model):
-    inputs, _ = batch()
+    inputs, _ = batch(given=model.INPUTS)
     inputs["image_sizes"][:] = 40, 24
     boxes = model.predict(inputs, verbose=0)["boxes"]
     assert boxes[..., [0, 2]].max() <= 24
@@ -120,7 +120,7 @@ def test_detections_stay_inside_the_true_image(model):
 
 
 def test_padding_of_the_canvas_is_not_seen(model):
-    inputs, _ = batch(1)
+    inputs, _ = batch(1, given=model.INPUTS)
     inputs["image_sizes"][:] = 40, 40
     expected = model.predict(inputs, verbose=0)
     inputs["images"][:, 40:] = 255
@@ -130,14 +130,15 @@ def test_padding_of_the_canvas_is_not_seen(model):
 
 
 def test_tensor_means_full_canvas(model):
-    inputs, _ = batch()
-    alone = model.predict(inputs["images"], verbose=0)
+    inputs, _ = batch(given=model.INPUTS)
+    full = {name: inputs[name] for name in model.INPUTS}
+    alone = model.predict(inputs["images"] if len(full) == 1 else full, verbose=0)
     for name, value in model.predict(inputs, verbose=0).items():
         np.testing.assert_allclose(alone[name], value, atol=1e-4)
 
 
 def test_save_and_load_give_equal_outputs(model, tmp_path):
-    inputs, targets = batch()
+    inputs, targets = batch(given=model.INPUTS)
     model.fit(inputs, targets, epochs=2, verbose=0)
     model.iou_threshold, model.max_detections = 0.3, 11
     path = tmp_path / "model.keras"
@@ -187,7 +188,7 @@ def test_config_keeps_every_argument(make):
 
 
 def test_images_without_objects_are_learnt_from(model):
-    inputs, _ = batch()
+    inputs, _ = batch(given=model.INPUTS)
     targets = no_objects(2, 4)
     history = model.fit(inputs, targets, epochs=3, verbose=0).history
     assert np.isfinite(history["loss"]).all()
@@ -196,7 +197,7 @@ def test_images_without_objects_are_learnt_from(model):
 
 
 def test_objects_smaller_than_a_pixel_are_learnt_from(model):
-    inputs, targets = batch()
+    inputs, targets = batch(given=model.INPUTS)
     targets["boxes"][:, 3] = 30.2, 30.4, 30.5, 30.9
     targets["labels"][:, 3] = 1
     targets["masks"][:, 3, 30, 30] = 1
@@ -208,7 +209,7 @@ def test_objects_smaller_than_a_pixel_are_learnt_from(model):
 
 
 def test_three_hundred_objects_in_one_image_are_learnt_from(model):
-    inputs, _ = batch()
+    inputs, _ = batch(given=model.INPUTS)
     targets = no_objects(2, 300)
     for g in range(300):
         x, y = 3 * (g % 20), 4 * (g // 20)
@@ -227,7 +228,7 @@ def test_three_hundred_objects_in_one_image_are_learnt_from(model):
     ids=["nan", "flat", "inverted", "infinite", "point"],
 )
 def test_unusable_boxes_count_as_padding(model, box):
-    inputs, targets = batch()
+    inputs, targets = batch(given=model.INPUTS)
     expected = model.evaluate(inputs, targets, verbose=0, return_dict=True)
     targets["boxes"][:, 3], targets["labels"][:, 3] = box, 0
     result = model.evaluate(inputs, targets, verbose=0, return_dict=True)
@@ -235,14 +236,14 @@ def test_unusable_boxes_count_as_padding(model, box):
 
 
 def test_the_order_of_objects_does_not_matter(model):
-    inputs, targets = batch(3)
+    inputs, targets = batch(3, given=model.INPUTS)
     expected = model.evaluate(inputs, targets, verbose=0)
     flipped = {name: value[:, ::-1] for name, value in targets.items()}
     assert model.evaluate(inputs, flipped, verbose=0) == pytest.approx(expected, rel=1e-5)
 
 
 def test_ignored_regions_are_neither_object_nor_background(model):
-    inputs, targets = batch(1)
+    inputs, targets = batch(1, given=model.INPUTS)
     targets["ignore"] = np.zeros((1, 4), bool)
 
     def total():
@@ -261,7 +262,7 @@ def test_mixed_precision(make, policy):
     keras.config.set_dtype_policy(policy)
     try:
         model = compiled(make(score_threshold=0.0))
-        inputs, targets = batch()
+        inputs, targets = batch(given=model.INPUTS)
         # Losses scaled for float16 may overflow once; the scale is halved and the step skipped.
         history = model.fit(inputs, targets, epochs=8, verbose=0).history
         assert np.isfinite(history["loss"]).all()
@@ -281,7 +282,7 @@ def test_mixed_precision(make, policy):
 
 
 def test_xla_gives_the_same_boxes(model):
-    inputs, _ = batch()
+    inputs, _ = batch(given=model.INPUTS)
     expected = model.predict(inputs, verbose=0)
     model.jit_compile = True
     model.predict_function = None
@@ -294,19 +295,27 @@ def test_detect_returns_image_pixels_one_by_one_or_together(model):
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (50, 70), (64, 64)]
     images = [rng.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
-    alone = model.detect(images)
+    regions = []
+    for height, width in sizes:
+        corners = rng.integers(0, 40, (12, 2))
+        boxes = np.concatenate([corners, corners + rng.integers(8, 24, (12, 2))], axis=1)
+        regions.append(np.minimum(boxes, [width, height] * 2).astype(np.float32))
+    given = (lambda some: {"proposals": some}) if "proposals" in model.INPUTS else lambda _: {}
+    alone = model.detect(images, **given(regions))
     for (height, width), found in zip(sizes, alone):
-        assert set(found) == {"boxes", "labels", "confidence", *model.TARGETS}
+        assert set(found) == {"boxes", "labels", "confidence", *model.EXTRAS}
         assert all(len(value) == len(found["labels"]) for value in found.values())
         assert found["boxes"].shape == (len(found["labels"]), 4)
         assert found["boxes"][:, 2].max() <= width
         assert found["boxes"][:, 3].max() <= height
     np.testing.assert_allclose(
-        model.detect(iter(images[:1]))[0]["boxes"], alone[0]["boxes"], atol=1e-3
+        model.detect(iter(images[:1]), **given(regions[:1]))[0]["boxes"],
+        alone[0]["boxes"],
+        atol=1e-3,
     )
-    assert len(model.detect(images, batch_size=2)) == 3
-    with pytest.raises(ValueError, match="list of images"):
-        model.detect(images[0])
+    (single,) = model.detect(images[1], **given(regions[1]))
+    np.testing.assert_allclose(single["boxes"], alone[1]["boxes"], atol=1e-3)
+    assert len(model.detect(images, batch_size=2, **given(regions))) == 3
 
 
 def test_compile_refuses_foreign_losses(model):
@@ -317,7 +326,7 @@ def test_compile_refuses_foreign_losses(model):
 
 
 def test_targets_must_be_a_dict(model):
-    inputs, _ = batch()
+    inputs, _ = batch(given=model.INPUTS)
     with pytest.raises(ValueError, match=r'"boxes" \(B, G, 4\)'):
         model.evaluate(inputs, np.zeros((2, 4)), verbose=0)
 
@@ -348,14 +357,12 @@ def test_classes_are_checked(make, ids, message):
 def test_every_weight_exists_before_the_first_call(make):
     model = make()
     count = len(model.weights)
-    model(batch()[0])
+    model(batch(given=model.INPUTS)[0])
     assert len(model.weights) == count > 0
 
 
 def one_step(make, scope):
     """Loss, terms and update of one SGD step on four images, all objects on the last two."""
-    inputs, targets = batch(4)
-    targets["labels"][:2] = -1
     with scope:
         keras.utils.set_random_seed(0)
         model = make()
@@ -364,6 +371,8 @@ def one_step(make, scope):
             if isinstance(layer, BatchNorm):
                 layer.trainable = False
         model.compile(keras.optimizers.SGD(0.1))
+    inputs, targets = batch(4, given=model.INPUTS)
+    targets["labels"][:2] = -1
     before = [w.numpy() for w in model.trainable_variables]
     data = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(4)
     history = model.fit(data, verbose=0).history

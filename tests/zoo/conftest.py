@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from kerasdet.layers.resizing import Fit
+from kerasdet.layers import FeaturePyramid, Fit, Subnets
 from kerasdet.models import RetinaNet
 from kerasdet.zoo import models
 from kerasdet.zoo.pack import pack
@@ -22,8 +22,8 @@ def tiny(num_classes=3, seed=0):
     return RetinaNet(
         num_classes,
         backbone=TinyBackbone(),
-        channels=32,
-        head_depth=1,
+        neck=FeaturePyramid(32, name="neck"),
+        head=Subnets(32, 1, name="head"),
         class_names=["one", "two", "three", "four"][:num_classes],
         resize=Fit(64, 64),
     )

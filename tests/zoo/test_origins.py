@@ -270,6 +270,9 @@ def test_rows_compose_by_the_parts_classes():
     # A subclass has the rows of its base class, and a function may give them.
     rows = {"Model": (("stem", "a"), ("head", "")), "Layer": lambda part: ((r".*", part.name),)}
     assert list(slots_of(rows)) == ["astem.w", "astem.b", "head.w", "head.b"]
+    # A row may have the name of one of Keras' properties: it is then a pattern.
+    rows = {"Segmenter": (("stem", "a"), ("head", "")), "Head": (("output", "b"), ("out1", "c"))}
+    assert list(slots_of(rows)) == ["a.w", "a.b", "c.w", "c.b"]
     # A part's class without rows: its layers are the model's.
     rows = {"Segmenter": (("stem", "a"), ("head/out1", "b"))}
     assert list(slots_of(rows)) == ["a.w", "a.b", "b.w", "b.b"]

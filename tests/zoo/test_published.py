@@ -9,12 +9,14 @@ import pytest
 import kerasdet
 from kerasdet.backbones import Backbone, ImageClassifier, MobileNetV2
 from kerasdet.cli import main
-from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead
+from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead, Subnets
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import (
     Detector,
     FasterRCNN,
+    KeypointBranch,
     KeypointRCNN,
+    MaskBranch,
     MaskRCNN,
     RegionProposalNetwork,
     RetinaNet,
@@ -33,7 +35,8 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 def detector():
     backbone = MobileNetV2(alpha=0.1, levels=("C3", "C4", "C5"))
-    return RetinaNet(3, backbone, channels=8, head_depth=1, p6_from="C5", resize=Fit(64, 64))
+    neck, head = FeaturePyramid(8, name="neck"), Subnets(8, 1, name="head")
+    return RetinaNet(3, backbone, neck, head, resize=Fit(64, 64))
 
 
 def classifier(num_classes=4):
@@ -128,6 +131,15 @@ def two_stages(kind=FasterRCNN, **parts):
     return kind(3, backbone=backbone, neck=neck, rpn=rpn, head=head, resize=Fit(64, 64), **parts)
 
 
+def masks():
+    return {"branches": [MaskBranch(head=MaskHead((8,), 8, name="mask_head"))]}
+
+
+def keypoints():
+    head = MaskHead((8,) * 8, None, name="keypoint_head")
+    return {"num_keypoints": 5, "branches": [KeypointBranch(head=head)]}
+
+
 def equal(model, other):
     pairs = zip(model.get_weights(), other.get_weights(), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
@@ -142,6 +154,8 @@ def test_a_published_detector_is_downloaded_and_converted_once(server, tmp_path)
     outputs, expected = (m.predict_on_batch(IMAGE[None] * 1.0) for m in (loaded, model))
     np.testing.assert_allclose(outputs["boxes"][0, :5], expected["boxes"][0, :5], atol=1e-3)
     assert len(server.requests) == 1
+    digits = hashlib.sha256(server.files["/small_coco.pth"]).hexdigest()[:8]
+    assert (tmp_path / "cache" / f"small_coco-{digits}-v2.weights.h5").exists()
 
     # From now on neither the network nor the file as it was published is needed.
     server.files.clear()
@@ -156,7 +170,7 @@ def test_a_classifier_and_its_backbone(server):
     loaded = kerasdet.load("backbone_imagenet")
     logits, expected = (m(IMAGE[None].astype("float32")) for m in (loaded, model))
     np.testing.assert_array_equal(logits, expected)
-    detector = RetinaNet(2, loaded.backbone, channels=8, head_depth=1, p6_from="C5")
+    detector = RetinaNet(2, loaded.backbone, FeaturePyramid(8), Subnets(8, 1))
     assert equal(detector.backbone, model.backbone)
 
 
@@ -165,7 +179,7 @@ def test_other_classes_on_published_weights(server):
     publish(server, model, "small_coco")
     loaded = RetinaNet.from_preset("small_coco", num_classes=7, freeze_at="C3")
     assert equal(loaded.backbone, model.backbone)
-    assert equal(loaded.pyramid, model.pyramid)
+    assert equal(loaded.neck, model.neck)
     assert loaded.num_classes == 7
     assert loaded.category_ids == tuple(range(1, 8))
 
@@ -173,31 +187,27 @@ def test_other_classes_on_published_weights(server):
 @pytest.mark.parametrize(
     ("kind", "parts", "new"),
     [
-        (FasterRCNN, {}, "class_output"),
-        (MaskRCNN, {"mask_head": MaskHead((8,), 8, name="mask_head")}, "mask_output"),
-        (
-            KeypointRCNN,
-            {"num_keypoints": 5, "keypoint_head": MaskHead((8,) * 8, None, name="keypoint_head")},
-            "keypoint_output",
-        ),
+        (FasterRCNN, dict, lambda model: model.classifier.class_output),
+        (MaskRCNN, masks, lambda model: model.branches[0].output_conv),
+        (KeypointRCNN, keypoints, lambda model: model.branches[0].output_conv),
     ],
 )
 def test_other_classes_on_two_stages(server, kind, parts, new):
-    model = two_stages(kind, **parts)
+    model = two_stages(kind, **parts())
     publish(server, model, "small_coco")
     assert equal(kind.from_preset("small_coco"), model)
     loaded = kind.from_preset("small_coco", class_names=["cell", "wall"], freeze_at="C3")
     for part in ("backbone", "neck", "rpn"):
         assert equal(getattr(loaded, part), getattr(model, part))
-    assert not equal(getattr(loaded, new), getattr(model, new))
+    assert not equal(new(loaded), new(model))
     assert loaded.num_classes == 2
     assert loaded.backbone.frozen_norm
     assert getattr(loaded, "num_keypoints", 5) == 5
 
 
 def test_other_keypoints_make_new_heads(server):
-    head = MaskHead((8,) * 8, None, name="keypoint_head")
-    model = two_stages(KeypointRCNN, keypoint_names=["beak", "tail"], keypoint_head=head)
+    parts = keypoints() | {"num_keypoints": None}
+    model = two_stages(KeypointRCNN, keypoint_names=["beak", "tail"], **parts)
     publish(server, model, "small_coco")
     same = KeypointRCNN.from_preset("small_coco", keypoint_names=("beak", "tail"))
     assert equal(same, model)
@@ -205,7 +215,7 @@ def test_other_keypoints_make_new_heads(server):
     assert loaded.keypoint_names == ("0", "1", "2")
     assert loaded.class_names == model.class_names
     assert equal(loaded.neck, model.neck)
-    assert not equal(loaded.class_output, model.class_output)
+    assert not equal(loaded.classifier.class_output, model.classifier.class_output)
     named = KeypointRCNN.from_preset("small_coco", class_names=["owl"], keypoint_names=["eye"])
     assert (named.num_classes, named.num_keypoints, named.keypoint_names) == (1, 1, ("eye",))
     with pytest.raises(ValueError, match="keypoint_names has 2 entries for 3 keypoints"):

@@ -16,10 +16,13 @@ from kerasdet.layers import (
     MaskHead,
     ShortestEdge,
     SmoothL1,
+    Subnets,
 )
 from kerasdet.models import (
     FasterRCNN,
+    KeypointBranch,
     KeypointRCNN,
+    MaskBranch,
     MaskRCNN,
     RegionProposalNetwork,
     RetinaNet,
@@ -38,7 +41,10 @@ def small_backbone(**settings):
 
 def detector(norm=None, depth=2):
     return RetinaNet(
-        2, backbone=small_backbone(), channels=32, head_depth=depth, norm=norm, p6_from="P5"
+        2,
+        backbone=small_backbone(),
+        neck=FeaturePyramid(32, p6_from="P5", name="neck"),
+        head=Subnets(32, depth, norm, name="head"),
     )
 
 
@@ -233,7 +239,7 @@ def test_models_that_torchvision_does_not_have():
     with pytest.raises(
         ValueError, match=r"'stage1' of this RetinaNet .*zoo/origins/torchvision\.py"
     ):
-        names_of(RetinaNet(2, backbone=TinyBackbone(), channels=32, head_depth=1))
+        names_of(RetinaNet(2, backbone=TinyBackbone()))
     with pytest.raises(ValueError, match="'head/class_norm0_P3' of this RetinaNet has no name"):
         names_of(detector("batch"))
 
@@ -319,7 +325,7 @@ def test_two_stages_on_two_maps_of_one_stride():
 
 def test_normed_necks_and_heads_and_masks():
     mask_head = MaskHead((16, 16), 16, norm="batch", name="mask_head")
-    names = names_of(two_stages(MaskRCNN, batch=True, mask_head=mask_head))
+    names = names_of(two_stages(MaskRCNN, batch=True, branches=[MaskBranch(head=mask_head)]))
     expected = {
         "backbone.fpn.inner_blocks.1.1.running_mean",
         "backbone.fpn.layer_blocks.0.1.bias",
@@ -336,7 +342,9 @@ def test_normed_necks_and_heads_and_masks():
 
 def test_keypoints_are_drawn_after_every_second_layer():
     head = MaskHead((16,) * 8, upsampled=None, name="keypoint_head")
-    names = names_of(two_stages(KeypointRCNN, num_keypoints=2, keypoint_head=head))
+    names = names_of(
+        two_stages(KeypointRCNN, num_keypoints=2, branches=[KeypointBranch(head=head)])
+    )
     convs = {name for name in names if "keypoint_head" in name and "weight" in name}
     assert convs == {f"roi_heads.keypoint_head.{i}.weight" for i in range(0, 16, 2)}
     assert "roi_heads.keypoint_predictor.kps_score_lowres.bias" in names
@@ -358,7 +366,7 @@ def test_names_of_the_first_generation(old, new):
 
 
 def test_what_the_background_has_is_left_out():
-    model = two_stages(MaskRCNN, mask_head=MaskHead((16,), 16, name="mask_head"))
+    model = two_stages(MaskRCNN, branches=[MaskBranch(head=MaskHead((16,), 16, name="mask_head"))])
     state = tensors({name: _theirs(v) for name, v in names_of(model).items()})
     whole = {
         "roi_heads.box_predictor.bbox_pred": (16, 8),
@@ -368,9 +376,11 @@ def test_what_the_background_has_is_left_out():
         state |= tensors({f"{name}.weight": shape, f"{name}.bias": shape[:1]}, seed=1)
     fill(model, state, "a.pth")
     boxes = state["roi_heads.box_predictor.bbox_pred.weight"]
-    np.testing.assert_array_equal(value(model.box_output.kernel), boxes[4:].T)
+    np.testing.assert_array_equal(value(model.classifier.box_output.kernel), boxes[4:].T)
     masks = state["roi_heads.mask_predictor.mask_fcn_logits.weight"]
-    np.testing.assert_array_equal(value(model.mask_output.kernel)[0, 0], masks[1:, :, 0, 0].T)
+    np.testing.assert_array_equal(
+        value(model.branches[0].output_conv.kernel)[0, 0], masks[1:, :, 0, 0].T
+    )
     # Regions of 7 x 7 cells are flattened channel by channel there, cell by cell here.
     fc6 = state["roi_heads.box_head.fc6.weight"].reshape(8, 16, 7, 7)
     kernel = value(model.head.dense_layers[0].kernel).reshape(7, 7, 16, 8)
