@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 
 from kerasdet.data.digits import DigitScenes
-from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MultilevelRoIAlign
-from kerasdet.models import FasterRCNN, RegionProposalNetwork
 from kerasdet.ops import box_iou
 from kerasdet.training import Recipe, train_alternating
 from kerasdet.training.alternating import FOLDERS
-from tests.tiny import TinyBackbone
+from tests.contract.detectors import faster_rcnn
 
-LEVELS = ("C3", "C4", "C5")
 RECIPE = Recipe(epochs=12, batch_size=8, learning_rate=5e-3, weight_decay=0.0, ema_momentum=0.5)
 
 
@@ -33,17 +30,7 @@ DATA = EightScenes(size=64, image_size=128, digits_per_scene=1)
 
 def detector():
     keras.utils.set_random_seed(0)
-    anchors = AnchorGenerator([[14], [28], [56]], [1.0, 1.4], strides=[8, 16, 32])
-    return FasterRCNN(
-        10,
-        TinyBackbone(levels=LEVELS),
-        neck=FeaturePyramid(16, levels=LEVELS, p6_from=None, name="neck"),
-        rpn=RegionProposalNetwork(anchors, 16, 1, (200, 200), (100, 100), name="rpn"),
-        pooling=MultilevelRoIAlign(5, name="pooling"),
-        head=DenseHead((64,), name="head"),
-        regions_per_image=32,
-        class_names=DATA.class_names,
-    )
+    return faster_rcnn(data=DATA, anchors="fitted", norm="none", candidates=(100, 100))
 
 
 def weights(model):
@@ -52,7 +39,7 @@ def weights(model):
         "backbone": [model.backbone],
         "neck": [model.neck],
         "proposals": [model.rpn],
-        "regions": [model.head, model.class_output, model.box_output],
+        "regions": [model.classifier],
     }
     return {
         kind: [array for layer in layers for array in layer.get_weights()]

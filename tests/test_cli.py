@@ -14,15 +14,15 @@ from kerasdet.cli import demo, main, one_line
 from kerasdet.cli.console import load_model
 from kerasdet.cli.data import open_data, open_validation, parse_size, usual_size
 from kerasdet.cli.detect import find_images
+from kerasdet.cli.detectors import detector_options
 from kerasdet.cli.parts import make_augmentation, make_backbone
 from kerasdet.data import coco, digit_scenes, save_proposals
 from kerasdet.data import csv as csv_data
 from kerasdet.data.augment import ColourJitter, HorizontalFlip
-from kerasdet.layers import MaskHead, MultilevelRoIAlign
 from kerasdet.layers.resizing import Stretch
-from kerasdet.models import KeypointRCNN, MaskRCNN
+from kerasdet.models import KeypointRCNN, MaskRCNN, RetinaNet
 from kerasdet.ops import paste_masks
-from tests.models.test_mask_rcnn import small_parts
+from tests.contract.detectors import keypoint_rcnn, mask_rcnn
 from tests.training_parts import SIDE, Squares, one_box
 
 
@@ -196,7 +196,7 @@ def small_detector(monkeypatch):
         seen.append((arguments, resize))
         return one_box(arguments["seed"], data.class_names)
 
-    monkeypatch.setattr(kerasdet.cli.train, "make_detector", make)
+    monkeypatch.setattr(kerasdet.cli.train, "make_model", make)
     return seen
 
 
@@ -223,49 +223,103 @@ def test_train_without_data(tmp_path, capsys):
     assert "--data is missing" in capsys.readouterr().err
 
 
-def test_train_makes_a_retinanet(tmp_path):
-    arguments = {
-        **{"detector": "retinanet", "backbone": "mobilenet_v2", "alpha": 0.25},
-        **{"channels": 16, "depth": 1, "norm": "batch"},
-        **{"anchors": "paper", "box_loss": "smooth_l1"},
-    }
-    model = kerasdet.cli.train.make_detector(arguments, Squares(2), None)
-    assert (model.class_names, model.channels, model.norm) == (("red", "green"), 16, "batch")
-    with pytest.raises(ValueError, match="retinanet"):
-        kerasdet.cli.train.make_detector({**arguments, "detector": "yolo"}, Squares(2), None)
+def made(detector, data, **options):
+    """The model that `kerasdet train` makes."""
+    arguments = {"detector": detector, "backbone": "mobilenet_v2", "alpha": 0.25, "freeze_at": None}
+    return kerasdet.cli.train.make_model({**arguments, "options": options}, data, None)
+
+
+def test_train_makes_a_retinanet():
+    model = made("retinanet", Squares(2), channels=32, depth=1, norm="group", anchors="paper")
+    assert type(model) is RetinaNet
+    assert (model.class_names, model.neck.channels, model.neck.norm) == (("red", "green"), 32, None)
+    assert (model.head.channels, model.head.depth, model.head.norm) == (32, 1, "group")
+    assert model.anchors.sizes[0] == (32.0, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3))
+    with pytest.raises(ValueError, match=r"unknown detector 'yolo'; there are .*retinanet"):
+        made("yolo", Squares(2))
     with pytest.raises(ValueError, match="mobilenet_v2"):
         make_backbone("vgg", 1.0)
 
 
-def two_stage_arguments(detector, **changed):
-    return {
-        **{"detector": detector, "backbone": "mobilenet_v2", "alpha": 0.25},
-        **{"channels": 16, "depth": 3, "norm": "batch", "regions": 32},
-        **{"anchors": "paper", "box_loss": "smooth_l1"},
-        **changed,
-    }
-
-
 def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
-    digits, make = digit_scenes("val", 2), kerasdet.cli.train.make_detector
-    masks = make(two_stage_arguments("mask_rcnn"), digits, None)
+    digits, options = digit_scenes("val", 2), {"channels": 16, "depth": 3, "anchors": "paper"}
+    masks = made("mask_rcnn", digits, regions=32, candidates=[300, 100], **options)
     assert type(masks) is MaskRCNN
     assert (masks.class_names, masks.neck.channels) == (tuple("0123456789"), 16)
-    assert (masks.mask_head.convs, masks.mask_head.upsampled) == ((16,) * 3, 16)
+    (branch,) = masks.branches
+    assert (branch.head.convs, branch.head.upsampled) == ((16,) * 3, 16)
     assert masks.regions_per_image == 32
-    points = make(two_stage_arguments("keypoint_rcnn"), digits, None)
+    assert masks.rpn.candidates == masks.rpn.proposals == (300, 100)
+    points = made("keypoint_rcnn", digits, **options)
     assert type(points) is KeypointRCNN
-    assert (points.keypoint_names, points.keypoint_head.convs) == (digits.keypoint_names, (32,) * 6)
+    (branch,) = points.branches
+    assert (points.keypoint_names, branch.head.convs) == (digits.keypoint_names, (32,) * 6)
     with pytest.raises(ValueError, match="learns keypoints, and squares has none"):
-        make(two_stage_arguments("keypoint_rcnn"), Squares(2), None)
-    with pytest.raises(ValueError, match="mask_rcnn takes --norm batch or none"):
-        make(two_stage_arguments("mask_rcnn", norm="group"), digits, None)
+        made("keypoint_rcnn", Squares(2))
+    with pytest.raises(ValueError, match="norm is batch or none, not 'group'"):
+        made("mask_rcnn", digits, norm="group")
+
+
+def test_options_of_a_detector_are_those_of_its_for_data(capsys):
+    words = ["--candidates", "300,100", "--anchors=paper", "--regions", "32", "--norm", "none"]
+    assert detector_options("faster_rcnn", words) == {
+        "candidates": [300, 100],
+        "anchors": "paper",
+        "regions": 32,
+        "norm": "none",
+    }
+    assert detector_options("mask_rcnn", ["--depth", "2"]) == {"depth": 2}
+    assert detector_options("mask_rcnn", ["--candidates", "9,8"]) == {"candidates": [9, 8]}
+    assert detector_options("fast_rcnn", []) == {}
+    takes = (
+        r"faster_rcnn takes no '--depth'; its own options are --channels \(default 128\), "
+        r"--norm \(default batch\), --anchors \(default fitted\), --regions \(default 128\), "
+        r"--candidates \(default 2000,1000\)\."
+    )
+    with pytest.raises(ValueError, match=takes):
+        detector_options("faster_rcnn", ["--depth", "2"])
+    with pytest.raises(ValueError, match="fast_rcnn takes no 'channels'"):
+        detector_options("fast_rcnn", ["channels", "64"])
+    with pytest.raises(ValueError, match="--regions lacks its value; the default is 64"):
+        detector_options("fast_rcnn", ["--regions"])
+    for option, value, example in (
+        ("--regions", "many", "128"),
+        ("--candidates", "9,few", "2000,1000"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"{option} is '{value}'; give a value such as {example}"
+        ):
+            detector_options("faster_rcnn", [option, value])
+
+
+def test_an_option_that_the_detector_lacks_ends_the_command(squares_csv, tmp_path, capsys):
+    arguments = ("--data", f"csv:{squares_csv}", "--out", tmp_path, "--detector", "faster_rcnn")
+    assert call("train", *arguments, "--depth", 2) == 1
+    assert "faster_rcnn takes no '--depth'; its own options are" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_width_of_another_backbone_than_mobilenet_is_an_error(squares_csv, tmp_path, capsys):
+    arguments = ("--data", f"csv:{squares_csv}", "--out", tmp_path / "run")
+    assert call("train", *arguments, "--backbone", "resnet18", "--alpha", 0.5) == 1
+    error = capsys.readouterr().err
+    assert "--alpha 0.5 is the width of a fresh mobilenet_v2, not of resnet18." in error
+
+
+def test_the_list_of_detectors_names_papers_and_options(capsys):
+    assert call("list", "--detectors") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name in ("fast_rcnn", "faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet"):
+        assert name in printed
+    assert "--box-loss" in printed
+    assert "--candidates" in printed
 
 
 def test_best_figures():
     history = {"val_mAP": [None, 0.2, 0.41234, 0.3], "val_mask_mAP": [None, 0.3, 0.25, 0.1]}
-    assert kerasdet.cli.train.best_figures(history) == "0.412 (masks 0.250)"
-    assert kerasdet.cli.train.best_figures({"val_mAP": [0.5]}) == "0.500"
+    assert kerasdet.cli.train.best_figures(history) == "AP 0.412 (masks 0.250)"
+    assert kerasdet.cli.train.best_figures({"val_mAP": [0.5]}) == "AP 0.500"
+    assert kerasdet.cli.train.best_figures({"val_mIU": [0.25, 0.75]}) == "mIU 0.750"
     assert kerasdet.cli.train.best_figures({"loss": [1.0]}) == ""
 
 
@@ -273,14 +327,11 @@ POINTS = ("top", "bottom", "left", "right")
 
 
 def small_model(kind):
-    """The smallest detector of digits that gives masks or keypoints, untrained."""
-    head = {"name": f"{kind[:-1]}_head", "convs": (8,), "upsampled": 8 if kind == "masks" else None}
-    pooling = MultilevelRoIAlign(6, name=f"{kind[:-1]}_pooling")
-    own = {f"{kind[:-1]}_head": MaskHead(**head), f"{kind[:-1]}_pooling": pooling}
-    own |= {"keypoint_names": POINTS} if kind == "keypoints" else {}
-    settings = {"class_names": tuple("0123456789"), "resize": Stretch(64), "max_detections": 5}
-    model = {"masks": MaskRCNN, "keypoints": KeypointRCNN}[kind]
-    return model(10, **own, **settings, **small_parts())
+    """A small detector of digits that gives masks or keypoints, untrained."""
+    settings = {"data": digit_scenes("val", 2), "resize": Stretch(64), "max_detections": 5}
+    if kind == "masks":
+        return mask_rcnn(**settings)
+    return keypoint_rcnn(keypoint_names=POINTS, **settings)
 
 
 @pytest.mark.parametrize("kind", ["masks", "keypoints"])

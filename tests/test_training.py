@@ -12,13 +12,11 @@ import kerasdet.training.checkpoints
 import kerasdet.training.run_folder
 from kerasdet.callbacks import AveragedWeights, StopOnNonFiniteLoss
 from kerasdet.data import digit_scenes
-from kerasdet.layers import MaskHead, MultilevelRoIAlign
 from kerasdet.layers.resizing import Stretch
-from kerasdet.models import KeypointRCNN, MaskRCNN
 from kerasdet.training import Recipe, WarmupSteps, train
 from kerasdet.training.checkpoints import load_checkpoint, save_checkpoint
 from kerasdet.training.recipe import learning_rate_schedule, make_optimizer
-from tests.models.test_mask_rcnn import small_parts
+from tests.contract.detectors import keypoint_rcnn, mask_rcnn
 from tests.training_parts import OneBox, Squares, one_box, run
 
 
@@ -233,11 +231,10 @@ def test_classes_must_agree(tmp_path):
         train(model, Squares(4), Recipe(epochs=1), out=tmp_path)
 
 
-def two_stage(kind, **parts):
-    """The smallest detector of digits that gives masks or keypoints."""
+def of_digits(make):
+    """A small detector of digits."""
     keras.utils.set_random_seed(0)
-    settings = {"class_names": tuple("0123456789"), "resize": Stretch(64), "max_detections": 5}
-    return kind(10, **parts, **settings, **small_parts())
+    return make(data=digit_scenes("val", 2), resize=Stretch(64), max_detections=5)
 
 
 def train_a_step(model, out, **data):
@@ -247,11 +244,7 @@ def train_a_step(model, out, **data):
 
 
 def test_masks_are_learnt_measured_and_drawn(tmp_path, monkeypatch):
-    model = two_stage(
-        MaskRCNN,
-        mask_pooling=MultilevelRoIAlign(6, name="mask_pooling"),
-        mask_head=MaskHead((8,), 8, name="mask_head"),
-    )
+    model = of_digits(mask_rcnn)
     monkeypatch.setattr(kerasdet.training.run_folder, "SHEET_THRESHOLD", 0.0)
     history = train_a_step(model, tmp_path)
     assert {"mask_loss", "val_mask_loss", "val_mAP", "val_mask_mAP", "val_mask_AP50"} <= set(
@@ -262,16 +255,11 @@ def test_masks_are_learnt_measured_and_drawn(tmp_path, monkeypatch):
     header = (tmp_path / "history.csv").read_text().splitlines()[0]
     assert "val_mask_mAP" in header.split(",")
     assert (tmp_path / "predictions.png").exists()
-    assert model.detect([digit_scenes("val", 1).image(0)])[0]["masks"].shape[1:] == (12, 12)
+    assert model.detect([digit_scenes("val", 1).image(0)])[0]["masks"].shape[1:] == (28, 28)
 
 
 def test_keypoints_are_learnt_and_measured(tmp_path):
-    model = two_stage(
-        KeypointRCNN,
-        num_keypoints=4,
-        keypoint_pooling=MultilevelRoIAlign(6, name="keypoint_pooling"),
-        keypoint_head=MaskHead((8,), None, name="keypoint_head"),
-    )
+    model = of_digits(keypoint_rcnn)
     history = train_a_step(model, tmp_path)
     assert {"keypoint_loss", "val_keypoint_loss", "val_mAP", "val_keypoint_mAP"} <= set(history)
     assert np.isfinite(history["keypoint_loss"][0])
@@ -281,7 +269,7 @@ def test_data_without_what_the_model_learns_is_refused(tmp_path):
     model = one_box()
     for part in ("masks", "keypoints"):
         model.TARGETS = (part,)
-        with pytest.raises(ValueError, match=f"OneBox learns {part}, and squares has none"):
+        with pytest.raises(ValueError, match=f"OneBox needs {part}, and squares has none"):
             train(model, Squares(4), Recipe(epochs=1), out=tmp_path)
     assert not list(tmp_path.iterdir())
 

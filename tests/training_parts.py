@@ -78,7 +78,7 @@ class OneBox(Detector):
     LOSS_TERMS = ("classification_loss", "box_loss")
 
     def __init__(self, num_classes, backbone=None, **kwargs):
-        super().__init__(num_classes, backbone or Features(), **kwargs)
+        super().__init__(num_classes, backbone=backbone or Features(), **kwargs)
         self.dropout = keras.layers.Dropout(0.2)
         self.out = keras.layers.Dense(num_classes + 4)
         self.out.build((None, (SIDE // 8) ** 2 * 8))

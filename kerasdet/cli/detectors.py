@@ -89,14 +89,14 @@ def detector_options(name, words):
     return given
 
 
-def _value(option, text, default):
-    """Text as the type of a default: a number, a text, or a tuple of numbers with commas."""
+def _value(option, given, default):
+    """A text as the type of a default: a number, a text, or a tuple of numbers with commas."""
     try:
         if isinstance(default, tuple):
-            return [type(default[0])(part) for part in text.split(",")]
-        return type(default)(text)
+            return [type(default[0])(part) for part in given.split(",")]
+        return type(default)(given)
     except ValueError:
-        raise ValueError(f"{option} is {text!r}; give a value such as {text(default)}.") from None
+        raise ValueError(f"{option} is {given!r}; give a value such as {text(default)}.") from None
 
 
 def flag(option):

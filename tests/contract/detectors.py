@@ -25,10 +25,9 @@ DATA = SimpleNamespace(
 )
 
 
-def made(kind, options, **settings):
-    """A small detector of a kind; `settings` are arguments of its constructor."""
-    model_options = {**options, **settings}
-    return kind.for_data(DATA, backbone=TinyBackbone(), **model_options)
+def made(kind, options, data=DATA, **settings):
+    """A small detector of a kind; `settings` are options, or arguments of its constructor."""
+    return kind.for_data(data, **{"backbone": TinyBackbone(), **options, **settings})
 
 
 REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}

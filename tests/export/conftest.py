@@ -4,30 +4,29 @@ import pytest
 
 from kerasdet.layers.resizing import Fit
 from kerasdet.models import RetinaNet
+from tests.contract.detectors import made
 from tests.tiny import TinyBackbone
 
 
 def make(resize=None, cls=RetinaNet):
     """A detector whose scores differ by more than the precision of any format."""
     keras.utils.set_random_seed(0)
-    model = cls(
-        3,
-        backbone=TinyBackbone(levels=("C3", "C4", "C5"), mean=(120,) * 3, std=(60,) * 3),
-        channels=8,
-        head_depth=1,
+    model = made(
+        cls,
+        {"channels": 8, "depth": 1, "norm": "none", "anchors": "paper"},
+        backbone=TinyBackbone(mean=(120,) * 3, std=(60,) * 3),
         resize=resize or Fit(64, 64),
         max_detections=20,
     )
     rng = np.random.default_rng(0)
-    head = model.head
     for conv, std in (
-        (head.class_convs[0], 0.2),
-        (head.class_output, 0.2),
-        (head.box_convs[0], 0.2),
-        (head.box_output, 0.02),
+        (model.head.class_convs[0], 0.2),
+        (model.class_output, 0.2),
+        (model.head.box_convs[0], 0.2),
+        (model.box_output, 0.02),
     ):
         conv.kernel.assign(rng.normal(0, std, conv.kernel.shape))
-    head.class_output.bias.assign(np.linspace(-5, -3, head.class_output.bias.shape[0]))
+    model.class_output.bias.assign(np.linspace(-5, -3, model.class_output.bias.shape[0]))
     return model
 
 

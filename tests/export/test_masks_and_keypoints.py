@@ -8,8 +8,7 @@ import tensorflow as tf
 from kerasdet.export import export_model
 from kerasdet.export.endpoint import make_endpoint
 from kerasdet.layers.resizing import Fit, ShortestEdge
-from tests.models.test_keypoint_rcnn import keypoint_rcnn
-from tests.models.test_mask_rcnn import mask_rcnn
+from tests.contract.detectors import keypoint_rcnn, mask_rcnn
 
 from .conftest import colour_blocks
 
@@ -19,8 +18,8 @@ SIZE = (90, 130)  # neither square nor of the canvas's shape
 def lively(model):
     """The same model with classes and boxes that differ from region to region."""
     rng = np.random.default_rng(0)
-    for layer, std in ((model.class_output, 0.3), (model.box_output, 0.3)):
-        layer.kernel.assign(rng.normal(0, std, layer.kernel.shape))
+    for layer in (model.classifier.class_output, model.classifier.box_output):
+        layer.kernel.assign(rng.normal(0, 0.3, layer.kernel.shape))
     return model
 
 
@@ -66,7 +65,7 @@ def test_saved_model_gives_keypoints_in_the_images_pixels(keypoint_model, tmp_pa
 def test_saved_model_gives_masks_relative_to_their_boxes(mask_model, tmp_path):
     export_model(mask_model, tmp_path / "model")
     exported = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
-    assert exported.structured_outputs["masks"].shape.as_list() == [None, 8, 12, 12]
+    assert exported.structured_outputs["masks"].shape.as_list() == [None, 8, 28, 28]
     image = colour_blocks(*SIZE)
     (wanted,) = mask_model.detect([image])
     check(exported(images=tf.constant(image[None])), wanted, "masks", 1e-4)

@@ -55,9 +55,36 @@ def test_config_round_trip(kind):
 def test_online_hard_examples_select():
     # Anchors 0 and 1 are the same box, and anchor 3 takes no part.
     boxes = np.array([[[0, 0, 9, 9], [0, 0, 9, 9], [50, 0, 59, 9], [90, 0, 99, 9]]], "float32")
-    anchor_losses = np.array([[1.0, 2.0, 0.5, 0.0]], "float32")
-    kept, count = L.OnlineHardExamples(batch_size=3).select(
-        anchor_losses, boxes, np.zeros((1, 4), bool)
+    # Of one class, which none of them has: log(1 + e^x) is 1, 2, 0.5 and 4.
+    logits = np.log(np.expm1(np.array([[[1.0], [2.0], [0.5], [4.0]]], "float32")))
+    counted = np.array([[True, True, True, False]])
+    kept, count = L.OnlineHardExamples(batch_size=3).over_anchors(
+        np.zeros((1, 4, 1), "float32"), logits, counted, np.zeros((1, 4), bool), lambda: boxes
     )
-    np.testing.assert_array_equal(kept, [[0, 2, 0.5, 0]])
+    np.testing.assert_allclose(kept, [[0, 2, 0.5, 0]], rtol=1e-5)
     assert float(count) == 2
+
+
+def test_class_losses_are_summed_by_anchor_and_divided_by_the_positive():
+    # Cross entropy of two classes at logit 0 is 2 log 2; the last anchor takes no part.
+    zeros, counted = np.zeros((1, 3, 2), "float32"), np.array([[True, True, False]])
+    positive = np.array([[True, False, False]])
+    values, count = L.AlphaBalancedCrossEntropy(alpha=None).over_anchors(
+        zeros, zeros, counted, positive, boxes=None
+    )
+    np.testing.assert_allclose(values, [[2 * np.log(2), 2 * np.log(2), 0]], rtol=1e-6)
+    assert float(count) == 1
+
+
+def test_box_losses_of_deltas():
+    # The first delta, a tenth of the side, moves the anchor by one pixel: the boxes' IoU is 9 / 11.
+    anchors = np.array([[0, 0, 10, 10]], "float32")
+    boxes, deltas = anchors[None], np.array([[[0.1, 0, 0, 0]]], "float32")
+    np.testing.assert_allclose(L.IoULoss().of_deltas(boxes, deltas, anchors), [[2 / 11]], rtol=1e-5)
+    # Smooth L1 compares the deltas themselves: 0.1 less half of 0.05 above beta, and its square below.
+    np.testing.assert_allclose(
+        L.SmoothL1(beta=0.05).of_deltas(boxes, deltas, anchors), [[0.1 - 0.025]], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        L.SmoothL1(beta=1.0).of_deltas(boxes, deltas, anchors), [[0.005]], rtol=1e-5
+    )

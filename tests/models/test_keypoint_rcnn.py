@@ -9,36 +9,65 @@ import tensorflow as tf
 
 from kerasdet.backbones import ResNet
 from kerasdet.layers import MaskHead, MultilevelRoIAlign
-from kerasdet.models import KeypointRCNN
+from kerasdet.models import KeypointBranch, KeypointRCNN
+from kerasdet.models import keypoint_rcnn as paper
 from kerasdet.models.detector import to_image
 from kerasdet.models.keypoint_rcnn import keypoint_cells, keypoint_losses
 from kerasdet.zoo.origins import torchvision
-from tests.contract.detectors import batch
-from tests.models.test_mask_rcnn import of_unknown_size, small_parts
+from tests.contract.detectors import batch, faster_rcnn, keypoint_rcnn
+from tests.models.test_mask_rcnn import of_unknown_size
+
+CONSTANTS = {
+    "REGION_SIZE": 14,  # pooled; maps of 56 x 56 are drawn
+    "COCO_KEYPOINTS": 17,
+    "CONVS": (512,) * 8,  # section 5, Implementation Details
+}
 
 
-def keypoint_rcnn(**settings):
-    return KeypointRCNN(
-        3,
-        4,
-        keypoint_pooling=MultilevelRoIAlign(6, name="keypoint_pooling"),
-        keypoint_head=MaskHead((16,), None, name="keypoint_head"),
-        **small_parts(),
-        **settings,
-    )
+def test_constants_are_the_papers():
+    assert {name: getattr(paper, name) for name in CONSTANTS} == CONSTANTS
+    branch = KeypointBranch()
+    assert branch.pooling.size == 14
+    assert branch.head.convs == (512,) * 8
+    assert (branch.LOSS_TERM, branch.TARGET) == ("keypoint_loss", "keypoints")
+    assert branch.EXTRA == "keypoints"
 
 
 def test_the_branch_is_section_5s():
-    model = KeypointRCNN(**small_parts())
-    first, *others = model.keypoint_head.conv_layers
+    names = tuple(map(str, range(17)))
+    model = keypoint_rcnn(branches=(KeypointBranch(),), keypoint_names=names)
+    (branch,) = model.branches
+    first, *others = branch.head.conv_layers
     assert len(others) == 7
-    assert model.keypoint_head.deconv is None
+    assert branch.head.deconv is None
     assert first.kernel.shape == (3, 3, 16, 512)
     assert all(conv.kernel.shape == (3, 3, 512, 512) for conv in others)
-    assert model.keypoint_output.kernel.shape == (4, 4, 17, 512)
+    assert branch.output_conv.kernel.shape == (4, 4, 17, 512)
     maps = {level: np.zeros((1, 2, 2, 16), np.float32) for level in ("P2", "P3", "P4", "P5")}
-    logits = model.point(maps, np.array([[[0, 0, 8, 8]]], np.float32))
+    logits = branch.draw(model, maps, np.array([[[0, 0, 8, 8]]], np.float32))
     assert logits.shape == (1, 1, 56, 56, 17)
+
+
+def test_people_have_seventeen_keypoints_by_default():
+    parts = {name: getattr(keypoint_rcnn(), name) for name in ("backbone", "neck", "rpn", "head")}
+    model = KeypointRCNN(branches=(KeypointBranch(head=MaskHead((4,), None)),), **parts)
+    assert (model.num_classes, model.num_keypoints) == (1, 17)
+    assert model.keypoint_names == tuple(map(str, range(17)))
+    assert model.branches[0].output_conv.kernel.shape == (4, 4, 17, 4)
+
+
+def test_names_must_number_the_keypoints():
+    with pytest.raises(ValueError, match="keypoint_names has 2 entries for 3 keypoints"):
+        keypoint_rcnn(num_keypoints=3, keypoint_names=("nose", "tail"))
+    with pytest.raises(ValueError, match=r"needs a model that names its keypoints, .* FasterRCNN"):
+        faster_rcnn(branches=(KeypointBranch(),))
+
+
+def test_maps_are_doubled_by_bilinear_interpolation():
+    small = np.array([[0.0, 4.0]], np.float32)[None, ..., None]
+    doubled = np.asarray(KeypointBranch().upsample(small))
+    assert doubled.shape == (1, 2, 4, 1)
+    assert doubled[0, 0, :, 0].tolist() == [0, 1, 3, 4]
 
 
 def test_cells_by_hand():
@@ -105,7 +134,8 @@ def test_keypoints_come_to_the_images_own_pixels():
         "keypoints": np.array([[[12, 24, 3.5]], [[-1, -1, -1]]], np.float32),
         "num_detections": np.array(1),
     }
-    found = to_image(detections, (100, 200), (50, 400))
+    # A canvas of 100 x 200 (height, width) for an image of 50 x 400.
+    found = to_image(detections, np.array([2, 0.5, 2, 0.5]), np.zeros((50, 400, 3)))
     assert found["boxes"].tolist() == [[20, 10, 60, 20]]
     assert found["keypoints"].tolist() == [[[24, 12, 3.5]]]
 
@@ -124,9 +154,9 @@ def test_fit_lowers_the_losses(trained):
     model, history = trained
     assert set(history) == {"loss", *model.LOSS_TERMS}
     assert model.LOSS_TERMS[-1] == "keypoint_loss"
-    # A uniform guess among 24 x 24 cells costs log 576 = 6.36; he_normal begins near it.
-    assert 5.5 < history["keypoint_loss"][0] < 8.5
-    assert history["keypoint_loss"][-1] < 3
+    # A uniform guess among 56 x 56 cells costs log 3136 = 8.05; he_normal begins near it.
+    assert 7 < history["keypoint_loss"][0] < 10
+    assert history["keypoint_loss"][-1] < 0.7 * history["keypoint_loss"][0]
     assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
@@ -147,10 +177,14 @@ def test_predict_and_detect_have_keypoints(trained):
 
 
 def test_config_keeps_every_argument():
-    config = keypoint_rcnn(seed=3, max_detections=9).get_config()
+    branch = KeypointBranch(MultilevelRoIAlign(6), MaskHead((8,), None), name="mine")
+    config = keypoint_rcnn(seed=3, max_detections=9, branches=(branch,)).get_config()
     copy = KeypointRCNN.from_config(config)
     assert copy.get_config() == config
-    assert (copy.seed, copy.max_detections, copy.keypoint_head.upsampled) == (3, 9, None)
+    assert (copy.seed, copy.max_detections, copy.num_keypoints) == (3, 9, 4)
+    assert copy.keypoint_names == ("top left", "top right", "bottom left", "bottom right")
+    (branch,) = copy.branches
+    assert (branch.pooling.size, branch.head.convs, branch.name) == (6, (8,), "mine")
 
 
 def test_other_keypoints_are_an_error(trained):
@@ -177,9 +211,9 @@ def test_batches_of_unknown_size(trained):
 
 
 def test_torchvisions_names():
-    parts = small_parts() | {"backbone": ResNet((1, 1, 1, 1), bottleneck=False)}
-    head = MaskHead((16,) * 8, None, name="keypoint_head")
-    names = torchvision.names(KeypointRCNN(keypoint_head=head, **parts))
+    backbone = ResNet((1, 1, 1, 1), bottleneck=False)
+    model = keypoint_rcnn(backbone=backbone, depth=4, norm="none")
+    names = torchvision.names(model)
     layers = [
         *(f"keypoint_head.{i}" for i in range(0, 16, 2)),
         "keypoint_predictor.kps_score_lowres",
@@ -187,15 +221,18 @@ def test_torchvisions_names():
     assert {name for name in names if "keypoint" in name} == {
         f"roi_heads.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")
     }
-    assert names["roi_heads.keypoint_head.14.weight"] is head.conv_layers[7].kernel
+    assert (
+        names["roi_heads.keypoint_head.14.weight"] is model.branches[0].head.conv_layers[7].kernel
+    )
 
 
 def test_float16_keeps_the_last_layer_in_float32():
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = keypoint_rcnn(score_threshold=0.0, max_detections=5)
-        assert model.keypoint_head.compute_dtype == "float16"
-        assert model.keypoint_output.compute_dtype == "float32"
+        (branch,) = model.branches
+        assert branch.head.compute_dtype == "float16"
+        assert branch.output_conv.compute_dtype == "float32"
         outputs = model(batch(1)[0])
         assert outputs["keypoint_logits"].dtype == "float32"
         assert np.isfinite(outputs["keypoint_logits"]).all()
@@ -205,14 +242,15 @@ def test_float16_keeps_the_last_layer_in_float32():
 
 def test_gradients_reach_the_branch_and_its_features():
     model = keypoint_rcnn()
+    (branch,) = model.branches
     maps = {
         level: tf.Variable(np.random.default_rng(0).normal(size=(1, 8, 8, 16)).astype(np.float32))
         for level in ("P2", "P3", "P4", "P5")
     }
     region, points = np.array([[[0, 0, 16, 16]]], np.float32), np.full((1, 1, 4, 3), 8, np.float32)
     with tf.GradientTape() as tape:
-        logits = model.point(maps, region)
+        logits = branch.draw(model, maps, region)
         total, _ = keypoint_losses(logits, points, region, np.array([[True]]))
-    weights = [*model.keypoint_head.trainable_weights, *model.keypoint_output.trainable_weights]
+    weights = branch.trainable_weights
     gradients = tape.gradient(total, [maps["P2"], *weights])
     assert all(np.abs(tf.convert_to_tensor(gradient)).max() > 0 for gradient in gradients)

@@ -9,42 +9,38 @@ import pytest
 import tensorflow as tf
 
 from kerasdet.backbones import ResNet, ResNetHead
-from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid, MaskHead, MultilevelRoIAlign
-from kerasdet.models import MaskRCNN, RegionProposalNetwork
+from kerasdet.layers import DenseHead, MaskHead, MultilevelRoIAlign
+from kerasdet.models import MaskBranch, MaskRCNN
+from kerasdet.models import mask_rcnn as paper
 from kerasdet.models.detector import prepare
-from kerasdet.models.faster_rcnn import positive_regions
-from kerasdet.models.mask_rcnn import mask_losses, own_class
+from kerasdet.models.mask_rcnn import mask_losses, own_class, pack_rows, positive_regions
 from kerasdet.ops import native
 from kerasdet.zoo.origins import torchvision
-from tests.contract.detectors import batch
+from tests.contract.detectors import batch, made, mask_rcnn
 from tests.tiny import TinyBackbone
 
-
-def small_parts():
-    """The smallest Faster R-CNN's parts."""
-    return {
-        "backbone": TinyBackbone(),
-        "neck": FeaturePyramid(16, levels=("C2", "C3", "C4", "C5"), p6_from="pool", name="neck"),
-        "rpn": RegionProposalNetwork(
-            AnchorGenerator([[8], [16], [32], [64], [128]], [0.5, 1.0, 2.0]),
-            channels=16,
-            candidates=(100, 50),
-            proposals=(100, 30),
-            name="rpn",
-        ),
-        "head": DenseHead((32,), name="head"),
-        "regions_per_image": 32,
-    }
+CONSTANTS = {
+    "REGION_SIZE": 14,  # figure 4, right: 14 x 14 regions, 28 x 28 masks
+    "OUTPUT_STD": 0.001,
+}
 
 
-def mask_rcnn(**settings):
-    return MaskRCNN(
-        3,
-        mask_pooling=MultilevelRoIAlign(6, name="mask_pooling"),
-        mask_head=MaskHead((16,), 16, name="mask_head"),
-        **small_parts(),
-        **settings,
-    )
+def test_constants_are_the_papers():
+    assert {name: getattr(paper, name) for name in CONSTANTS} == CONSTANTS
+    branch = MaskBranch()
+    assert branch.pooling.size == 14
+    assert branch.head.get_config()["convs"] == (256,) * 4
+    assert branch.head.get_config()["upsampled"] == 256
+    assert (branch.LOSS_TERM, branch.TARGET, branch.EXTRA) == ("mask_loss", "masks", "masks")
+
+
+def test_the_last_layer_begins_near_nothing():
+    keras.utils.set_random_seed(0)
+    branch = mask_rcnn().branches[0]
+    assert branch.output_conv.kernel.shape == (1, 1, 16, 3)
+    (wide,) = made(MaskRCNN, {"channels": 512, "depth": 0, "anchors": "paper"}).branches
+    assert np.std(wide.output_conv.kernel) == pytest.approx(0.001, rel=0.1)
+    assert not np.any(wide.output_conv.bias)
 
 
 def test_the_heads_are_figure_4s():
@@ -131,6 +127,13 @@ def test_a_batch_without_an_object_keeps_one_place_an_image():
     assert np.asarray(rows).tolist() == [-1, -1]
 
 
+def test_rows_of_all_images_are_packed():
+    values = np.arange(12).reshape(2, 3, 2)
+    packed = np.asarray(pack_rows(values, np.array([4, 1, -1])))
+    assert packed.tolist() == [[[8, 9], [2, 3], [0, 1]]]
+    assert pack_rows(values, None) is values
+
+
 def test_all_places_are_kept_where_sizes_are_fixed():
     with native.portable():
         *_, rows = positive_regions(sampled_regions(), 100)
@@ -173,13 +176,14 @@ def c4(**settings):
         neck=False,
         pooling=MultilevelRoIAlign(6, name="pooling"),
         regions_per_image=16,
-        **{"head": ResNetHead(1, bottleneck=False, name="head"), "share_head": True, **settings},
+        branches=(MaskBranch(share_head=True),),
+        **{"head": ResNetHead(1, bottleneck=False, name="head"), **settings},
     )
 
 
 def test_the_branch_shares_the_fifth_stage(tmp_path):
     model = c4()
-    own = [weight.path for weight in model.mask_head.weights]
+    own = [weight.path for weight in model.branches[0].head.weights]
     assert len(own) == 2
     assert all("deconv" in path for path in own)
     inputs, targets = batch(2)
@@ -197,9 +201,10 @@ def test_the_branch_shares_the_fifth_stage(tmp_path):
 
 
 def test_a_head_that_cannot_be_shared_is_an_error():
-    for settings in ({"head": DenseHead((8,))}, {"mask_pooling": MultilevelRoIAlign(6)}):
-        with pytest.raises(ValueError, match="share_head needs a head with maps"):
-            c4(**settings)
+    with pytest.raises(ValueError, match=r"share_head needs a head with maps, .* not a DenseHead"):
+        c4(head=DenseHead((8,)))
+    with pytest.raises(ValueError, match="share_head takes no pooling of its own"):
+        MaskBranch(MultilevelRoIAlign(6), share_head=True)
 
 
 @pytest.fixture(scope="module")
@@ -226,12 +231,12 @@ def test_predict_and_detect_have_masks(trained):
     model, _ = trained
     inputs, _ = batch(2)
     found = model.predict(inputs, verbose=0)
-    assert found["masks"].shape == (2, 6, 12, 12)
+    assert found["masks"].shape == (2, 6, 28, 28)
     assert found["masks"].dtype == np.float32
     real = found["labels"] >= 0
     assert ((found["masks"][real] >= 0) & (found["masks"][real] <= 1)).all()
     (single,) = model.detect([inputs["images"][0]])
-    assert single["masks"].shape == (len(single["labels"]), 12, 12)
+    assert single["masks"].shape == (len(single["labels"]), 28, 28)
     np.testing.assert_allclose(
         single["masks"], found["masks"][0, : len(single["masks"])], atol=1e-4
     )
@@ -243,10 +248,16 @@ def test_predict_and_detect_have_masks(trained):
 
 
 def test_config_keeps_every_argument():
-    config = mask_rcnn(seed=3, max_detections=9).get_config()
+    branch = MaskBranch(MultilevelRoIAlign(6), MaskHead((8,), 4), name="mine")
+    config = mask_rcnn(seed=3, max_detections=9, branches=(branch,)).get_config()
     copy = MaskRCNN.from_config(config)
     assert copy.get_config() == config
-    assert (copy.seed, copy.max_detections, copy.mask_head.convs) == (3, 9, (16,))
+    assert (copy.seed, copy.max_detections) == (3, 9)
+    (branch,) = copy.branches
+    assert (branch.pooling.size, branch.head.convs, branch.head.upsampled) == (6, (8,), 4)
+    assert (branch.name, branch.share_head) == ("mine", False)
+    (shared,) = MaskRCNN.from_config(c4().get_config()).branches
+    assert shared.share_head
 
 
 def test_masks_of_another_size_than_the_canvas_are_an_error(trained):
@@ -293,9 +304,11 @@ def test_batches_of_unknown_size(trained):
 
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_torchvisions_names_and_its_background(norm):
-    parts = small_parts() | {"backbone": ResNet((1, 1, 1, 1), bottleneck=False)}
-    head = MaskHead((16, 16), 8, norm=norm, name="mask_head")
-    model = MaskRCNN(3, mask_head=head, **parts | {"head": DenseHead(name="head")})
+    model = mask_rcnn(
+        backbone=ResNet((1, 1, 1, 1), bottleneck=False),
+        branches=(MaskBranch(head=MaskHead((16, 16), 8, norm=norm, name="mask_head")),),
+        norm="none",
+    )
     shapes = {
         "mask_head.0.0.weight": (16, 16, 3, 3),
         "mask_head.1.0.weight": (16, 16, 3, 3),
@@ -326,18 +339,20 @@ def test_torchvisions_names_and_its_background(norm):
             tensors[key] = np.concatenate([tensors[key][:extra], tensors[key]])
     tensors |= {f"roi_heads.{name}": rng.normal(size=shape) for name, shape in shapes.items()}
     torchvision.fill(model, tensors, "a test")
+    (branch,) = model.branches
     theirs = tensors["roi_heads.mask_predictor.mask_fcn_logits.weight"]
-    np.testing.assert_allclose(model.mask_output.kernel[0, 0], theirs[1:, :, 0, 0].T, rtol=1e-6)
+    np.testing.assert_allclose(branch.output_conv.kernel[0, 0], theirs[1:, :, 0, 0].T, rtol=1e-6)
     theirs = tensors["roi_heads.mask_predictor.conv5_mask.weight"]
-    np.testing.assert_allclose(model.mask_head.deconv.kernel[1, 0, 5, 7], theirs[7, 5, 1, 0])
+    np.testing.assert_allclose(branch.head.deconv.kernel[1, 0, 5, 7], theirs[7, 5, 1, 0])
 
 
 def test_float16_keeps_the_last_layer_in_float32():
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = mask_rcnn(score_threshold=0.0, max_detections=5)
-        assert model.mask_head.compute_dtype == "float16"
-        assert model.mask_output.compute_dtype == "float32"
+        (branch,) = model.branches
+        assert branch.head.compute_dtype == "float16"
+        assert branch.output_conv.compute_dtype == "float32"
         outputs = model(batch(1)[0])
         assert outputs["mask_logits"].dtype == "float32"
         assert np.isfinite(outputs["mask_logits"]).all()
