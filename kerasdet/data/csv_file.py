@@ -93,7 +93,7 @@ def _rows(file):
             rows.append((reader.line_num, row))
     except csv_format.Error as error:
         raise ValueError(
-            f"{file}: line {reader.line_num}: not CSV ({error}); is a quotation mark left open?"
+            f"{file}: line {reader.line_num + 1}: not CSV ({error}); is a quotation mark left open?"
         ) from None
     return rows
 
@@ -123,7 +123,7 @@ def _size(path, name, claimed, place, faults):
         )
         faults.append(fault(path, None, "missing_image", message))
     except ValueError as error:
-        message = str(error).removeprefix(f"{path}: ")
+        message = f"{str(error).removeprefix(f'{path}: ')} {line}"
         faults.append(fault(path, None, "unreadable_image", message))
     return None
 
