@@ -115,15 +115,14 @@ def _size(path, name, claimed, place, faults):
         message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
         faults.append(fault(*place, "missing_image", message))
         return None
+    listed = f"({place[0]}, line {place[1]})"
     try:
         return image_size(path)
     except FileNotFoundError:
-        message = (
-            f"there is no such image ({place[0]}, line {place[1]}); restore it or remove its lines"
-        )
+        message = f"there is no such image {listed}; restore it or remove its lines"
         faults.append(fault(path, None, "missing_image", message))
     except ValueError as error:
-        message = f"{str(error).removeprefix(f'{path}: ')} {line}"
+        message = f"{str(error).removeprefix(f'{path}: ')} {listed}"
         faults.append(fault(path, None, "unreadable_image", message))
     return None
 

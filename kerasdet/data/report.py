@@ -151,17 +151,18 @@ def _double_boxes(record):
             f"objects {i + 1} and {j + 1} have one class and nearly one box, "
             f"{record.boxes[i].tolist()} and {record.boxes[j].tolist()}; remove one",
         )
-        for j, i in sorted(_doubles(record).items())
+        for j, i in enumerate(_doubles(record))
+        if i < j
     ]
 
 
 def _doubles(record):
-    """{object: the first object that it doubles}, without a table of all pairs."""
+    """(G,) the first object that each doubles, itself if none; without a table of all pairs."""
     order = np.argsort(record.boxes[:, 0], kind="stable")
     boxes, labels, ignore = (a[order] for a in (record.boxes, record.labels, record.ignore))
     # Boxes that start further right than this share less than _SAME with the one before.
     reach = boxes[:, 0] + (1 - _SAME) * (boxes[:, 2] - boxes[:, 0])
-    found, rows = {}, np.arange(len(boxes))
+    first, rows = np.arange(len(boxes)), np.arange(len(boxes))
     for step in range(1, len(boxes)):
         rows = rows[rows + step < len(boxes)]
         rows = rows[boxes[rows + step, 0] <= reach[rows]]
@@ -170,9 +171,9 @@ def _doubles(record):
         other = rows + step
         same = (labels[rows] == labels[other]) & ~(ignore[rows] | ignore[other])
         same &= _iou(boxes[rows], boxes[other]) > _SAME
-        for pair in np.sort(np.stack([order[rows[same]], order[other[same]]], axis=1), axis=1):
-            found[pair[1]] = min(pair[0], found.get(pair[1], pair[0]))
-    return found
+        one, two = order[rows[same]], order[other[same]]
+        np.minimum.at(first, np.maximum(one, two), np.minimum(one, two))
+    return first
 
 
 def _areas(boxes):
