@@ -191,7 +191,7 @@ def _found(annotations, entry, images, claimed, faults):
     name = entry["file_name"]
     path = find_image(images, name)
     if path is None:
-        message = "there is no such image; restore it, or remove its entry"
+        message = f"there is no such image; restore it, or remove its entry in {annotations}"
         faults.append(fault(os.path.join(images, name), None, "missing_image", message))
     elif is_claimed(claimed, path, name):
         message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"

@@ -145,6 +145,7 @@ def _size(image, faults):
         faults.append(fault(image.path, None, "missing_image", message))
     except ValueError as error:
         message = str(error).removeprefix(f"{image.path}: ")
+        message += f" ({image.listed})" if image.listed else ""
         faults.append(fault(image.path, None, "unreadable_image", message))
     return None
 
