@@ -14,7 +14,7 @@ import time
 from collections import Counter
 
 from tests.mutants import tables
-from tests.mutants.runner import KILLED, run
+from tests.mutants.runner import KILLED, ROOT, run
 
 
 def main(arguments=None):
@@ -34,7 +34,7 @@ def main(arguments=None):
     chosen = select(tables(), options.sample, options.seed, options.only)
     if not chosen:
         parser.error(f"no mutant is of {options.only}; the tables are {', '.join(tables())}")
-    return report(chosen, options.jobs)
+    return report(chosen, jobs=options.jobs)
 
 
 def select(tables, sample=1, seed=0, only=None):
@@ -59,8 +59,17 @@ def select(tables, sample=1, seed=0, only=None):
     return {name: found[name] for name in sorted(names)}
 
 
-def report(mutants, jobs):
-    """Run, print each verdict that is not "killed" and the sums; the exit status."""
+def report(mutants, root=ROOT, jobs=2):
+    """Run, print each verdict that is not "killed" and the sums.
+
+    Args:
+        mutants: {name: Mutant}.
+        root: the repository.
+        jobs: processes at once.
+
+    Returns:
+        The exit status: 1 where any mutant was not killed.
+    """
     start = time.monotonic()
     print(f"{len(mutants)} mutants", flush=True)
 
@@ -68,7 +77,7 @@ def report(mutants, jobs):
         if verdict.kind != KILLED:
             print(f"{verdict.kind}: {verdict.name}\n    {verdict.reason}", flush=True)
 
-    verdicts = run(mutants, jobs=jobs, report=tell)
+    verdicts = run(mutants, root, jobs, tell)
     counts = Counter(verdict.kind for verdict in verdicts)
     slowest = max(verdicts, key=lambda verdict: verdict.seconds)
     print(

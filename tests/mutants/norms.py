@@ -86,7 +86,7 @@ MUTANTS = {
             "frozen statistics move": (
                 "if not (training and self.trainable):",
                 "if not training:",
-                "test_frozen_statistics_stay_in_training",
+                "test_a_frozen_norm_alone_keeps_its_statistics",
             ),
             "padding ignores the dilation": (
                 "pad = dilation * (kernel.shape[0] // 2)",
