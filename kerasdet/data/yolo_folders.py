@@ -251,12 +251,15 @@ def _alone(root, path, listed):
 
 
 def _resolve(bases, entry, exists):
-    """The first path that exists: from each base, and without "../" that lead nowhere; or None."""
+    """The first path that exists, or None.
+
+    Tried are the entry from each base, without "../" that lead nowhere, and its ends of two parts
+    or more, as the folders above may be another machine's.
+    """
     entry = entry.replace("\\", "/")
-    inner = entry
-    while inner.startswith(("../", "./")):
-        inner = inner.partition("/")[2]
-    paths = [os.path.join(base, name) for name in (entry, inner) for base in bases]
+    parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
+    ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]
+    paths = (os.path.join(base, name) for name in [entry, *ends[:20]] for base in bases)
     return next((os.path.normpath(path) for path in paths if exists(path)), None)
 
 

@@ -108,6 +108,8 @@ def test_a_blank_line_in_classes_txt_shifts_nothing(tmp_path):
         ("path: ../datasets/mine\nval: valid/images", "val"),
         ("val: [valid/images]", "val"),
         ("val: valid\\images", "val"),
+        ("val: /content/drive/mine/valid/images", "val"),
+        ("path: /content/mine\nval: C:\\mine\\valid\\images", "val"),
         ("", "val"),
         ("", "valid"),
     ],
@@ -141,6 +143,8 @@ def test_text_files_that_list_images(tmp_path):
     data = yolo(root, "train")
     assert ids(data) == ["images/x/a", "images/y/c", "images/x/b"]
     assert data.box_counts().tolist() == [1, 1, 1]
+    (root / "train.txt").write_text("/home/someone/mine/images/x/a.png\n")
+    assert ids(yolo(root, "train"))[0] == "images/x/a"
     (root / "train.txt").write_text("images/x/a.png\nimages/x/gone.png\n")
     with pytest.raises(DataError, match=r"gone\.png: there is no such image .*train\.txt, line 2"):
         yolo(root, "train")
