@@ -27,7 +27,7 @@ def read_categories(annotations, content, faults):
         (categories in the order of their ids, names of their keypoints).
 
     Raises:
-        ValueError: an id or a name that is none, an id twice, or keypoints of several kinds.
+        ValueError: an id or a name that cannot be used, an id twice, or keypoints of several kinds.
     """
     categories = content["categories"]
     for category in categories:
@@ -58,7 +58,7 @@ def _is_name(name):
 
 
 def _is_root(category, categories):
-    if category.get("supercategory") not in (None, "", "none"):
+    if category.get("supercategory") not in (None, "", "none", category["name"]):
         return False
     others = (other for other in categories if other is not category)
     return any(other.get("supercategory") == category["name"] for other in others)

@@ -35,8 +35,8 @@ from kerasdet.images import image_size
 def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None):
     """Read a COCO annotation file.
 
-    A root category (its supercategory is "none", others' supercategory is its name) without
-    objects is left out, as exports of annotation tools have one that is no class.
+    A root category (it is the supercategory of others and has none but itself) without objects is
+    left out, as exports of annotation tools have one that is no class.
 
     Args:
         annotations: the JSON file with "images", "annotations" and "categories".

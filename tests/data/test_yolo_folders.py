@@ -70,7 +70,10 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
         ("just text\n", "holds no 'key: value' lines"),
         ("names: [a\nnc: 2\n", "line 2: not YAML"),
         ("names: [a]\n\tx: 1\n", "line 2: not YAML"),
-        ("[" * 5000, "not YAML"),
+        ("[" * 100_000, "brackets more than 50 deep"),
+        ("names: [a]\nx: " + "- " * 5000, "not YAML"),
+        ("- " * 5000, "not YAML"),
+        ("names: [a]\n#" + "x" * 1_000_000, "longer than 1000000 characters"),
         ("names: &a [*a, *a]\n", "line 1: not YAML"),
         ("names: [a]\nkpt_shape: [4]\n", r"kpt_shape is \['4'\]"),
         ("names: [a]\nkpt_shape: [4, 5]\n", "it is .number of keypoints, 2 or 3"),
@@ -189,6 +192,14 @@ def test_splits_are_not_mixed(tmp_path):
     (root / "classes.txt").write_text("cat\n")
     with pytest.raises(FileNotFoundError, match="itself but in train, val; name a split"):
         yolo(root)
+
+
+def test_a_split_without_its_folder_of_text_files_is_told(tmp_path):
+    root = labelled(tmp_path, "train/a")
+    image(root / "images" / "val" / "b.png")
+    (root / "classes.txt").write_text("cat\n")
+    with pytest.raises(FileNotFoundError, match=r"labels/val: there is no such folder; the text"):
+        yolo(root, "val")
 
 
 def test_a_folder_around_the_data_set_is_no_split(tmp_path):
