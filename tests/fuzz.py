@@ -5,8 +5,8 @@
 Every case is a small sound data set of which one file is changed in one to four places, and it is
 read in a process of its own kind. It fails if it ends otherwise than with a data set or a
 documented error that names a file of the set, takes longer than `SECONDS`, or brings the process
-more than `MEGABYTES` above what it needed for the sound files. A case is made anew from its kind,
-seed and number: `--kinds coco --first 17 --count 18` runs number 17 alone.
+more than `MEGABYTES` above what it needed for the sound files. Kind, seed and number make a case
+again: `--kinds coco --first 17 --count 18` runs number 17 alone.
 
 Another kind of file is one entry of `KINDS`: a function that writes sound files into a folder and
 returns those to change, and one that reads the folder, told which file was changed.

@@ -300,11 +300,18 @@ def test_floats_up_to_one_are_shares_in_files(tmp_path):
         load_image(saved(tmp_path / "c.tif", Image.fromarray(wrong)))
 
 
+def test_images_without_pixels_are_refused():
+    with pytest.raises(ValueError, match="the PIL image has no pixels: its size is 0x5"):
+        load_image(Image.new("RGB", (0, 5)))
+
+
 def test_the_white_level_can_be_named(tmp_path):
     gray = np.array([[0, 2048, 4095]], "uint16")
     path = saved(tmp_path / "a.png", Image.fromarray(gray))
     assert load_image(path, gray_max=4095)[0, :, 0].tolist() == [0, 128, 255]
     assert load_image(path)[0, :, 0].tolist() == [0, 8, 16]
+    with pytest.raises(ValueError, match="gray_max is 0; it is the level of white, above 0"):
+        load_image(path, gray_max=0)
     # Images of 8 bits have one white.
     plain = saved(tmp_path / "b.png", Image.fromarray(RGB))
     assert load_image(plain, gray_max=60).tolist() == RGB.tolist()

@@ -97,6 +97,11 @@ def _text_files(images, faults):
         base = image.base
         if base not in folders:
             folders[base] = label_folder(base)
+            if not image.listed and not os.path.isdir(folders[base][0]):
+                raise FileNotFoundError(
+                    f"{folders[base][0]}: there is no such folder; the text files of {base} belong "
+                    "there."
+                )
         below = os.path.join(folders[base][0], os.path.dirname(image.below))
         listings.setdefault(below, _listing(below) if below not in listings else None)
     for image in found:

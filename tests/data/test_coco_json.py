@@ -113,6 +113,15 @@ def test_a_root_category_without_objects_is_left_out(tmp_path):
     assert "category 0, 'things', has no objects" in data.faults[0].message
 
 
+@pytest.mark.parametrize("above", [None, "", "none", "things"])
+def test_spellings_of_a_root_category(tmp_path, above):
+    categories = [
+        {"id": 0, "name": "things", "supercategory": above},
+        {"id": 3, "name": "cat", "supercategory": "things"},
+    ]
+    assert coco(*coco_folder(tmp_path, categories=categories)).class_names == ("cat",)
+
+
 def test_a_root_category_may_have_the_name_of_a_class(tmp_path):
     categories = [
         {"id": 0, "name": "cat", "supercategory": "none"},
@@ -127,9 +136,11 @@ def test_a_supercategory_with_objects_or_above_it_is_a_class(tmp_path):
         {"id": 3, "name": "vehicle", "supercategory": "none"},
         {"id": 4, "name": "car", "supercategory": "vehicle"},
         {"id": 5, "name": "person", "supercategory": "person"},
+        {"id": 6, "name": "van", "supercategory": "truck"},
+        {"id": 7, "name": "truck", "supercategory": "vehicle"},
     ]
     data = coco(*coco_folder(tmp_path, [annotation(1)], categories=categories))
-    assert data.class_names == ("vehicle", "car", "person")
+    assert data.class_names == ("vehicle", "car", "person", "van", "truck")
     assert data.faults == []
 
 

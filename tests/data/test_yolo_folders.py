@@ -70,7 +70,10 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
         ("just text\n", "holds no 'key: value' lines"),
         ("names: [a\nnc: 2\n", "line 2: not YAML"),
         ("names: [a]\n\tx: 1\n", "line 2: not YAML"),
-        ("[" * 5000, "not YAML"),
+        ("[" * 100_000, "brackets more than 50 deep"),
+        ("names: [a]\nx: " + "- " * 5000, "not YAML"),
+        ("- " * 5000, "not YAML"),
+        ("names: [a]\n#" + "x" * 1_000_000, "longer than 1000000 characters"),
         ("names: &a [*a, *a]\n", "line 1: not YAML"),
         ("names: [a]\nkpt_shape: [4]\n", r"kpt_shape is \['4'\]"),
         ("names: [a]\nkpt_shape: [4, 5]\n", "it is .number of keypoints, 2 or 3"),
@@ -108,6 +111,8 @@ def test_a_blank_line_in_classes_txt_shifts_nothing(tmp_path):
         ("path: ../datasets/mine\nval: valid/images", "val"),
         ("val: [valid/images]", "val"),
         ("val: valid\\images", "val"),
+        ("val: /content/drive/mine/valid/images", "val"),
+        ("path: /content/mine\nval: C:\\mine\\valid\\images", "val"),
         ("", "val"),
         ("", "valid"),
     ],
@@ -141,6 +146,8 @@ def test_text_files_that_list_images(tmp_path):
     data = yolo(root, "train")
     assert ids(data) == ["images/x/a", "images/y/c", "images/x/b"]
     assert data.box_counts().tolist() == [1, 1, 1]
+    (root / "train.txt").write_text("/home/someone/mine/images/x/a.png\n")
+    assert ids(yolo(root, "train"))[0] == "images/x/a"
     (root / "train.txt").write_text("images/x/a.png\nimages/x/gone.png\n")
     with pytest.raises(DataError, match=r"gone\.png: there is no such image .*train\.txt, line 2"):
         yolo(root, "train")
@@ -185,6 +192,14 @@ def test_splits_are_not_mixed(tmp_path):
     (root / "classes.txt").write_text("cat\n")
     with pytest.raises(FileNotFoundError, match="itself but in train, val; name a split"):
         yolo(root)
+
+
+def test_a_split_without_its_folder_of_text_files_is_told(tmp_path):
+    root = labelled(tmp_path, "train/a")
+    image(root / "images" / "val" / "b.png")
+    (root / "classes.txt").write_text("cat\n")
+    with pytest.raises(FileNotFoundError, match=r"labels/val: there is no such folder; the text"):
+        yolo(root, "val")
 
 
 def test_a_folder_around_the_data_set_is_no_split(tmp_path):
