@@ -3,7 +3,7 @@
     python benchmarks/learning.py --minutes 20
 
 Each model trains alone on the machine for that many minutes, validations included, and is then measured
-on scenes of digits that were in no training scene. The steps that make the minutes are reckoned from the
+on scenes of digits that were in no training scene. The steps that make the minutes are computed from the
 model's own pace, so that the learning rate's schedule ends with them. Models run before stay in the
 report; a run that was broken off goes on.
 """

@@ -116,7 +116,7 @@ def _listed_images(annotations, entries, images, faults):
             faults.append(fault(annotations, None, "missing_field", message))
             continue
         if image_id in listed:
-            message = f"image id {image_id} stands twice, the second time for {name}; renumber it"
+            message = f"image id {image_id} appears twice, the second time for {name}; renumber it"
             faults.append(fault(annotations, None, "duplicate_id", message))
             continue
         path, size, measured = _found(annotations, entry, images, claimed, faults)
@@ -203,7 +203,7 @@ def _misplaced(entry, listed, labels, number, seen):
         if entry.get(field) is not None and denoted(entry[field]) is None:
             return "bad_value", f"{field} is {shown(entry[field])}; it is an integer"
     if number in seen:
-        return "duplicate_id", "annotation id stands twice; renumber one"
+        return "duplicate_id", "annotation id appears twice; renumber one"
     if denoted(entry["image_id"]) not in listed:
         known = "which is not in 'images'; add the image or remove the annotation"
         return "unknown_image", f"image_id is {shown(entry['image_id'])}, {known}"

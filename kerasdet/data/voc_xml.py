@@ -62,7 +62,7 @@ def voc(root, split=None, class_names=None, one_based=True, strict=True, gray_ma
     records, measured, seen = [], set(), set()
     for name in files.names:
         if name in seen:
-            message = f"{name} stands twice in {os.path.basename(files.listing)}; remove one"
+            message = f"{name} appears twice in {os.path.basename(files.listing)}; remove one"
             faults.append(fault(files.listing, None, "duplicate_id", message))
             continue
         seen.add(name)

@@ -57,7 +57,7 @@ class _TextLoader(yaml.BaseLoader):
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             raise yaml.constructor.ConstructorError(
-                None, None, f"a key of {shown(list(mapping))} stands twice", node.start_mark
+                None, None, f"a key of {shown(list(mapping))} appears twice", node.start_mark
             )
         return mapping
 

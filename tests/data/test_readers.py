@@ -169,7 +169,7 @@ def test_coco_size_comes_from_the_image_where_it_is_not_annotated(tmp_path):
         (
             '{"images": [], "annotations": [], "categories": '
             '[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
-            "class name 'a' stands twice",
+            "class name 'a' appears twice",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
     ("text", "message"),
     [
         ("names: [a, b]\nnc: 3\n", "nc is '3', but names has 2"),
-        ("names: {0: a, 0: b}\n", "line 1: not YAML .*stands twice"),
+        ("names: {0: a, 0: b}\n", "line 1: not YAML .*appears twice"),
         ("names: {0: a, 00: b}\n", "'names' has '00': 'b'; it is a number from 0, once"),
         ("names: {a: 0}\n", "'names' has 'a': '0'"),
         ("names: {-1: a}\n", "'names' has '-1'"),
@@ -66,7 +66,7 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
         ("names: cup\n", "no class names"),
         ("names:\n", "no class names"),
         ("nc: 2\n", "no class names"),
-        ("names: [a, a]\n", "class name 'a' stands twice"),
+        ("names: [a, a]\n", "class name 'a' appears twice"),
         ("just text\n", "holds no 'key: value' lines"),
         ("names: [a\nnc: 2\n", "line 2: not YAML"),
         ("names: [a]\n\tx: 1\n", "line 2: not YAML"),
