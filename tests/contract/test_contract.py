@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerasdet.layers import BatchNorm
 from kerasdet.models.detector import FORMAT_VERSION, prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
+from tests.memory import release
 
 SETTINGS = ("score_threshold", "iou_threshold", "max_detections", "jit_compile")
 
@@ -30,7 +31,10 @@ def shared(make):
     """A detector's one compiled model, whose graphs are traced once, and its state at the start."""
     keras.utils.set_random_seed(1)
     model = compiled(make(score_threshold=0.0))
-    return model, {"variables": values(model), **{name: getattr(model, name) for name in SETTINGS}}
+    start = {"variables": values(model), **{name: getattr(model, name) for name in SETTINGS}}
+    yield model, start
+    del model, start
+    release()
 
 
 @pytest.fixture
