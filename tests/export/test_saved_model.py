@@ -48,8 +48,8 @@ def test_the_signature_says_names_and_types(exported):
 @pytest.mark.parametrize("resize", [ShortestEdge(64, 100), KeepSize(32)], ids=repr)
 def test_every_resize_part(model, resize):
     model.resize = resize
-    function, spec = make_endpoint(model, portable=False)
-    function = tf.function(function, input_signature=[spec], autograph=False)
+    function, specs = make_endpoint(model, portable=False)
+    function = tf.function(function, input_signature=specs, autograph=False)
     for size in ((80, 100), (45, 200)):
         image = colour_blocks(*size)
         assert_same(function(image[None]), model.detect([image]))
@@ -78,7 +78,7 @@ def test_no_detection_is_all_padding(model):
 
 def test_a_fixed_size_is_fixed(model):
     image = colour_blocks(80, 100)
-    function, spec = make_endpoint(model, size=(80, 100), batch_size=1)
+    function, (spec,) = make_endpoint(model, size=(80, 100), batch_size=1)
     assert spec.shape.as_list() == [1, 80, 100, 3]
     assert_same(function(tf.constant(image[None])), model.detect([image]))
 
