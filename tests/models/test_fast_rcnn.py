@@ -148,6 +148,15 @@ def test_background_has_an_iou_from_a_tenth_to_a_half():
     assert (np.asarray(objects) >= 0).sum() == 2
 
 
+def test_the_model_asks_for_that_background(model):
+    inputs, _ = batch(1, given=model.INPUTS)
+    far = [[40, 40, 50, 50 + i] for i in range(5)]
+    near = [[8, 8, 18, 11]]  # IoU 0.3 with the object
+    outputs = model({**inputs, "proposals": np.float32([near + far])}, training=True)
+    terms = model.loss_terms(outputs, targets([[8, 8, 18, 18]], [0]))
+    assert float(terms["classification_loss"][1]) == 2  # the near one, and the object itself
+
+
 def test_objects_join_the_proposals():
     objects = [[0, 0, 10, 10], [30, 30, 40, 50], [-1] * 4]
     outputs = proposed([[60, 60, 70, 70]] * 3, missing=[0, 1, 2])

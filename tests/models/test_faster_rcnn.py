@@ -222,9 +222,11 @@ def test_numbers_of_candidates_and_proposals_differ_in_training():
 def test_proposal_losses_by_hand():
     # One anchor on the object, one away from it, one between the thresholds (IoU 0.5).
     anchors = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 20]], "float32")
+    deltas = np.zeros((1, 3, 4), "float32")
+    deltas[0, 1:] = 9  # of anchors without an object: without effect
     outputs = {
         "objectness": {"P2": np.array([[logit(0.8), logit(0.3), 5.0]], "float32")},
-        "proposal_deltas": {"P2": np.zeros((1, 3, 4), "float32")},
+        "proposal_deltas": {"P2": deltas},
     }
     truth = targets([[1, 0, 11, 10]], [0])
     keys = np.array([[0.1, 0.2, 0.3]], "float32")
@@ -306,6 +308,12 @@ def test_given_proposals_take_the_place_of_its_own(model):
     np.testing.assert_array_equal(outputs["proposals"], boxes)
     np.testing.assert_array_equal(outputs["is_proposal"], truth["labels"] >= 0)
     assert outputs["class_logits"].shape == (1, 4, 4)
+
+
+def test_regions_are_pooled_from_all_maps_but_the_added_one(model):
+    maps = model(batch(1)[0], training=True)["maps"]
+    assert list(maps) == ["P2", "P3", "P4", "P5", "P6"]
+    assert list(model.region_maps(maps)) == ["P2", "P3", "P4", "P5"]
 
 
 def test_training_stops_at_the_proposals(model):

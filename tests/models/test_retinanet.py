@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from kerasdet.backbones import ResNet50
@@ -118,6 +119,22 @@ def test_towers_and_rows_of_anchors_by_hand():
     np.testing.assert_array_equal(outputs["logits"]["P4"][0], [[1, 2], [3, 4]] * 2)
     np.testing.assert_array_equal(outputs["deltas"]["P4"][0], [[0, 1, 2, 3], [4, 5, 6, 7]] * 2)
     assert outputs["anchors"]["P3"].shape == (16, 4)
+
+
+def test_each_tower_has_the_output_of_its_own():
+    model = retinanet(norm="none")
+    image = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8)
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = model(image)
+        logits, deltas = (
+            sum(ops.sum(x) for x in outputs[name].values()) for name in ("logits", "deltas")
+        )
+    for value, own, other in (
+        (logits, model.head.class_convs, model.head.box_convs),
+        (deltas, model.head.box_convs, model.head.class_convs),
+    ):
+        assert np.abs(tape.gradient(value, own[0].kernel)).max() > 0
+        assert tape.gradient(value, other[0].kernel) is None
 
 
 def targets(boxes, labels, ignore=None):
