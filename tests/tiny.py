@@ -1,4 +1,6 @@
-"""The smallest backbone there can be: tracing and converting take seconds for each hundred operations."""
+"""The smallest backbone there can be, for tracing takes seconds, and what keeps other models cheap."""
+
+import math
 
 import keras
 
@@ -17,3 +19,16 @@ class TinyBackbone(Backbone):
             x = ConvNorm(8, 3, 2, activation="relu", name=f"stage{stage}", dtype=dtype)(x)
             outputs[f"C{stage}"] = x
         super().__init__(inputs, outputs, levels, mean, std, dtype=dtype, **kwargs)
+
+
+def cheap_weights(monkeypatch):
+    """Draw no random numbers: for models whose weights are only counted."""
+    zeros = keras.initializers.Zeros()
+    kinds = [keras.initializers.RandomNormal, keras.initializers.VarianceScaling]
+    for kind in (*kinds, keras.initializers.HeNormal, keras.initializers.HeUniform):
+        monkeypatch.setattr(kind, "__call__", lambda _, shape, dtype=None: zeros(shape, dtype))
+
+
+def parameters(part):
+    """Number of a part's trainable weights."""
+    return sum(math.prod(weight.shape) for weight in part.trainable_weights)

@@ -66,6 +66,32 @@ def test_top_down_sum_by_hand():
     }
 
 
+def test_sums_go_down_before_the_output_convolutions():
+    layer = FeaturePyramid(1, p6_from=None)
+    layer.build(
+        {"C3": (None, None, None, 3), "C4": (None, None, None, 4), "C5": (None, None, None, 5)}
+    )
+    ones_and_identities(layer)
+    for conv in layer.output_convs.values():
+        conv.kernel.assign(2 * conv.kernel)
+    pyramid = layer(features())
+    found = {level: np.unique(p).tolist() for level, p in pyramid.items()}
+    assert found == {"P3": [24.0], "P4": [18.0], "P5": [10.0]}
+
+
+def test_norms_follow_lateral_and_output_convolutions_alone():
+    layer = FeaturePyramid(8, norm="batch")
+    layer(features())
+    normed = [*layer.lateral_convs.values(), *layer.output_convs.values()]
+    assert [len(conv.weights) for conv in normed] == [5] * 6  # kernel; gamma, beta, two moments
+    assert [len(conv.weights) for conv in (layer.p6, layer.p7)] == [2, 2]
+    plain = FeaturePyramid(8)
+    plain(features())
+    assert len(plain.weights) == 8 * 2
+    with pytest.raises(ValueError, match="norm must be None or \"batch\", not 'group'"):
+        FeaturePyramid(8, norm="group")
+
+
 def test_two_levels_of_one_stride_by_hand():
     layer = FeaturePyramid(1, levels=("C3", "C5_first", "C5"), p6_from="pool")
     shapes = {"C3": 1, "C5_first": 2, "C5": 3}
@@ -141,6 +167,12 @@ def test_config_and_values_survive():
     copy.set_weights(layer.get_weights())
     for level, value in copy(features()).items():
         np.testing.assert_array_equal(value, expected[level])
+
+
+def test_names_of_the_maps():
+    assert FeaturePyramid().output_levels == ("P3", "P4", "P5", "P6", "P7")
+    assert FeaturePyramid(p6_from="pool").output_levels == ("P3", "P4", "P5", "P6")
+    assert FeaturePyramid(levels=("C2", "C3"), p6_from=None).output_levels == ("P2", "P3")
 
 
 def test_pooled_level_takes_every_second_cell():

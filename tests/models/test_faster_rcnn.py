@@ -1,4 +1,4 @@
-"""Faster R-CNN's parts by hand: proposals, sampling, both losses, decoding."""
+"""Faster R-CNN against its paper: proposals and what they learn, and both stages together."""
 
 import json
 
@@ -26,12 +26,40 @@ from kerasdet.layers import (
     RoIAlign,
     RoIPool,
 )
-from kerasdet.models import FasterRCNN, KeypointRCNN, MaskRCNN, RegionProposalNetwork
+from kerasdet.models import (
+    FasterRCNN,
+    KeypointBranch,
+    KeypointRCNN,
+    MaskBranch,
+    MaskRCNN,
+    RegionProposalNetwork,
+    region_proposals,
+)
+from kerasdet.models import (
+    faster_rcnn as paper,
+)
 from kerasdet.models.detector import prepare
-from kerasdet.models.faster_rcnn import region_losses, sample_regions
+from kerasdet.models.fast_rcnn import sample_regions
 from kerasdet.models.region_proposals import default_rpn, proposal_losses, propose
-from tests.contract.detectors import SIZE, batch, faster_rcnn
-from tests.tiny import TinyBackbone
+from tests.contract.detectors import batch, faster_rcnn
+from tests.tiny import TinyBackbone, cheap_weights, parameters
+
+CONSTANTS = {
+    paper: {
+        "REGIONS_PER_IMAGE": 512,  # FPN, section 5.2
+        "STAGES": ("proposals", "regions"),
+        "FIRST_STAGE_TERMS": ("objectness_loss", "proposal_loss"),
+    },
+    region_proposals: {
+        "ANCHOR_FOREGROUND_IOU": 0.7,  # section 3.1.2
+        "ANCHOR_BACKGROUND_IOU": 0.3,
+        "ANCHORS_PER_IMAGE": 256,
+        "ANCHOR_POSITIVES": 0.5,
+        "PROPOSAL_IOU": 0.7,  # section 3.3
+        "PROPOSAL_BETA": 1 / 9,
+        "SMALLEST_PROPOSAL": 0.001,
+    },
+}
 
 SIZES = np.array([[100.0, 100.0]], np.float32)
 
@@ -56,8 +84,17 @@ def model():
     return faster_rcnn(score_threshold=0.0)
 
 
+@pytest.mark.parametrize("module", CONSTANTS, ids=lambda module: module.__name__)
+def test_constants_are_the_papers(module):
+    wanted = CONSTANTS[module]
+    assert {name: getattr(module, name) for name in wanted} == wanted
+
+
 def test_default_networks_are_those_of_the_papers(model):
     pyramid = default_rpn(model)
+    assert (pyramid.channels, len(pyramid.convs)) == (256, 1)
+    assert pyramid.candidates == pyramid.proposals == (2000, 1000)  # in training, at test
+    assert pyramid.score_threshold == 0
     assert pyramid.anchors.sizes == ((32,), (64,), (128,), (256,), (512,))
     assert pyramid.anchors.num_anchors == 3
     single = FasterRCNN(
@@ -71,6 +108,39 @@ def test_default_networks_are_those_of_the_papers(model):
         (12000, 6000),
         (2000, 300),
     )
+
+
+def test_the_proposal_networks_layers_begin_by_a_hundredth():
+    keras.utils.set_random_seed(0)
+    rpn = RegionProposalNetwork(AnchorGenerator([[8] * 9], [1.0]), channels=64)
+    rpn.build({"P2": (None, None, None, 64)})
+    for layer, shape in (
+        (rpn.convs[0], (3, 3, 64, 64)),
+        (rpn.logits, (1, 1, 64, 9)),
+        (rpn.deltas, (1, 1, 64, 36)),
+    ):
+        assert layer.kernel.shape == shape
+        assert np.std(layer.kernel) == pytest.approx(0.01, rel=0.15)  # 576 numbers and more
+        assert not np.any(layer.bias)
+
+
+def test_the_proposal_network_by_hand():
+    # One channel; the hidden convolution doubles a cell and is cut off below zero.
+    rpn = RegionProposalNetwork(AnchorGenerator([[8]], [0.5, 2.0]), channels=1)
+    rpn.build({"P2": (None, None, None, 1)})
+    middle = np.zeros((3, 3, 1, 1))
+    middle[1, 1] = 2
+    rpn.convs[0].set_weights([middle, np.zeros(1)])
+    rpn.logits.set_weights([np.array([1.0, -1.0]).reshape(1, 1, 1, 2), np.array([0.0, 5.0])])
+    rpn.deltas.set_weights([np.arange(8.0).reshape(1, 1, 1, 8), np.zeros(8)])
+    logits, deltas = rpn({"P2": np.array([[[[1.0], [-3.0]]]], np.float32)})
+    np.testing.assert_allclose(logits["P2"], [[2, 3, 0, 5]])
+    np.testing.assert_allclose(deltas["P2"][0], [[0, 2, 4, 6], [8, 10, 12, 14], *[[0] * 4] * 2])
+
+
+def test_levels_with_different_numbers_of_anchors_share_no_network():
+    with pytest.raises(ValueError, match=r"differ in number: \[1, 2\]; they share a network"):
+        RegionProposalNetwork(AnchorGenerator([[8], [8, 16]], [1.0]))
 
 
 def undecoded(logits, anchors):
@@ -102,6 +172,42 @@ def test_proposals_by_hand():
     np.testing.assert_array_equal(boxes[0, 4:], 0)
 
 
+def test_proposals_are_suppressed_from_an_iou_of_seven_tenths():
+    # A box of 10 x 10 moved down by d overlaps with IoU (10 - d) / (10 + d): 0.695 and 0.709.
+    for d, kept in ((1.8, 2), (1.7, 1)):
+        anchors = {"P2": np.array([[0, 0, 10, 10], [0, d, 10, 10 + d]], "float32")}
+        outputs = undecoded({"P2": np.array([[1.0, 0.0]], "float32")}, anchors)
+        _, is_proposal = propose(outputs, network(proposals=(5, 5)), True)
+        assert np.asarray(is_proposal).sum() == kept
+
+
+def test_what_clipping_leaves_must_be_a_thousandth_of_a_pixel():
+    right = [[99.998, 0, 110, 10], [99.9995, 20, 110, 30]]  # 0.002 and 0.0005 pixels are left
+    outputs = undecoded({"P2": np.array([[1.0, 0.0]], "float32")}, {"P2": np.float32(right)})
+    boxes, is_proposal = propose(outputs, network(proposals=(5, 5)), True)
+    assert np.asarray(is_proposal)[0].tolist() == [True] + [False] * 4
+    np.testing.assert_allclose(boxes[0, 0], [99.998, 0, 100, 10], rtol=1e-6)
+
+
+def test_proposals_need_a_probability_only_where_it_is_asked_for():
+    anchors = {"P2": np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(3)], "float32")}
+    outputs = undecoded({"P2": np.array([[logit(0.4), logit(0.2), -90.0]], "float32")}, anchors)
+    for threshold, kept in ((0.0, 3), (0.3, 1)):
+        rpn = network(proposals=(9, 9), score_threshold=threshold)
+        assert np.asarray(propose(outputs, rpn, False)[1]).sum() == kept
+
+
+def test_proposals_are_decoded_and_have_no_gradient():
+    deltas = tf.constant([[[0.1, 0.0, np.log(2.0), 0.0]]], tf.float32)
+    outputs = undecoded({"P2": np.zeros((1, 1), "float32")}, {"P2": np.float32([[20, 20, 30, 30]])})
+    with tf.GradientTape() as tape:
+        tape.watch(deltas)
+        boxes, _ = propose({**outputs, "proposal_deltas": {"P2": deltas}}, network(), True)
+    # The middle moves by one pixel to x = 26, the width doubles to 20.
+    np.testing.assert_allclose(boxes[0, 0], [16, 20, 36, 30], rtol=1e-5)
+    assert tape.gradient(boxes, deltas) is None
+
+
 def test_numbers_of_candidates_and_proposals_differ_in_training():
     anchors = {"P2": np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(5)], "float32")}
     outputs = undecoded({"P2": np.arange(5, dtype="float32")[None]}, anchors)
@@ -116,9 +222,11 @@ def test_numbers_of_candidates_and_proposals_differ_in_training():
 def test_proposal_losses_by_hand():
     # One anchor on the object, one away from it, one between the thresholds (IoU 0.5).
     anchors = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 20]], "float32")
+    deltas = np.zeros((1, 3, 4), "float32")
+    deltas[0, 1:] = 9  # of anchors without an object: without effect
     outputs = {
         "objectness": {"P2": np.array([[logit(0.8), logit(0.3), 5.0]], "float32")},
-        "proposal_deltas": {"P2": np.zeros((1, 3, 4), "float32")},
+        "proposal_deltas": {"P2": deltas},
     }
     truth = targets([[1, 0, 11, 10]], [0])
     keys = np.array([[0.1, 0.2, 0.3]], "float32")
@@ -131,69 +239,66 @@ def test_proposal_losses_by_hand():
     assert (float(loss), float(count)) == pytest.approx((0.045, 2), rel=1e-4)
 
 
-def test_regions_are_sampled_one_to_three():
-    objects = [[0, 0, 10, 10]]
-    near = [[0, 0, 10, 10 + i / 10] for i in range(6)]  # IoU over 0.9
-    far = [[50, 50, 60, 60 + i] for i in range(9)]
-    boxes = np.array([near + far], "float32")
-    keys = np.linspace(0.9, 0.1, 15, dtype="float32")[None]
-    is_box = np.ones((1, 15), bool)
-    is_box[0, 7] = False
-    regions, matches, counted = sample_regions(targets(objects, [2]), boxes, is_box, keys, 8)
-    np.testing.assert_array_equal(matches[0], [0, 0, -1, -1, -1, -1, -1, -1])
-    np.testing.assert_array_equal(regions[0], boxes[0, [0, 1, 6, 8, 9, 10, 11, 12]])
-    assert np.asarray(counted).all()
-    # Background inside an ignored region does not count.
-    truth = targets([*objects, [40, 40, 90, 90]], [2, 0], [False, True])
-    _, _, counted = sample_regions(truth, boxes, is_box, keys, 8)
-    assert int(ops.sum(ops.cast(counted, "int32"))) == 2
-
-
-def test_region_losses_by_hand():
-    # Classes 0 and 1. The first region finds class 1, the second is background, the third padding.
-    probabilities = np.array([[[0.2, 0.2, 0.6], [0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]], "float32")
-    deltas = np.zeros((1, 3, 2, 4), "float32")
-    deltas[0, 0, 0] = 99  # of another class: without effect
-    predicted = {"class_logits": np.log(probabilities), "box_deltas": deltas}
-    regions = np.array([[[0, 0, 10, 10], [30, 30, 40, 40], [0, 0, 0, 0]]], "float32")
-    terms = region_losses(
-        predicted,
-        targets([[1, 0, 11, 10]], [1]),
-        regions,
-        np.array([[0, -1, -1]]),
-        np.array([[True, True, False]]),
-    )
-    loss, count = terms["classification_loss"]
-    assert (float(loss), float(count)) == pytest.approx((-np.log(0.6) - np.log(0.5), 2), rel=1e-5)
-    # 10 t_x = 1 meets the line: 0.5.
-    loss, count = terms["box_loss"]
-    assert (float(loss), float(count)) == pytest.approx((0.5, 2), rel=1e-4)
-
-
-def test_decoding_refines_each_class_by_its_own_deltas(model):
-    logits = np.full((1, 2, 4), -9.0, "float32")
-    logits[0, 0, 1 + 2] = 3.0
-    logits[0, 1, 1] = 9.0  # of a row that is no proposal
-    deltas = np.zeros((1, 2, 3, 4), "float32")
-    deltas[0, 0, 2] = [1, 0, 0, 0]  # a tenth of the width to the right
+def test_anchors_are_positive_from_seven_tenths_and_background_below_three():
+    # Boxes as wide as the object and of these heights in tenths: their IoU. The first is the object.
+    heights = [10, 7.01, 6.99, 3.01, 2.99]
+    anchors = np.array([[0, 0, 10, height] for height in heights], "float32")
     outputs = {
-        "class_logits": logits,
-        "box_deltas": deltas,
-        "proposals": np.array([[[10, 10, 30, 30], [40, 40, 60, 60]]], "float32"),
-        "is_proposal": np.array([[True, False]]),
-        "image_sizes": np.array([[SIZE, SIZE]], "float32"),
+        "objectness": {"P2": np.zeros((1, 5), "float32")},
+        "proposal_deltas": {"P2": np.zeros((1, 5, 4), "float32")},
     }
-    model.score_threshold = 0.5
-    try:
-        detections = model.decode(outputs)
-    finally:
-        model.score_threshold = 0.0
-    assert int(detections["num_detections"][0]) == 1
-    assert int(detections["labels"][0, 0]) == 2
-    np.testing.assert_allclose(detections["boxes"][0, 0], [12, 10, 32, 30], rtol=1e-5)
-    others = 3 * np.exp(-9.0)
-    expected = np.exp(3.0) / (np.exp(3.0) + others)
-    np.testing.assert_allclose(detections["confidence"][0, 0], expected, rtol=1e-5)
+    keys = np.full((1, 5), 0.5, "float32")
+    terms = proposal_losses(outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys)
+    loss, count = terms["objectness_loss"]
+    assert (float(loss), float(count)) == pytest.approx((3 * np.log(2), 3), rel=1e-5)
+    # Of the second, t_y = (5 - 3.505) / 7.01 = 0.21327 and t_h = log(10 / 7.01) = 0.35525, beyond beta.
+    expected = (5 - 3.505) / 7.01 + np.log(10 / 7.01) - 2 / 18
+    loss, count = terms["proposal_loss"]
+    assert (float(loss), float(count)) == pytest.approx((expected, 3), rel=1e-4)
+
+
+def test_an_object_teaches_its_best_anchor_even_when_they_overlap_little():
+    anchors = np.array([[0, 0, 10, 2], [0, 0, 10, 1]], "float32")  # IoU 0.2 and 0.1
+    outputs = {
+        "objectness": {"P2": np.array([[logit(0.8), logit(0.3)]], "float32")},
+        "proposal_deltas": {"P2": np.zeros((1, 2, 4), "float32")},
+    }
+    keys = np.full((1, 2), 0.5, "float32")
+    terms = proposal_losses(outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys)
+    loss, _ = terms["objectness_loss"]
+    assert float(loss) == pytest.approx(-np.log(0.8) - np.log(0.7), rel=1e-5)
+
+
+@pytest.mark.parametrize(("on_object", "positive"), [(300, 128), (40, 40)])
+def test_two_hundred_and_fifty_six_anchors_of_which_half_may_be_positive(on_object, positive):
+    anchors = np.float32([[0, 0, 10, 10]] * on_object + [[50, 50, 60, 60]] * 300)
+    # Anchors on the object are sure of it: the loss is log 2 of each background.
+    logits = np.where(np.arange(len(anchors)) < on_object, 60.0, 0.0)[None].astype("float32")
+    outputs = {
+        "objectness": {"P2": logits},
+        "proposal_deltas": {"P2": np.zeros((1, len(anchors), 4), "float32")},
+    }
+    keys = np.linspace(0, 0.99, len(anchors), dtype="float32")[None]
+    terms = proposal_losses(outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys)
+    loss, count = terms["objectness_loss"]
+    assert float(count) == 256
+    assert float(loss) == pytest.approx((256 - positive) * np.log(2), rel=1e-5)
+
+
+def test_five_hundred_and_twelve_regions_of_which_a_quarter_has_an_object():
+    model = FasterRCNN(2, TinyBackbone(), head=DenseHead((8,)))
+    assert model.regions_per_image == 512
+    inputs, _ = batch(1)
+    # 200 regions on the object, 500 far away: background without a least IoU.
+    boxes = np.float32([[8, 8, 24, 24]] * 200 + [[40, 40, 56, 56]] * 500)[None]
+    outputs = model({**inputs, "proposals": boxes}, training=True)
+    truth = targets([[8, 8, 24, 24]], [1])
+    assert float(model.loss_terms(outputs, truth)["classification_loss"][1]) == 512
+    _, objects, counted = sample_regions(
+        truth, outputs, lambda count: np.full((1, count), 0.5, "float32"), model.regions_per_image
+    )
+    assert np.asarray(counted).sum() == 512
+    assert (np.asarray(objects) >= 0).sum() == 128
 
 
 def test_given_proposals_take_the_place_of_its_own(model):
@@ -203,6 +308,12 @@ def test_given_proposals_take_the_place_of_its_own(model):
     np.testing.assert_array_equal(outputs["proposals"], boxes)
     np.testing.assert_array_equal(outputs["is_proposal"], truth["labels"] >= 0)
     assert outputs["class_logits"].shape == (1, 4, 4)
+
+
+def test_regions_are_pooled_from_all_maps_but_the_added_one(model):
+    maps = model(batch(1)[0], training=True)["maps"]
+    assert list(maps) == ["P2", "P3", "P4", "P5", "P6"]
+    assert list(model.region_maps(maps)) == ["P2", "P3", "P4", "P5"]
 
 
 def test_training_stops_at_the_proposals(model):
@@ -271,18 +382,6 @@ def test_one_map_learns_and_is_saved(parts, tmp_path):
         np.testing.assert_array_equal(value, expected[name])
 
 
-def cheap_weights(monkeypatch):
-    """Draw no random numbers: for models whose weights are only counted."""
-    zeros = keras.initializers.Zeros()
-    kinds = [keras.initializers.RandomNormal, keras.initializers.VarianceScaling]
-    for kind in (*kinds, keras.initializers.HeNormal, keras.initializers.HeUniform):
-        monkeypatch.setattr(kind, "__call__", lambda _, shape, dtype=None: zeros(shape, dtype))
-
-
-def parameters(part):
-    return sum(int(np.prod(weight.shape)) for weight in part.trainable_weights)
-
-
 def test_vgg_has_the_papers_parameters(monkeypatch):
     cheap_weights(monkeypatch)
     model = FasterRCNN(
@@ -296,7 +395,8 @@ def test_vgg_has_the_papers_parameters(monkeypatch):
     # 3x3 to 512 channels, then 9 logits and 36 deltas.
     assert parameters(model.rpn) == (512 * 512 * 9 + 512) + (512 + 1) * 45
     assert parameters(model.head) == (25088 + 1) * 4096 + (4096 + 1) * 4096
-    assert parameters(model.class_output) + parameters(model.box_output) == 4097 * (21 + 80)
+    outputs = model.classifier.class_output, model.classifier.box_output
+    assert sum(map(parameters, outputs)) == 4097 * (21 + 80)
 
 
 def test_resnet_c4_and_its_head_are_a_whole_resnet(monkeypatch):
@@ -340,12 +440,14 @@ def test_pyramids_of_every_backbone(backbone, widths, monkeypatch):
 @pytest.mark.parametrize("kind", [MaskRCNN, KeypointRCNN])
 def test_descendants_pool_from_one_map_by_default(kind):
     rpn = RegionProposalNetwork(AnchorGenerator([[16]], [1.0], strides=[16]), 4, 1, (9, 9), (9, 9))
-    head = {"mask_head" if kind is MaskRCNN else "keypoint_head": MaskHead((4,), upsampled=None)}
-    parts = {"neck": False, "rpn": rpn, "head": DenseHead((4,)), "max_detections": 5}
-    model = kind(1, backbone=TinyBackbone(levels=("C4",)), score_threshold=0.0, **parts, **head)
+    branch = {MaskRCNN: MaskBranch, KeypointRCNN: KeypointBranch}[kind]
+    branches = (branch(head=MaskHead((4,), upsampled=None)),)
+    parts = {"neck": False, "rpn": rpn, "head": DenseHead((4,)), "branches": branches}
+    settings = {"max_detections": 5, "score_threshold": 0.0}
+    model = kind(1, backbone=TinyBackbone(levels=("C4",)), **parts, **settings)
     outputs = model.predict(batch(1)[0], verbose=0)
     size = {"masks": (14, 14), "keypoints": (17, 3)}
-    (name,) = model.TARGETS
+    (name,) = model.EXTRAS
     assert outputs[name].shape == (1, 5, *size[name])
 
 

@@ -51,7 +51,7 @@ def test_jax_equals_tensorflow_and_trains(name, tmp_path):
     np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
     # The surest boxes of each image: further down, scores that agree to rounding change places.
     np.testing.assert_array_equal(found["labels"][:, :3], expected["labels"][:, :3])
-    for part in ("boxes", *model.TARGETS):
+    for part in ("boxes", *model.EXTRAS):
         np.testing.assert_allclose(found[part][:, :3], expected[part][:, :3], atol=0.01)
     assert np.isfinite(found["loss"]).all()
     assert found["loss"][-1] < found["loss"][0]

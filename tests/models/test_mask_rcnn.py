@@ -28,7 +28,7 @@ CONSTANTS = {
 def test_constants_are_the_papers():
     assert {name: getattr(paper, name) for name in CONSTANTS} == CONSTANTS
     branch = MaskBranch()
-    assert branch.pooling.size == 14
+    assert branch.pooling.output_size == 14
     assert branch.head.get_config()["convs"] == (256,) * 4
     assert branch.head.get_config()["upsampled"] == 256
     assert (branch.LOSS_TERM, branch.TARGET, branch.EXTRA) == ("mask_loss", "masks", "masks")
@@ -211,7 +211,7 @@ def test_a_head_that_cannot_be_shared_is_an_error():
 def trained():
     """A model after 20 steps on four images, and its history."""
     keras.utils.set_random_seed(1)
-    model = mask_rcnn(score_threshold=0.0, max_detections=6)
+    model = mask_rcnn(norm="none", score_threshold=0.0, max_detections=6)
     model.compile(keras.optimizers.Adam(2e-3))
     inputs, targets = batch(4)
     return model, model.fit(inputs, targets, batch_size=4, epochs=20, verbose=0).history
@@ -254,7 +254,7 @@ def test_config_keeps_every_argument():
     assert copy.get_config() == config
     assert (copy.seed, copy.max_detections) == (3, 9)
     (branch,) = copy.branches
-    assert (branch.pooling.size, branch.head.convs, branch.head.upsampled) == (6, (8,), 4)
+    assert (branch.pooling.output_size, branch.head.convs, branch.head.upsampled) == (6, (8,), 4)
     assert (branch.name, branch.share_head) == ("mine", False)
     (shared,) = MaskRCNN.from_config(c4().get_config()).branches
     assert shared.share_head

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kerasdet.ops.boxes import box_iou
-from kerasdet.ops.matching import BACKGROUND, BETWEEN, match_iou
+from kerasdet.ops.matching import BACKGROUND, BETWEEN, assign, in_ignored, match_iou
 
 
 def slow_match(iou, low, high, allow_low_quality):
@@ -89,3 +89,97 @@ def test_xla_gives_the_same_with_tied_anchors():
     assert (np.asarray(expected)[0] == 0).sum() == 9
     np.testing.assert_array_equal(tf.function(match)(boxes), expected)
     np.testing.assert_array_equal(tf.function(match, jit_compile=True)(boxes), expected)
+
+
+# -- assign: of boxes and targets ----------------------------------------------------------------
+
+
+def targets(boxes, labels, ignore=None):
+    """Prepared targets of one image."""
+    ignore = [False] * len(labels) if ignore is None else ignore
+    return {
+        "boxes": np.array([boxes], "float32"),
+        "labels": np.array([labels], "int32"),
+        "ignore": np.array([ignore]),
+    }
+
+
+def strips(*heights):
+    """Boxes that share an object of 10 x 10 pixels by these heights: IoU a tenth of each."""
+    return np.array([[0, 0, 10, height] for height in heights], "float32")
+
+
+OBJECT, PADDING = [0, 0, 10, 10], [-1] * 4
+
+
+def assigned(truth, boxes, low=0.4, high=0.5, **options):
+    return np.asarray(assign(truth, boxes, low, high, **options)).tolist()
+
+
+def test_thresholds_of_assign():
+    truth, boxes = targets([PADDING, OBJECT], [-1, 3]), strips(10, 5.1, 4.9, 4.1, 3.9)
+    expected = [1, 1, BETWEEN, BETWEEN, BACKGROUND]
+    assert assigned(truth, boxes) == [expected]
+    assert assigned(truth, boxes[None]) == [expected]  # each image with boxes of its own
+    assert (BACKGROUND, BETWEEN) == (-1, -2)
+
+
+def test_padding_is_no_object_wherever_its_box_lies():
+    truth = targets([OBJECT, [50, 50, 60, 60]], [-1, 0])
+    assert assigned(truth, strips(10, 2)) == [[BACKGROUND, BACKGROUND]]
+
+
+def test_images_are_assigned_one_by_one():
+    truth = {
+        "boxes": np.array([[OBJECT], [[50, 50, 60, 60]], [OBJECT]], "float32"),
+        "labels": np.array([[0], [0], [-1]], "int32"),
+        "ignore": np.zeros((3, 1), bool),
+    }
+    assert assigned(truth, strips(10, 2)) == [[0, BACKGROUND], [-1, -1], [-1, -1]]
+    own = np.stack([strips(2, 10), np.float32([[50, 50, 60, 60]] * 2), strips(10, 10)])
+    assert assigned(truth, own) == [[BACKGROUND, 0], [0, 0], [-1, -1]]
+
+
+def test_low_quality_matches_are_a_choice():
+    truth, boxes = targets([OBJECT], [0]), strips(3, 2, 0.5)
+    assert assigned(truth, boxes) == [[0, BACKGROUND, BACKGROUND]]
+    assert assigned(truth, boxes, allow_low_quality=False) == [[BACKGROUND] * 3]
+
+
+def test_ignored_objects_are_neither_learnt_nor_background():
+    # The ignored object is 10 x 10 at (50, 50); boxes lie inside it by 100, 60, 40 and 0 per cent.
+    crowd = [50, 50, 60, 60]
+    boxes = np.array(
+        [crowd, [54, 50, 64, 60], [56, 50, 66, 60], [80, 80, 90, 90], OBJECT, [0, 0, 10, 4.5]],
+        "float32",
+    )
+    expected = [[BETWEEN, BETWEEN, BACKGROUND, BACKGROUND, 1, BETWEEN]]
+    assert assigned(targets([crowd, OBJECT], [0, 1], [True, False]), boxes) == expected
+    # A box inside a crowd that matches an object of its own is learnt all the same.
+    truth = targets([[0, 0, 90, 90], OBJECT], [0, 1], [True, False])
+    assert assigned(truth, boxes)[0] == [BETWEEN] * 4 + [1, BETWEEN]
+
+
+def test_half_of_a_box_inside_an_ignored_object_is_enough():
+    objects, ignore = np.float32([[[0, 0, 10, 10], [30, 0, 40, 10]]]), np.array([[True, False]])
+    boxes = np.float32([[5, 0, 15, 10], [5.1, 0, 15.1, 10], [2, 2, 3, 3], [30, 0, 40, 10]])
+    assert np.asarray(in_ignored(boxes, objects, ignore)).tolist() == [[True, False, True, False]]
+    assert np.asarray(in_ignored(boxes[None], objects, ignore)).shape == (1, 4)
+
+
+def test_boxes_far_from_every_object_take_no_part_if_asked():
+    truth, boxes = targets([OBJECT], [0]), strips(10, 4, 1.1, 0.9)
+    options = {"low": 0.5, "high": 0.5, "allow_low_quality": False}
+    assert assigned(truth, boxes, **options) == [[0, BACKGROUND, BACKGROUND, BACKGROUND]]
+    expected = [[0, BACKGROUND, BACKGROUND, BETWEEN]]
+    assert assigned(truth, boxes, **options, lowest=0.1) == expected
+
+
+def test_every_box_is_background_where_there_is_no_object_to_learn():
+    options = {"low": 0.5, "high": 0.5, "lowest": 0.1}
+    boxes = np.float32([[0, 0, 10, 10], [50, 50, 60, 60]])
+    assert assigned(targets([PADDING], [-1]), boxes, **options) == [[BACKGROUND] * 2]
+    # One object alone, and it is to be ignored: there is none to learn either.
+    assert assigned(targets([OBJECT], [0], [True]), boxes, **options) == [[BETWEEN, BACKGROUND]]
+    none = {name: value[:, :0] for name, value in targets([OBJECT], [0]).items()}
+    assert assigned(none, boxes, **options) == [[BACKGROUND] * 2]
