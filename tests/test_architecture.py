@@ -49,10 +49,11 @@ LAZY = {
 
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
-    "base": set(),
+    "base": {"guards"},
     "detector": {"base"},
     "fast_rcnn": {"base", "detector"},
     "faster_rcnn": {"base", "fast_rcnn", "region_proposals"},
+    "guards": set(),
     "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "region_proposals": set(),

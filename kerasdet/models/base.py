@@ -27,6 +27,11 @@ from kerasdet import distribute
 from kerasdet.files import atomic_write
 from kerasdet.images import load_image
 from kerasdet.layers.resizing import KeepSize
+from kerasdet.models.guards import (
+    StopOnNonFiniteWeights,
+    first_non_finite,
+    readable_errors,
+)
 from kerasdet.ops import native
 
 FORMAT_VERSION = 2
@@ -117,9 +122,25 @@ class ImageModel(keras.Model):
         """Raw outputs to what `predict` returns, on the canvas."""
         raise NotImplementedError
 
-    def prepare(self, inputs, targets):
-        """Check the targets, and bring them to the form that `loss_terms` takes."""
-        raise NotImplementedError
+    def verify(self, inputs, targets):
+        """Tell whether a paper can learn from these targets.
+
+        Args:
+            inputs: the model's inputs.
+            targets: as `fit` takes them.
+
+        Returns:
+            Tuple of a bool scalar, a function that gives the message where it is False, and the tensors
+            that this function takes.
+
+        Raises:
+            ValueError: their form, known before any value is, is wrong.
+        """
+        return True, str
+
+    def prepare(self, targets):
+        """Bring targets to the form that `loss_terms` takes."""
+        return targets
 
     # -- pixels in ---------------------------------------------------------------------------
 
@@ -219,16 +240,36 @@ class ImageModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of the paper's loss terms, each divided by its count over all replicas."""
-        targets = self.prepare(x, y)
+        good, explain, *facts = self.verify(x, y)
+        targets = self.prepare(native.insist(y, good, explain, *facts))
         replicas = distribute.num_replicas()
+        # Keras averages the loss over images, not steps; the terms must add up to it.
+        count_images = ops.shape(keras.tree.flatten(x)[0])[0]
         total = ops.sum(self.losses) / replicas if self.losses else 0.0
         for name, (value, count) in self.loss_terms(y_pred, targets, training).items():
             count = distribute.sum_over_replicas(ops.cast(count, "float32"))
             term = value / ops.maximum(count, 1.0)
             # The replicas' means are averaged, their shares of a term must be added.
-            self._trackers[name].update_state(term * replicas)
+            self._trackers[name].update_state(term * replicas, sample_weight=count_images)
             total = total + term
-        return total
+        # Where nothing can be raised, in XLA, the loss tells.
+        return ops.where(good, total, float("nan"))
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        """Train, as `keras.Model.fit`; weights that are no longer finite end it.
+
+        Raises:
+            ValueError: targets that the paper cannot learn from; names the value and the fix.
+            FloatingPointError: after an epoch a weight is NaN or infinite; names it.
+        """
+        callbacks = [StopOnNonFiniteWeights(), *_as_list(callbacks)]
+        with readable_errors():
+            return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Compute the loss, as `keras.Model.evaluate`; refuses the targets that `fit` refuses."""
+        with readable_errors():
+            return super().evaluate(*args, **kwargs)
 
     def predict_step(self, *args):
         """Keras' predict step, followed by `decode`."""
@@ -236,8 +277,45 @@ class ImageModel(keras.Model):
         with native.portable() if self.jit_compile else contextlib.nullcontext():
             if keras.backend.backend() == "jax":
                 outputs, state = result
-                return self.decode(outputs), state
-            return self.decode(result)
+                return self._decoded(outputs), state
+            return self._decoded(result)
+
+    def _decoded(self, outputs):
+        """Decoded outputs, and whether the raw ones are "finite" (B,) bool."""
+        finite = True
+        for name, values in outputs.items():
+            for value in keras.tree.flatten(values) if name != "maps" else ():
+                if keras.backend.is_float_dtype(value.dtype):
+                    finite = finite & ops.isfinite(ops.sum(value))
+        decoded = self.decode(outputs)
+        batch = ops.shape(keras.tree.flatten(decoded)[0])[0]
+        return {**decoded, "finite": ops.broadcast_to(finite, (batch,))}
+
+    def predict(self, *args, **kwargs):
+        """Decoded outputs, as `keras.Model.predict`.
+
+        Raises:
+            FloatingPointError: raw outputs are not finite.
+        """
+        return self._refuse_non_finite(super().predict(*args, **kwargs))
+
+    def predict_on_batch(self, x):
+        """Decoded outputs of one batch; see `predict`."""
+        return self._refuse_non_finite(super().predict_on_batch(x))
+
+    def _refuse_non_finite(self, decoded):
+        finite = decoded.pop("finite")
+        if not np.all(finite):
+            path = first_non_finite(self)
+            raise FloatingPointError(
+                f"{type(self).__name__} gives outputs that are not finite: "
+                + (
+                    f"its weight {path} is not."
+                    if path
+                    else "look at the images and the precision."
+                )
+            )
+        return decoded
 
     def _add_loss_terms(self, names):
         """Report further terms, of parts that were handed to the constructor."""
@@ -363,6 +441,14 @@ def norm_option(norm, known=("batch", "none")):
     if norm not in known:
         raise ValueError(f"norm is {' or '.join(known)}, not {norm!r}.")
     return None if norm == "none" else norm
+
+
+def _as_list(callbacks):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks.callbacks
+    return (
+        list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] * bool(callbacks)
+    )
 
 
 def _serialized(value):

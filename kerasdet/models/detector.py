@@ -33,6 +33,10 @@ def _decoding_setting(name, valid, meaning):
     return property(get, set_, doc=f"{name}: {meaning}.")
 
 
+# Parts of targets that have a row for each object.
+PER_OBJECT = {"boxes", "labels", "ignore", "area", "masks", "keypoints"}
+
+
 class Detector(ImageModel):
     """Base of all detectors. Abstract: see `base.py` for the hooks.
 
@@ -75,9 +79,33 @@ class Detector(ImageModel):
         self.iou_threshold = iou_threshold
         self.max_detections = max_detections
 
-    def prepare(self, inputs, targets):
-        """Check the targets, and mark what is no usable object; see `prepare`."""
-        _check_targets(inputs, targets)
+    def verify(self, inputs, targets):
+        """Refuse labels outside 0..K-1, and boxes without a label; see `ImageModel.verify`."""
+        _check_form(inputs, targets)
+        targets = _at_least_one_row(targets)
+        labels = ops.cast(targets["labels"], "int32")  # (B, G)
+        padding = ops.equal(labels, -1)
+        wrong = (
+            (labels < -1) | (labels >= self.num_classes) | (padding & _has_area(targets["boxes"]))
+        )
+        flat = ops.reshape(wrong, (-1,))
+        first = ops.argmax(ops.cast(flat, "int32"))
+        label = ops.take(ops.reshape(labels, (-1,)), first)
+        box = ops.take(ops.reshape(ops.cast(targets["boxes"], "float32"), (-1, 4)), first, axis=0)
+        return ~ops.any(flat), self._explain_label, label, box
+
+    def _explain_label(self, label, box):
+        classes = f"{self.num_classes} classes, 0..{self.num_classes - 1}"
+        if label == -1:
+            return (
+                f"The box {box.tolist()} has the label -1, which marks padding: give it one of the "
+                f"{classes}, or set the box to -1 as well."
+            )
+        hint = " Labels that start at 1 must be lowered by 1." if label == self.num_classes else ""
+        return f"A label is {label}, and the model has {classes}; padding rows have -1.{hint}"
+
+    def prepare(self, targets):
+        """Mark what is no usable object; see the function `prepare`."""
         return prepare(targets)
 
     def suppress(self, boxes, labels, scores):
@@ -163,12 +191,10 @@ def prepare(targets):
     Returns:
         The same, with "ignore" bool.
     """
-    boxes = ops.cast(targets["boxes"], "float32")
-    labels = ops.cast(targets["labels"], "int32")
-    # NaN fails every comparison; an infinite side gives an infinite area.
-    area = box_ops.box_area(boxes)
-    usable = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1]) & (area < np.inf)
-    usable = usable & box_ops.valid_mask(labels)
+    targets = _at_least_one_row(targets)
+    boxes = ops.cast(targets["boxes"], "float32")  # (B, G, 4)
+    labels = ops.cast(targets["labels"], "int32")  # (B, G)
+    usable = _has_area(boxes) & box_ops.valid_mask(labels)
     ignore = targets.get("ignore")
     ignore = ops.zeros_like(labels, "bool") if ignore is None else ops.cast(ignore, "bool")
     return {
@@ -200,7 +226,30 @@ def to_image(detections, scale, image):
     return result
 
 
-def _check_targets(inputs, targets):
+def _has_area(boxes):
+    """Which boxes (B, G, 4) are finite and have an area, (B, G) bool."""
+    boxes = ops.cast(boxes, "float32")
+    # NaN fails every comparison; an infinite side gives an infinite area.
+    area = box_ops.box_area(boxes)
+    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1]) & (area < np.inf)
+
+
+def _at_least_one_row(targets):
+    """Targets of G = 0 rows with one of padding, as gathering from nothing is an error."""
+    rows = targets["boxes"].shape[1]
+    if rows is not None and rows > 0:
+        return targets
+    count = ops.shape(targets["boxes"])[1]  # 0, or known only when the step runs
+    padded = {}
+    for name in PER_OBJECT & targets.keys():
+        values = ops.convert_to_tensor(targets[name])
+        row = ops.zeros_like(ops.sum(ops.cast(values, "int32"), axis=1, keepdims=True))
+        row = ops.cast(row - (0 if name in ("ignore", "masks") else 1), values.dtype)
+        padded[name] = ops.concatenate([values, row[:, count:]], axis=1)
+    return {**targets, **padded}
+
+
+def _check_form(inputs, targets):
     if not isinstance(targets, dict) or not {"boxes", "labels"} <= set(targets):
         raise ValueError(
             'Targets must be a dict with "boxes" (B, G, 4) and "labels" (B, G); '

@@ -153,9 +153,6 @@ class Painter(ImageModel):
         images, image_sizes = self.normalize(inputs)
         return {"logits": self.output_conv(images), "image_sizes": image_sizes}
 
-    def prepare(self, inputs, targets):
-        return targets
-
     def loss_terms(self, outputs, targets, training=False):
         known = targets["semantic"] >= 0
         losses = ops.sparse_categorical_crossentropy(

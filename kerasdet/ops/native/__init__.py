@@ -16,6 +16,7 @@ from kerasdet.ops.native.convolution import (
     grouped_conv,
     sparsely_taught_conv,
 )
+from kerasdet.ops.native.insistence import insist
 from kerasdet.ops.native.regions import pool_lattice, read_points
 from kerasdet.ops.native.suppression import suppress
 from kerasdet.ops.native.windows import window_max, window_sum
@@ -25,7 +26,9 @@ __all__ = [
     "available",
     "batch_norm",
     "bias_add",
+    "compiles_for_xla",
     "grouped_conv",
+    "insist",
     "pool_lattice",
     "portable",
     "read_points",
@@ -58,7 +61,7 @@ def available():
     """Whether code that is now run or traced by this thread uses TensorFlow's kernels."""
     if keras.backend.backend() != "tensorflow" or getattr(_state, "portable", False):
         return False
-    return not _compiles_for_xla()
+    return not compiles_for_xla()
 
 
 def after(values, earlier):
@@ -101,7 +104,7 @@ def resize_bilinear(images, size):
     return tf.image.resize(images, tf.stack(size))
 
 
-def _compiles_for_xla():
+def compiles_for_xla():
     """Whether a `tf.function(jit_compile=True)` is being traced, at whatever depth."""
     import tensorflow as tf
 

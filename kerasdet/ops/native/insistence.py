@@ -1,0 +1,57 @@
+"""Errors from inside a compiled step: a condition of the data that fails ends the step with a message."""
+
+import numpy as np
+
+
+def insist(values, good, explain, *facts):
+    """Give `values`, a step's targets, and raise where they are not good.
+
+    Args:
+        values: dict of tensors; what is computed from them comes after the check.
+        good: bool scalar tensor.
+        explain: function of `facts` as NumPy arrays that gives the message.
+        *facts: tensors that the message needs.
+
+    Returns:
+        `values`. TensorFlow's XLA can raise nothing: there they are given whether good or not.
+
+    Raises:
+        ValueError: in eager code. A compiled step raises its backend's error, which holds the message.
+    """
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.debug.callback(lambda good, *facts: _raise(good, explain, facts), good, *facts)
+    if keras.backend.backend() == "tensorflow":
+        return _on_tensorflow(values, good, explain, facts)
+    return values
+
+
+def _on_tensorflow(values, good, explain, facts):
+    import tensorflow as tf
+
+    from kerasdet.ops.native import compiles_for_xla
+
+    if tf.executing_eagerly():
+        _raise(good, explain, facts)
+        return values
+    if compiles_for_xla():
+        return values
+
+    def refuse():
+        def call(*facts):
+            _raise(False, explain, facts)
+            return np.float32(0)
+
+        return tf.numpy_function(call, facts, tf.float32)
+
+    checked = tf.cond(good, lambda: tf.constant(0.0), refuse)
+    with tf.control_dependencies([checked]):
+        return {name: tf.identity(value) for name, value in values.items()}
+
+
+def _raise(good, explain, facts):
+    if not np.all(good):
+        raise ValueError(explain(*map(np.asarray, facts)))
