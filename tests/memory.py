@@ -10,10 +10,15 @@ LIMIT = 2000  # MB, above which memory is given back after every test
 
 
 def release():
-    """Forget Keras' own state, and give back what nothing refers to any more."""
+    """Forget Keras' own state and all graphs, and give back what nothing refers to any more."""
     import keras
+    from tensorflow.python.framework import ops
 
     keras.utils.clear_session(free_memory=False)
+    # TensorFlow never forgets a gradient function that a graph was traced with, nor so the graph.
+    registry = ops.gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        del registry[name]
     give_back()
 
 

@@ -63,7 +63,7 @@ def variables(model):
 
 
 def values(model):
-    return [keras.ops.convert_to_numpy(variable) for variable in variables(model)]
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in variables(model)]
 
 
 def test_fit_lowers_every_term(model):
