@@ -271,6 +271,16 @@ class ImageModel(keras.Model):
         with readable_errors():
             return super().evaluate(*args, **kwargs)
 
+    def train_on_batch(self, *args, **kwargs):
+        """Train one step, as `keras.Model.train_on_batch`; refuses the targets that `fit` refuses."""
+        with readable_errors():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """Compute the loss of one batch, as `keras.Model.test_on_batch`."""
+        with readable_errors():
+            return super().test_on_batch(*args, **kwargs)
+
     def predict_step(self, *args):
         """Keras' predict step, followed by `decode`."""
         result = super().predict_step(*args)
