@@ -1,6 +1,6 @@
-"""What the benchmarks of whole detectors share: images and objects, training steps, and a worker's side.
+"""Shared by the benchmarks of whole detectors: images and objects, training steps, and a worker's side.
 
-What names a framework imports it inside the function: each side may live in an environment of its own.
+Functions that use a framework import it themselves: each side may run in its own environment.
 """
 
 import importlib
@@ -16,21 +16,21 @@ WARM_UP = 2
 
 
 def random_images(batch, height, width):
-    """Random pixels (B, H, W, 3) float32, 0..255."""
+    """Return random pixels (B, H, W, 3) float32, 0..255."""
     import numpy as np
 
     return np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype("float32")
 
 
 def torchvision_images(batch, height, width):
-    """The same as torchvision takes them: a list of (3, H, W), 0..1."""
+    """Return the same pixels as torchvision takes them: a list of (3, H, W), 0..1."""
     import torch
 
     return list(torch.from_numpy(random_images(batch, height, width) / 255).permute(0, 3, 1, 2))
 
 
 def objects(batch, height, width, classes):
-    """Boxes (B, 8, 4) xyxy with sides from an eighth to a half of the image, and labels (B, 8) from 1."""
+    """Return boxes (B, 8, 4) xyxy with sides of 1/8 to 1/2 of the image, and labels (B, 8) from 1."""
     import numpy as np
 
     rng = np.random.default_rng(1)
@@ -45,7 +45,7 @@ def objects(batch, height, width, classes):
 
 
 def keras_step(model, images, targets):
-    """A training step of any compiled Keras detector: a function that takes it, and facts."""
+    """Return a function that makes a training step of a compiled Keras detector, and facts."""
     import keras
     import tensorflow as tf
 
@@ -55,7 +55,7 @@ def keras_step(model, images, targets):
         logs = {}
 
         def step():
-            # Keras' own: KerasHub's train_on_batch takes no dict of targets.
+            # Keras' own step: KerasHub's train_on_batch takes no dict of targets.
             logs.update(keras.Model.train_on_batch(model, images, targets, return_dict=True))
 
         return {"seconds": seconds(step), "loss": float(logs["loss"])}
@@ -66,7 +66,7 @@ def keras_step(model, images, targets):
 
 
 def trainable_parameters(model):
-    """Their number in a Keras model."""
+    """Count the trainable parameters of a Keras model."""
     return sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
 
 
@@ -74,7 +74,7 @@ def trainable_parameters(model):
 
 
 def torchvision_step(model, images, targets):
-    """A training step of any of its detectors: a function that takes it, and facts."""
+    """Return a function that makes a training step of a torchvision detector, and facts."""
     import torch
 
     model.train()
@@ -97,7 +97,7 @@ def torchvision_step(model, images, targets):
 
 
 def torchvision_outputs(layers, detect):
-    """What torch layers give in one call of a model: {layer: list of tensors, a call of the layer each}."""
+    """Return what torch layers give in one call of a model: {layer: list of tensors, one per call}."""
     seen = {layer: [] for layer in layers}
     hooks = [
         layer.register_forward_hook(lambda layer, _, output: seen[layer].append(output))
@@ -116,8 +116,8 @@ def serve_side(make, libraries=()):
     """Serve one side: its warm-up, its runs, the peak memory of one run, the machine's rate.
 
     Args:
-        make: function of nothing that returns a function which runs once, and facts.
-        libraries: modules whose memory, loaded, is told apart from that of a run (Linux).
+        make: function without arguments that returns a function which runs once, and facts.
+        libraries: modules whose loaded memory is reported apart from that of a run (Linux).
     """
     state = {"libraries": 0}
 
@@ -147,14 +147,14 @@ def serve_side(make, libraries=()):
 
 
 def loss_text(facts, runs):
-    """From where to where a side's loss goes, warm-up included, and whether it falls."""
+    """Describe how a side's loss changes, warm-up included, and whether it falls."""
     losses = [answer["loss"] for answer in facts["warm_up"] + runs]
     fell = "falls" if losses[-1] < losses[0] else "DOES NOT FALL"
     return f"{losses[0]:.3f} to {losses[-1]:.3f}, {fell}"
 
 
 def head_line(machine, rate):
-    """The table's first line: the machine and its rate."""
+    """Return the table's first line: the machine and its rate."""
     return (
         f"{machine['processor']}, {machine['cores']} cores; "
         f"float32 matrix product {rate / 1e9:.0f} GFLOP/s"

@@ -1,8 +1,8 @@
-"""What the benchmarks share: workers that compute on command, alternation, FLOPs, and the report.
+"""Shared by all benchmarks: workers that compute on command, alternation, FLOPs, and the report.
 
-A worker is a process of its own, so that two frameworks' threads never compute at the same time and each
-may live in its own environment. It answers JSON lines: a request on stdin, an answer on stdout. This file
-needs the standard library only; what names a framework imports it inside the function.
+A worker is a process of its own, so that the threads of two frameworks never compute at the same time
+and each framework may have its own environment. It answers JSON lines: a request on stdin, an answer on
+stdout. This file needs only the standard library; functions that use a framework import it themselves.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ from pathlib import Path
 
 
 class Worker:
-    """A process that computes when asked.
+    """A process that computes on request.
 
     Args:
-        name: what the tables call it.
+        name: its name in the tables.
         command: the process's arguments; it must call `serve`.
     """
 
@@ -33,7 +33,7 @@ class Worker:
         )
 
     def ask(self, do, **arguments):
-        """One request and its answer.
+        """Send one request, and return its answer.
 
         Raises:
             RuntimeError: the worker answers with an error, or has ended.
@@ -59,9 +59,9 @@ class Worker:
 
 
 def serve(prepare):
-    """The worker's side: answer requests with the functions of `prepare()`, a dict by name.
+    """Answer requests with the functions of `prepare()`, a dict by name.
 
-    The frameworks print; only answers may reach the pipe, so stdout is moved to stderr for everyone else.
+    The frameworks print, but only answers may reach the pipe, so stdout is redirected to stderr.
     """
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -79,7 +79,7 @@ def serve(prepare):
 
 
 def start(commands):
-    """Start workers and prepare them one after the other; those that cannot are named and left out.
+    """Start workers and prepare them one after the other; report and leave out those that fail.
 
     Args:
         commands: {name: command}.
@@ -106,8 +106,8 @@ def alternate(workers, repetitions, pause=0.3, **arguments):
     Args:
         workers: list of `Worker`.
         repetitions: rounds.
-        pause: seconds between two runs, in which the last one's threads come to rest.
-        **arguments: of the request.
+        pause: seconds between two runs, in which the threads of the last run become idle.
+        **arguments: arguments of the request.
 
     Returns:
         {name: list of answers}.
@@ -122,32 +122,32 @@ def alternate(workers, repetitions, pause=0.3, **arguments):
 
 
 def seconds(function):
-    """Wall-clock seconds of one call."""
+    """Measure the wall-clock seconds of one call."""
     begin = time.perf_counter()
     function()
     return time.perf_counter() - begin
 
 
 def median(values):
-    """The median."""
+    """Return the median."""
     return statistics.median(values)
 
 
 def forget_peak():
-    """Give free memory back to the system; the peak starts again from what is resident (Linux)."""
+    """Return free memory to the system; the peak restarts from the resident memory (Linux)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory():
-    """Bytes: the highest resident memory of this process since `forget_peak` (Linux)."""
+    """Return the highest resident memory of this process since `forget_peak` in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def machine():
-    """What the figures depend on."""
+    """Describe the machine that the figures depend on."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))
@@ -169,7 +169,7 @@ def _processor():
 
 
 def tensorflow_matmul_rate(size=2048, repetitions=5):
-    """Float32 matrix-product rate of this machine in FLOP/s: the best of several products of size^3."""
+    """Measure this machine's float32 matrix-product rate in FLOP/s: the best of several of size^3."""
     import tensorflow as tf
 
     left, right = tf.random.normal((size, size)), tf.random.normal((size, size))
@@ -179,9 +179,9 @@ def tensorflow_matmul_rate(size=2048, repetitions=5):
 
 
 def tensorflow_flops(function):
-    """2 x multiply-adds of every convolution and matrix product of a concrete `tf.function`.
+    """Count 2 x multiply-adds of every convolution and matrix product of a concrete `tf.function`.
 
-    Counted on the inlined graph, at the true output sizes: static shapes are needed.
+    They are counted on the inlined graph, at the true output sizes, which needs static shapes.
 
     Args:
         function: `tf.types.experimental.ConcreteFunction` with static input shapes.
@@ -217,7 +217,7 @@ def _multiply_adds(operation):
 
 
 def torch_flops(model, run):
-    """2 x multiply-adds of every convolution and dense layer of a torch model, at the true output sizes.
+    """Count 2 x multiply-adds of every convolution and dense layer of a torch model, at true output sizes.
 
     Args:
         model: `torch.nn.Module`.
@@ -247,7 +247,7 @@ def torch_flops(model, run):
 
 
 def markdown(rows):
-    """A table of dicts that share their keys."""
+    """Return a Markdown table of dicts with the same keys."""
     keys = list(rows[0])
     lines = [keys, ["---"] * len(keys), *([str(row[key]) for key in keys] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

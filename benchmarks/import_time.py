@@ -1,4 +1,4 @@
-"""What `import kerasdet` adds to `import keras`: median of fresh interpreters, alternating.
+"""The time that `import kerasdet` adds to `import keras`: median of fresh interpreters, alternating.
 
 python benchmarks/import_time.py
 """
@@ -19,7 +19,7 @@ PROGRAMS = {
 
 
 def time_imports(program):
-    """Seconds that the imports of `program` take, without the interpreter's own start."""
+    """Measure the seconds of a program's imports, without the interpreter's own start."""
     timed = f"import time; t = time.perf_counter(); {program}; print(time.perf_counter() - t)"
     done = subprocess.run(
         [sys.executable, "-c", timed], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
@@ -34,7 +34,7 @@ def main():
     arguments = parser.parse_args()
 
     times = {name: [] for name in PROGRAMS}
-    for program in PROGRAMS.values():  # once before counting: bytecode and the disk's cache
+    for program in PROGRAMS.values():  # once before measuring, for bytecode and the disk's cache
         time_imports(program)
     for _ in range(arguments.repetitions):
         for name, program in PROGRAMS.items():

@@ -2,10 +2,10 @@
 
     python benchmarks/learning.py --minutes 20
 
-Each model trains alone on the machine for that many minutes, validations included, and is then measured
-on scenes of digits that were in no training scene. The steps that make the minutes are computed from the
-model's own pace, so that the learning rate's schedule ends with them. Models run before stay in the
-report; a run that was broken off goes on.
+Each model trains alone on the machine for that many minutes, including validation, and is then measured
+on scenes with digits that no training scene contains. The number of steps is computed from the model's
+own pace, so that the learning rate's schedule ends with the minutes. Models from earlier runs stay in
+the report, and an interrupted run continues.
 """
 
 import argparse
@@ -18,29 +18,29 @@ from pathlib import Path
 from _harness import machine, markdown, median, write_report
 
 BATCH = 8
-EPOCHS = 5  # as many validations
+EPOCHS = 5  # each with a validation
 VALIDATED = 128  # scenes
 REPORT = Path(__file__).parent / "results" / "learning.json"
-# What each model is compared by: its own figures.
+# The figures that each model is compared by.
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm")
 NAMES = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
 
 
 def roi_pool(layers, models):
-    """Bins of whole cells."""
+    """Pool bins of whole cells."""
     return {"pooling": layers.MultilevelRoIPool(7, name="pooling")}
 
 
 def small_keypoint_branch(layers, models):
-    """Four convolutions of 64 channels."""
+    """Return a branch with four convolutions of 64 channels."""
     head = layers.MaskHead((64,) * 4, upsampled=None, norm="batch", name="keypoint_head")
     return {"branches": [models.KeypointBranch(head=head)]}
 
 
-# Of every two-stage model: maps of 64 channels, 64 regions per scene, which has 12 digits at most.
+# For every two-stage model: maps of 64 channels, 64 regions per scene, which has at most 12 digits.
 SMALL = {"channels": 64, "regions": 64, "candidates": (300, 100)}
 RATE = 3e-3
-# Model: its class in kerasdet.models, the options of its `for_data`, and a function that gives parts.
+# Model: its class in kerasdet.models, the options of its `for_data`, and a function that returns parts.
 MODELS = {
     "retinanet": ("RetinaNet", {"channels": 96, "depth": 3, "box_loss": "giou"}, None),
     "faster_rcnn": ("FasterRCNN", SMALL, None),
@@ -51,7 +51,7 @@ MODELS = {
 
 
 def make(name, data):
-    """A fresh model of the table, on MobileNetV2 of half the width."""
+    """Build a model of the table from scratch, on MobileNetV2 of half the width."""
     import keras
 
     from kerasdet import layers, models
@@ -65,7 +65,7 @@ def make(name, data):
 
 
 def pace(name, data, validation):
-    """Seconds of a training step and of validating on a scene."""
+    """Measure the seconds of a training step and of validating a scene."""
     import keras
 
     from kerasdet import metrics
@@ -99,7 +99,7 @@ def run(name, minutes, out):
     plan = out / name / "plan.json"
     if not plan.exists():
         step, scene = pace(name, digit_scenes("train", size=1000), validation)
-        # Twice: the validation loss passes over the scenes as well.
+        # Twice, because the validation loss also passes over the scenes.
         seconds = 60 * minutes - 2 * EPOCHS * VALIDATED * scene
         plan.parent.mkdir(parents=True, exist_ok=True)
         plan.write_text(json.dumps({"steps": int(seconds / step), "step": step, "scene": scene}))
@@ -129,7 +129,7 @@ def run(name, minutes, out):
 
 
 def in_bfloat16(model, name, data):
-    """The same weights in a model that computes in bfloat16 wherever a model may."""
+    """Copy the weights into a model that computes in bfloat16 wherever possible."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -150,7 +150,7 @@ def _figures(measured):
 
 
 def table(report):
-    """The report's models, one row each."""
+    """Return the report's models, one row each."""
     rows = []
     for name, entry in report["models"].items():
         row = {
@@ -169,7 +169,7 @@ def table(report):
 
 
 def plot(report, path):
-    """Validation AP over minutes, a line for each model."""
+    """Plot validation AP over minutes, a line for each model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -189,11 +189,13 @@ def plot(report, path):
 
 
 def main():
-    """Train what is asked for, and report."""
+    """Train the requested models, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated")
-    parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="for the runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/learning"), help="folder of the runs"
+    )
     options = parser.parse_args()
     report = json.loads(REPORT.read_text("utf-8")) if REPORT.exists() else {"models": {}}
     for name in options.models.split(","):

@@ -1,13 +1,13 @@
-"""Region pooling, deformable convolution and suppression beside torchvision's, in one run, on the CPU.
+"""Region pooling, deformable convolution and suppression compared with torchvision's, in one run, on the CPU.
 
-    python benchmarks/ops.py                  every operation, and how its time grows with the boxes
+    python benchmarks/ops.py                  every operation, and its time by number of boxes
     python benchmarks/ops.py --quick          two repetitions, at one number of boxes
     python benchmarks/ops.py --only roi_pool deform_conv
 
-Float32, random boxes (`random_boxes`) on an 800x1088 image. Each operation and side is a process of its
-own, so that its peak memory is its own: inputs, result and workspace (read on Linux only). torchvision may
-live in an environment of its own: --torch-python names its interpreter. Only a run of everything replaces
-the files in benchmarks/results; a shorter one prints its table, or writes where --out says.
+The operations run in float32 on random boxes (`random_boxes`) in an 800x1088 image. Each operation and side
+has a process of its own, so that its peak memory covers only its inputs, result and workspace (Linux only).
+torchvision may have its own environment: --torch-python names its interpreter. Only a run of everything
+replaces the files in benchmarks/results; a shorter one prints its table, or writes to --out.
 """
 
 import argparse
@@ -36,17 +36,17 @@ RESULTS = Path(__file__).parent / "results" / "ops.json"
 OWN, PEER, PLAIN = "kerasdet", "torchvision", "plain convolution"
 THREADS = 2
 IMAGE = (800, 1088)
-SMALL = (((96, 128), 5), ((128, 160), 9))  # images and numbers of boxes to warm up with
+SMALL = (((96, 128), 5), ((128, 160), 9))  # images and numbers of boxes for the warm-up
 SIDES = (16, 512)  # pixels: the boxes' smallest and largest size
 ASPECT = 0.7  # of the boxes: exp(U(-ASPECT, ASPECT))
 OFFSET_STD = 2.0  # cells
-MOVE_STD = 0.1  # of a class's box from the proposal, in parts of its size
+MOVE_STD = 0.1  # of a class's box from the proposal, relative to its size
 CLASSES, DETECTIONS, IOU_THRESHOLD = 90, 100, 0.5
 PROPOSALS, PROPOSAL_IOU_THRESHOLD = 1000, 0.7
 PACKAGES = {OWN: ("kerasdet", "tensorflow", "keras"), PEER: ("torch", "torchvision")}
 COUNTS = (10, 30, 100, 300, 1000, 3000)
-PLAIN_LIMIT = 2.5  # deformable convolution over the plain one
-DIFFERENCE = 0.05  # of mean absolute results: beyond it the two sides do not compute the same
+PLAIN_LIMIT = 2.5  # largest ratio of deformable to plain convolution
+DIFFERENCE = 0.05  # of mean absolute results; beyond it the two sides compute different things
 CALLS = 0.2  # seconds of calls whose median is one run
 
 
@@ -54,7 +54,7 @@ CALLS = 0.2  # seconds of calls whose median is one run
 
 
 def random_boxes(rng, image, count):
-    """Boxes (R, 4) xyxy as proposals are: of all sizes, anywhere, clipped to the image."""
+    """Return boxes (R, 4) xyxy like proposals: of all sizes, anywhere, clipped to the image."""
     size = np.exp(rng.uniform(*np.log(SIDES), count))
     root = np.exp(rng.uniform(-ASPECT, ASPECT, count) / 2)
     half = np.stack([size * root, size / root], -1) / 2
@@ -92,12 +92,12 @@ def convolution(rng, image, _, training=False):
 
 
 def scored(rng, image, count):
-    scores = (rng.permutation(count) + 1) / count  # no two are equal
+    scores = (rng.permutation(count) + 1) / count  # all different
     return {"boxes": random_boxes(rng, image, count), "scores": scores.astype("float32")}
 
 
 def scored_by_class(rng, image, count):
-    """Each box once for each class, moved a little."""
+    """Return each box once for each class, slightly moved."""
     inputs = scored(rng, image, count * CLASSES)
     boxes = np.repeat(random_boxes(rng, image, count), CLASSES, axis=0)
     moves = MOVE_STD * normal(rng, len(boxes), 2) * (boxes[:, 2:] - boxes[:, :2])
@@ -109,7 +109,7 @@ def scored_by_class(rng, image, count):
 
 
 class Case(NamedTuple):
-    """An operation: name and sizes for the table, inputs, boxes, and limits as parts of torchvision's."""
+    """An operation: name and sizes for the table, inputs, boxes, and limits relative to torchvision."""
 
     title: str
     sizes: str
@@ -150,7 +150,7 @@ GROWING = ("roi_align", "multilevel", "roi_pool")
 
 
 def kerasdet_functions():
-    """The cases by name, and the plain convolution, on NHWC tensors."""
+    """Return the cases by name, and the plain convolution, on NHWC tensors."""
     import keras
     import tensorflow as tf
 
@@ -162,7 +162,7 @@ def kerasdet_functions():
             with tf.GradientTape() as tape:
                 tape.watch(watched)
                 result = function(**inputs)
-            # With the result, so that the forward pass is computed too.
+            # The result is included, so that the forward pass is computed too.
             return result, *tape.gradient(result, watched, upstream)
 
         return step
@@ -193,7 +193,7 @@ def kerasdet_functions():
 
 
 def torchvision_functions():
-    """The same on torchvision's layout: NCHW maps, boxes (R, 5) with their image in front."""
+    """Return the same on torchvision's layout: NCHW maps, boxes (R, 5) with the image index first."""
     import torch
     from torchvision import ops
 
@@ -236,10 +236,10 @@ def torchvision_functions():
 
 
 def kerasdet_side(name, any_size):
-    """Function of an operation on tensors, and the function that makes tensors of arrays.
+    """Return the function of an operation on tensors, and the function that makes tensors from arrays.
 
-    With `any_size` one graph serves all sizes, so that small inputs warm up all that large ones use;
-    without it each size has its own graph, as a model's fixed numbers of boxes ask.
+    With `any_size` one graph serves all sizes, so that small inputs warm up everything that large ones
+    use. Without it each size has its own graph, as for a model's fixed numbers of boxes.
     """
     import tensorflow as tf
 
@@ -249,7 +249,7 @@ def kerasdet_side(name, any_size):
 
     def place(arrays):
         tensors = {key: tf.constant(array) for key, array in arrays.items()}
-        tf.zeros(())  # TensorFlow frees the last arrays when it is called the next time
+        tf.zeros(())  # TensorFlow frees the last arrays at its next call
         return tensors
 
     return compute, place
@@ -291,7 +291,7 @@ def worker(name, side):
         forget_peak()
         before = peak_memory()
         state["inputs"] = inputs(IMAGE, case.count)
-        forget_peak()  # what making them needed does not count
+        forget_peak()  # the memory for making them does not count
         for _ in range(2):
             results = None  # one at a time
             results = compute(**state["inputs"])
@@ -322,7 +322,7 @@ def worker(name, side):
 
 
 def measure(name, repetitions, growing, torch_python):
-    """All figures of one operation: a dict for the report."""
+    """Return all figures of one operation, a dict for the report."""
     case = CASES[name]
     pythons = {PEER: torch_python}
     sides = [OWN, PEER, *([PLAIN] if name == "deform_conv" else [])]
@@ -332,7 +332,7 @@ def measure(name, repetitions, growing, torch_python):
     }
     workers, facts = start(commands)
     if OWN not in [side.name for side in workers]:
-        raise SystemExit("kerasdet itself could not be prepared; its error stands above.")
+        raise SystemExit("kerasdet itself could not be prepared; see its error above.")
     answers = alternate(workers, repetitions, pause=0.1)
     growth = {}
     for count in COUNTS if growing and name in GROWING else ():
@@ -363,7 +363,7 @@ def measure(name, repetitions, growing, torch_python):
 
 
 def figures(runs):
-    """Median and spread of a side's runs, in milliseconds."""
+    """Return median and spread of a side's runs, in milliseconds."""
     times = [1000 * run["seconds"] for run in runs]
     return {"median": median(times), "lowest": min(times), "highest": max(times), "all": times}
 
@@ -373,10 +373,10 @@ def ratio(own, peer):
 
 
 def compare(name, facts):
-    """Stop when the two sides did not compute the same."""
+    """Stop if the two sides computed different things."""
     own, peer = facts[OWN]["mean_abs"], facts[PEER].get("mean_abs")
     if peer and not np.allclose(own, peer, rtol=DIFFERENCE):
-        raise SystemExit(f"{name}: mean absolute results {own} here and {peer} in torchvision.")
+        raise SystemExit(f"{name}: mean absolute results are {own} here but {peer} in torchvision.")
 
 
 def number(value):
@@ -422,7 +422,7 @@ def table(report):
 
 
 def plot(path, operations):
-    """Time over the number of boxes, one panel for each operation."""
+    """Plot time over the number of boxes, one panel for each operation."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -446,7 +446,7 @@ def plot(path, operations):
 
 
 def settings():
-    """What the inputs are, for the report."""
+    """Describe the inputs, for the report."""
     return {
         "threads": THREADS,
         "image": IMAGE,
@@ -487,7 +487,9 @@ def main():
     parser.add_argument("--only", nargs="+", choices=list(CASES), help="default: all")
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--torch-python", help="interpreter that has torchvision")
-    parser.add_argument("--out", type=Path, help="JSON file; the table and the plot lie beside it")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file; the table and the plot are written beside it"
+    )
     parser.add_argument("--worker", nargs=2, metavar=("NAME", "SIDE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

@@ -1,15 +1,15 @@
-"""RetinaNet with ResNet-50-FPN beside torchvision's and KerasHub's, in one run, on the CPU.
+"""RetinaNet with ResNet-50-FPN compared with torchvision's and KerasHub's, in one run, on the CPU.
 
     python benchmarks/retinanet.py            one 800x1088 image, pixels to final boxes
     python benchmarks/retinanet.py --train    one training step: 2 images of 512x512, 8 boxes each
 
 All three are torchvision's v1: 91 classes, P6 from P5, 9 anchors, random weights. For inference the
 outputs of the last layers are scaled to a trained detector's spread (logits -6 +- 1, deltas 0 +- 0.1), so
-that decoding and suppression have as much to do on each side. In training every layer learns, batch
+that decoding and suppression have equal work on each side. In training every layer learns, batch
 normalisation uses the batch's statistics on all sides, and the optimizer is SGD; "torchvision-800" is
-torchvision as it comes, which resizes the 512 pixels to 800.
+torchvision with its default, which resizes the 512 pixels to 800.
 
-A peer may live in its own environment: --torch-python and --kerashub-python name its interpreter.
+A peer may have its own environment: --torch-python and --kerashub-python name its interpreter.
 """
 
 import argparse
@@ -47,7 +47,8 @@ RESULTS = Path(__file__).parent / "results"
 CLASSES = 91
 SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = 0.05, 0.5, 300
 LOGIT_MEAN, LOGIT_STD, DELTA_STD = -6.0, 1.0, 0.1
-KERASHUB_LEARNING_RATE = 1e-6  # its heads start far out: with 1e-3 the loss diverges at once
+# KerasHub's heads start far from a solution: with 1e-3 the loss diverges immediately.
+KERASHUB_LEARNING_RATE = 1e-6
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -55,10 +56,10 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def kerasdet_model():
-    """Our detector, and its last class and box layers."""
+    """Return our detector, and its last class and box layers."""
     from kerasdet import backbones, zoo
 
-    # With a normalisation that learns, and its epsilon: the published model's is frozen, with 0.
+    # With a trainable normalisation and its epsilon: the published model's is frozen, with epsilon 0.
     model = zoo.untrained(
         "retinanet_resnet50_fpn_coco",
         backbone=backbones.ResNet50(),
@@ -126,7 +127,7 @@ def kerashub_model(height, width):
         image_encoder=encoder,
         min_level=3,
         max_level=7,
-        use_p5=False,  # its name for what others call P6 from P5; True takes the backbone's C5
+        use_p5=False,  # what others call P6 from P5; True uses the backbone's C5
         image_shape=(height, width, 3),
     )
     model = keras_hub.models.RetinaNetObjectDetector(
@@ -181,7 +182,7 @@ def kerashub_training(height, width, batch):
 
 
 def keras_inference(model, pixels, forward, decode, detect):
-    """Inference of either Keras model: the whole, and its decoding alone."""
+    """Return inference of either Keras model: as a whole, and its decoding alone."""
     raw = forward(pixels)
 
     def run():
@@ -208,7 +209,7 @@ def keras_lively(class_output, box_output, outputs):
 
 
 def torchvision_model(height, width, resize=None):
-    """Its canvas is the images', or what its own default makes of them: `resize=(800, 1333)`."""
+    """Return a detector with the images as canvas, or with its own default: `resize=(800, 1333)`."""
     from torchvision.models.detection import retinanet_resnet50_fpn
 
     return retinanet_resnet50_fpn(
@@ -253,7 +254,7 @@ def torchvision_inference(height, width):
 
 
 def torchvision_lively(model, detect):
-    """As `keras_lively`: the last layers' outputs, all levels together, by forward hooks."""
+    """Scale the last layers as in `keras_lively`, for all levels together, by forward hooks."""
     import torch
 
     layers = {
@@ -303,7 +304,7 @@ def worker(name, train, height, width, batch):
 
 
 def summary(facts, answers, rate):
-    """One row per side; the FLOPs that count as useful are the fewest that any side needs."""
+    """Return one row per side; the useful FLOPs are the fewest that any side needs."""
     known = [fact["flops"] for fact in facts.values() if "flops" in fact]
     useful = min(known) if known else None
     own = median([a["seconds"] for a in answers["kerasdet"]])
@@ -324,7 +325,7 @@ def summary(facts, answers, rate):
 
 
 def benchmark(arguments):
-    """Alternate the sides and write the report."""
+    """Alternate the sides, and write the report."""
     torch, kerashub = arguments.torch_python, arguments.kerashub_python
     pythons = {"torchvision": torch, "torchvision-800": torch, "keras-hub": kerashub}
     sizes = [str(n) for n in (*arguments.size, arguments.batch)]
@@ -339,7 +340,7 @@ def benchmark(arguments):
     workers, facts = start(commands)
     own = next((side for side in workers if side.name == "kerasdet"), None)
     if own is None:
-        raise SystemExit("kerasdet itself could not be prepared; its error stands above.")
+        raise SystemExit("kerasdet itself could not be prepared; see its error above.")
     rates = [own.ask("rate")["rate"]]
     answers = alternate(workers, arguments.repetitions)
     rates.append(own.ask("rate")["rate"])

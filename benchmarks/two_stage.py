@@ -1,15 +1,15 @@
-"""Faster, Mask and Keypoint R-CNN with ResNet-50-FPN beside torchvision's, in one run, on the CPU.
+"""Faster, Mask and Keypoint R-CNN with ResNet-50-FPN compared with torchvision's, in one run, on the CPU.
 
     python benchmarks/two_stage.py                           everything
-    python benchmarks/two_stage.py --work training           training steps alone
+    python benchmarks/two_stage.py --work training           only training steps
     python benchmarks/two_stage.py --models fasterrcnn       one model
 
 Inference: one 800x1088 image, pixels to final boxes; Mask R-CNN's masks are pasted into the image on
 both sides, Keypoint R-CNN's keypoints are final. Training: one step, 2 images of 512x512, 8 objects each,
-every layer learns. Both sides are torchvision's v1 with the same weights: torchvision makes them, we convert
-its state dict, so that without torchvision there is nothing to measure. It may live in its own environment:
---torch-python names the interpreter. Only a run of everything replaces the files in benchmarks/results; a
-shorter one prints its tables, or writes where --out says.
+every layer learns. Both sides are torchvision's v1 with the same weights: torchvision makes them and
+kerasdet converts its state dict, so nothing can be measured without torchvision. It may have its own
+environment: --torch-python names the interpreter. Only a run of everything replaces the files in
+benchmarks/results; a shorter one prints its tables, or writes to --out.
 """
 
 import argparse
@@ -49,17 +49,17 @@ OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
 INFERENCE, TRAINING = "inference", "training"
 SIZES = {INFERENCE: (1, 800, 1088), TRAINING: (2, 512, 512)}
 KEYPOINTS = 17
-# What random weights are scaled to: standard deviations of the last layers' outputs.
+# Standard deviations of the last layers' outputs, to which random weights are scaled.
 OBJECTNESS_STD, PROPOSAL_STD, CLASS_STD, BOX_STD, MASK_STD, KEYPOINT_STD = 1.5, 0.1, 1.5, 1.0, 2, 3
-CANDIDATES = 400  # pairs of proposal and class over the score threshold, at most
+CANDIDATES = 400  # largest number of (proposal, class) pairs above the score threshold
 SCORE_THRESHOLD = 0.05
 DETECTIONS = 100
-AGREEMENT = 0.05  # of the mean score and loss: beyond it the sides do not compute the same
-MEMORY_LIMIT = 1.5  # of torchvision's, both without what the libraries take
+AGREEMENT = 0.05  # of the mean score and loss; beyond it the sides compute different things
+MEMORY_LIMIT = 1.5  # times torchvision's, both without the libraries' memory
 
 
 class Model(NamedTuple):
-    """A row: name for the table, classes with the background, limits as parts of torchvision's time."""
+    """A row: name for the table, classes with the background, limits relative to torchvision's time."""
 
     title: str
     classes: int
@@ -78,7 +78,7 @@ MODELS = {
 
 
 def object_masks(boxes, height, width):
-    """The ellipse in each box (B, G, 4): (B, G, H, W) uint8, 0 or 1."""
+    """Return the ellipse in each box (B, G, 4): (B, G, H, W) uint8, 0 or 1."""
     import numpy as np
 
     y, x = np.mgrid[:height, :width] + 0.5
@@ -89,7 +89,7 @@ def object_masks(boxes, height, width):
 
 
 def object_keypoints(boxes):
-    """Visible points anywhere in each box (B, G, 4): (B, G, 17, 3) float32."""
+    """Return visible points anywhere in each box (B, G, 4): (B, G, 17, 3) float32."""
     import numpy as np
 
     places = np.random.default_rng(2).uniform(0, 1, (*boxes.shape[:2], KEYPOINTS, 2))
@@ -99,7 +99,7 @@ def object_keypoints(boxes):
 
 
 def all_targets(name, batch, height, width):
-    """Targets of a training step, labels from 1."""
+    """Return the targets of a training step, with labels from 1."""
     boxes, labels = objects(batch, height, width, MODELS[name].classes)
     targets = {"boxes": boxes, "labels": labels}
     if name == "maskrcnn":
@@ -113,7 +113,7 @@ def all_targets(name, batch, height, width):
 
 
 def kerasdet_model(name, weights, precision):
-    """Our detector with torchvision's weights."""
+    """Return our detector with torchvision's weights."""
     import keras
 
     from kerasdet import backbones
@@ -121,7 +121,7 @@ def kerasdet_model(name, weights, precision):
     from kerasdet.zoo.origins import torchvision
 
     keras.config.set_dtype_policy(precision)
-    # With a normalisation that learns, and its epsilon: the published model's is frozen, with 0.
+    # With a trainable normalisation and its epsilon: the published model's is frozen, with epsilon 0.
     model = untrained(f"{name}_resnet50_fpn_coco", backbone=backbones.ResNet50())
     return torchvision.load(model, weights)
 
@@ -172,7 +172,7 @@ def kerasdet_training(name, weights, precision):
 
 
 def torchvision_model(name, height, width):
-    """Random weights, always the same; its canvas is the images'."""
+    """Return a detector with fixed random weights and the images as canvas."""
     import torch
     from torchvision.models import detection
 
@@ -188,7 +188,7 @@ def torchvision_model(name, height, width):
 
 
 def torchvision_inference(name, weights):
-    """Its weights are written to the file `weights`, for our side."""
+    """Return inference; write the weights to the file `weights` for our side."""
     import torch
     from torchvision.models.detection import transform
 
@@ -236,7 +236,7 @@ def torchvision_lively(model, detect):
         spread(predictor.bbox_pred, BOX_STD, detect)
         spread(predictor.cls_score, CLASS_STD, detect)
         (logits,) = torchvision_outputs([predictor.cls_score], detect)[predictor.cls_score]
-        # Random weights answer alike everywhere: without their mean, regions differ in class.
+        # Random weights answer alike everywhere: subtracting their mean gives regions different classes.
         mean = logits.mean(0)
         predictor.cls_score.bias -= mean
         logits = logits - mean
@@ -250,7 +250,7 @@ def torchvision_lively(model, detect):
 
 
 def spread(layer, deviation, detect):
-    """Scale a layer's weights so that its outputs, without bias, have this mean deviation of a channel."""
+    """Scale a layer's weights so that its outputs, without bias, have this mean deviation per channel."""
     import torch
 
     layer.bias.zero_()
@@ -260,7 +260,7 @@ def spread(layer, deviation, detect):
 
 
 def torchvision_training(name, weights):
-    """Its weights, as it makes them, are written to the file `weights`, for our side."""
+    """Return training; write the initial weights to the file `weights` for our side."""
     import torch
 
     batch, height, width = SIZES[TRAINING]
@@ -298,7 +298,7 @@ def worker(name, work, side, weights):
 
 
 def has_bfloat16():
-    """Whether the processor multiplies bfloat16 numbers (Linux)."""
+    """Tell whether the processor multiplies bfloat16 numbers (Linux)."""
     try:
         flags = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
@@ -307,8 +307,8 @@ def has_bfloat16():
 
 
 def measure(name, work, repetitions, torch_python):
-    """All figures of one model: a dict for the report."""
-    # torchvision first: its weights are everyone's.
+    """Return all figures of one model, a dict for the report."""
+    # torchvision first, because its weights are used by both sides.
     sides = [PEER, OWN, *([HALF] if has_bfloat16() else [])]
     with tempfile.TemporaryDirectory() as folder:
         commands = {
@@ -323,7 +323,7 @@ def measure(name, work, repetitions, torch_python):
     missing = {OWN, PEER} - {side.name for side in workers}
     if missing:
         raise SystemExit(
-            f"{' and '.join(sorted(missing))} could not be prepared; the error stands above."
+            f"{' and '.join(sorted(missing))} could not be prepared; see the error above."
         )
     own = next(side for side in workers if side.name == OWN)
     rates = [own.ask("rate")["rate"]]
@@ -342,12 +342,14 @@ def measure(name, work, repetitions, torch_python):
 
 
 def compare(name, work, facts, answers):
-    """Stop when the two sides did not compute the same, or found too little."""
+    """Stop if the two sides computed different things, or found too little."""
     key = "score" if work == INFERENCE else "loss"
-    # The first step's loss: later ones follow each side's own random choice of regions.
+    # The loss of the first step: later losses follow each side's own random choice of regions.
     first = {side: facts[side]["warm_up"][0][key] for side in (OWN, PEER)}
     if abs(first[OWN] - first[PEER]) > AGREEMENT * first[PEER]:
-        raise SystemExit(f"{name}: the {key} is {first[OWN]} here, {first[PEER]} in torchvision.")
+        raise SystemExit(
+            f"{name}: the {key} is {first[OWN]} here but {first[PEER]} in torchvision."
+        )
     if work == INFERENCE:
         least = min(answers[side][-1]["detections"] for side in (OWN, PEER))
         if least < DETECTIONS:
@@ -355,7 +357,7 @@ def compare(name, work, facts, answers):
 
 
 def middle(result, side, key="seconds", less=None):
-    """Median of a side's answers, without the seconds of the part `less`; None where it has none."""
+    """Return the median of a side's answers, without the seconds of the part `less`, or None."""
     runs = result["answers"].get(side)
     return runs and median([run[key] - (run[less] if less else 0.0) for run in runs])
 
@@ -369,7 +371,7 @@ def judged(value, limit):
 
 
 def times(result, limit, less=None):
-    """The columns of time."""
+    """Return the columns of time."""
     own, half, peer = (middle(result, side, less=less) for side in (OWN, HALF, PEER))
     return {
         "kerasdet, s": number(own),
@@ -381,7 +383,7 @@ def times(result, limit, less=None):
 
 
 def inference_rows(name, result):
-    """A row of the whole, and of Mask R-CNN one without pasting."""
+    """Return a row of the whole, and for Mask R-CNN also one without pasting."""
     rows = [inference_row(MODELS[name].title, result, MODELS[name].inference)]
     if name == "maskrcnn":
         rows.append(inference_row("the same, masks of 28x28", result, less="paste"))
@@ -389,7 +391,7 @@ def inference_rows(name, result):
 
 
 def inference_row(title, result, limit=None, less=None):
-    """An image's time, without the part `less`; the fewer FLOPs of the two sides count as useful."""
+    """Return a row of one image's time, without the part `less`; the lower FLOPs count as useful."""
     useful = min(result["facts"][side]["flops"] for side in (OWN, PEER))
     share = useful / middle(result, OWN, less=less) / max(result["matmul_flops_per_second"])
     return {
@@ -402,7 +404,7 @@ def inference_row(title, result, limit=None, less=None):
 
 
 def training_rows(name, result):
-    """One row of a step's time and memory."""
+    """Return one row with a step's time and memory."""
     memory = result["memory_bytes"]
     peaks = {side: memory[side]["peak"] / 1e6 for side in (OWN, PEER)}
     steps = {side: peaks[side] - memory[side]["libraries"] / 1e6 for side in (OWN, PEER)}
@@ -425,7 +427,7 @@ def training_rows(name, result):
 
 
 def tables(report):
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     results = [result for work in (INFERENCE, TRAINING) for result in report[work].values()]
     rate = max(max(result["matmul_flops_per_second"]) for result in results)
     text = head_line(report["machine"], rate) + "\n"
@@ -436,7 +438,7 @@ def tables(report):
 
 
 def benchmark(arguments):
-    """Measure what is asked, and write or print the report."""
+    """Measure the requested models, and write or print the report."""
     report = {
         "machine": machine(),
         "settings": {"sizes": SIZES, "repetitions": arguments.repetitions},

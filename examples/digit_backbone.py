@@ -1,10 +1,10 @@
-"""Train a backbone as ImageNet's are trained, by classifying, on single handwritten digits.
+"""Train a backbone as for ImageNet, by classification, on single handwritten digits.
 
     python examples/digit_backbone.py --out digit_backbone.keras
 
-It stands for the published backbones where none can be downloaded. Each image holds one digit, cut
-from a digit scene with a margin; the classifier tells which of the ten it is. Prints the accuracy on
-digits of the validation split, and writes the model, whose backbone a detector is then built on.
+It replaces a published backbone if none can be downloaded. Each image holds one digit, cut from a digit
+scene with a margin; the classifier says which of the ten digits it is. The script prints the accuracy on
+digits of the validation split, and writes the model, whose backbone a detector can then use.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from kerasdet.backbones import ImageClassifier, MobileNetV2
 from kerasdet.data import digit_scenes
 
 SIDE = 64  # pixels of an image
-MARGIN = 1.5  # side of the square that is cut, in sides of the digit's box
+MARGIN = 1.5  # side of the cut square, relative to the side of the digit's box
 
 
 def crops(scenes):
-    """Single digits: images (N, SIDE, SIDE, 3) uint8 and labels (N,)."""
+    """Cut single digits: images (N, SIDE, SIDE, 3) uint8 and labels (N,)."""
     cut, labels = [], []
     for index in range(len(scenes)):
         image, record = Image.fromarray(scenes.image(index)), scenes.record(index)

@@ -1,4 +1,4 @@
-"""The same model in float32: what the formats without mixed precision are made from."""
+"""The same model in float32, from which the formats without mixed precision are made."""
 
 import keras
 
@@ -23,7 +23,7 @@ def float32_clone(model):
 
 
 def _in_float32(config):
-    """A config with every dtype policy in it, however deep, replaced by float32."""
+    """Replace every dtype policy in a config, at any depth, by float32."""
     if isinstance(config, dict):
         if str(config.get("class_name")).endswith("DTypePolicy"):
             return "float32"

@@ -1,6 +1,6 @@
-"""The function that every export holds: raw pixels in, boxes in the image's own pixels out.
+"""The function in every export: raw pixels in, boxes in the image's own pixels out.
 
-Keypoints come out in the image's pixels too; masks stay relative to their boxes.
+Keypoints are also returned in the image's pixels; masks stay relative to their boxes.
 """
 
 import contextlib
@@ -18,20 +18,19 @@ def make_endpoint(model, size=None, batch_size=None, num_proposals=None, portabl
         model: a built `ImageModel`.
         size: (H, W) of the images, or None for any.
         batch_size: B, or None for any.
-        num_proposals: R, or None for any; of models that take proposals.
-        portable: keep to operations that LiteRT and ONNX know; False for TensorFlow's own kernels.
+        num_proposals: R, or None for any; for models that take proposals.
+        portable: whether to use only operations that LiteRT and ONNX know, or TensorFlow's own kernels.
 
     Returns:
-        A function of images (B, H, W, C) uint8 and, of models that take them, proposals (B, R, 4) float32
-        xyxy in the images' own pixels, rows of zeros where there are fewer; and the list of its
-        `tf.TensorSpec`. The function returns {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D),
-        "num_detections" (B,)}, of models that give them also "masks" (B, D, m, m), probabilities relative
-        to the boxes, or "keypoints" (B, D, P, 3): x, y in the image's pixels and a score; all padded with
-        -1.
+        A function of images (B, H, W, C) uint8 and, for models that take them, proposals (B, R, 4) float32
+        xyxy in the images' own pixels, padded with rows of zeros; and the list of its `tf.TensorSpec`. The
+        function returns {"boxes" (B, D, 4), "labels" (B, D), "confidence" (B, D), "num_detections" (B,)},
+        and for models that predict them "masks" (B, D, m, m), probabilities relative to the boxes, or
+        "keypoints" (B, D, P, 3): x, y in the image's pixels and a score. Everything is padded with -1.
 
     Raises:
         ValueError: Keras does not run on TensorFlow, the size is not two positive integers, or
-            `num_proposals` is given for a model that takes none.
+            `num_proposals` is given for a model that takes no proposals.
     """
     _check(model, size, num_proposals)
     import tensorflow as tf
@@ -59,7 +58,7 @@ def make_endpoint(model, size=None, batch_size=None, num_proposals=None, portabl
 def _check(model, size, num_proposals):
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            f"Exports are made on TensorFlow, and Keras runs on {keras.backend.backend()}: save the "
+            f"Exports need TensorFlow, but Keras runs on {keras.backend.backend()}: save the "
             "model, start Python with KERAS_BACKEND=tensorflow, load it and export there."
         )
     good = size is None or (len(size) == 2 and all(int(n) == n and n > 0 for n in size))
@@ -70,7 +69,7 @@ def _check(model, size, num_proposals):
 
 
 def _to_canvas(images, resize):
-    """The canvases (B, H', W', C) float32, the images' size on them and their own size."""
+    """Return the canvases (B, H', W', C) float32, the images' size on them and their own size."""
     import tensorflow as tf
 
     static = images.shape[1:3].is_fully_defined()
@@ -83,14 +82,14 @@ def _to_canvas(images, resize):
     height, width = resize.canvas_size(*resized, xp=xp)
     padding = [[0, 0], [0, height - resized[0]], [0, width - resized[1]], [0, 0]]
     canvas = tf.pad(images, padding)
-    # A canvas of one size is known as such, whatever the images' size.
+    # A canvas of one size is declared as such, for images of any size.
     known = [side if isinstance(side, int) else None for side in (height, width)]
     canvas.set_shape([None, *known, None])
     return canvas, resized, original
 
 
 def _scale(resized, original):
-    """Image pixels per canvas pixel along x, y, x, y: (4,)."""
+    """Return image pixels per canvas pixel along x, y, x, y: (4,)."""
     import tensorflow as tf
 
     (height, width), (new_height, new_width) = (
@@ -100,7 +99,7 @@ def _scale(resized, original):
 
 
 def _to_image(detections, scale, original):
-    """Detections on the canvas as detections in the image's own pixels; padding stays -1."""
+    """Convert detections on the canvas to the image's own pixels; padding stays -1."""
     import tensorflow as tf
 
     height, width = (tf.cast(n, "float32") for n in original)

@@ -1,4 +1,4 @@
-"""ONNX: for onnxruntime and all else that reads it."""
+"""ONNX, for onnxruntime and all other readers of the format."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def write(model, path, size=None, num_proposals=None):
     Args:
         model: a built `Detector`; it is exported in float32.
         path: file to write, ending in .onnx.
-        size: (H, W) to which the input is pinned, for runtimes that plan ahead; or None.
-        num_proposals: R, or None for any; of models that take proposals.
+        size: (H, W) of the input, for runtimes that need a fixed size; or None.
+        num_proposals: R, or None for any; for models that take proposals.
 
     Raises:
         ValueError: wrong ending.
@@ -34,8 +34,8 @@ def write(model, path, size=None, num_proposals=None):
         ) from error
     import tensorflow as tf
 
-    # Traced for any size even if one is given: tf2onnx resizes to a size that it knows by float32
-    # factors, and 80 * float32(51 / 80) floors to 50.
+    # Traced for any size, even if one is given: for a size that it knows, tf2onnx resizes by float32
+    # factors, and 80 * float32(51 / 80) rounds down to 50.
     function, specs = make_endpoint(float32_clone(model), num_proposals=num_proposals)
     converted, _ = tf2onnx.convert.from_function(
         tf.function(function, autograph=False),
@@ -51,5 +51,5 @@ def write(model, path, size=None, num_proposals=None):
 
 
 def _select(context, node, name, arguments):
-    """Convert a selection as such: tf2onnx multiplies by 0 and adds, which makes NaN of -inf."""
+    """Convert a selection directly: tf2onnx multiplies by 0 and adds, which turns -inf into NaN."""
     node.type = "Where"

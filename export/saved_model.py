@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel: for TensorFlow Serving, C++ and `tf.saved_model.load`."""
+"""TensorFlow's SavedModel, for TensorFlow Serving, C++ and `tf.saved_model.load`."""
 
 import contextlib
 import os
@@ -10,24 +10,24 @@ from kerasdet.export.endpoint import make_endpoint
 
 
 def write(model, path, size=None, num_proposals=None):
-    """Write a SavedModel folder whose signature "serving_default" goes from pixels to boxes.
+    """Write a SavedModel folder with a signature "serving_default" from pixels to boxes.
 
-    It runs TensorFlow's own kernels of non-maximum suppression, and keeps the model's precision.
+    The export uses TensorFlow's own kernels of non-maximum suppression, and keeps the model's precision.
 
     Args:
         model: a built `Detector`.
         path: the folder.
         size: (H, W) of the images, or None for any.
-        num_proposals: R, or None for any; of models that take proposals.
+        num_proposals: R, or None for any; for models that take proposals.
 
     Raises:
-        FileExistsError: `path` is there and is no SavedModel.
+        FileExistsError: `path` exists and is not a SavedModel.
         OSError: the folder cannot be written.
     """
     path = Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file() and not _is_empty(path):
         raise FileExistsError(
-            f"{path} is there and is no SavedModel: give the name of a new folder."
+            f"{path} exists and is not a SavedModel: give the name of a new folder."
         )
     with replaced_folder(path) as temporary:
         endpoint = {"size": size, "num_proposals": num_proposals, "portable": False}
@@ -35,7 +35,7 @@ def write(model, path, size=None, num_proposals=None):
 
 
 def write_archive(model, folder, **endpoint):
-    """Write the SavedModel of an endpoint into a folder; the arguments are `make_endpoint`'s."""
+    """Write the SavedModel of an endpoint into a folder; the arguments are those of `make_endpoint`."""
     import keras
 
     function, specs = make_endpoint(model, **endpoint)
@@ -47,9 +47,9 @@ def write_archive(model, folder, **endpoint):
 
 @contextlib.contextmanager
 def replaced_folder(path):
-    """Yield a temporary folder beside `path` that takes its place when the block ends well.
+    """Yield a temporary folder beside `path`, which replaces it if the block ends without an error.
 
-    A folder that was there is moved aside, replaced and then removed; on an error it stays.
+    An existing folder is moved aside, replaced and then removed; on an error it stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

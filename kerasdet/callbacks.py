@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasdet.metrics import evaluate, evaluate_segmentation, iou_types
 
-KINDS = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}  # in the names of the logs
+KINDS = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}  # prefix of the names in the logs
 
 
 class _Measurement(keras.callbacks.Callback):
@@ -36,22 +36,22 @@ class _Measurement(keras.callbacks.Callback):
             logs.update({self.prefix + name: value for name, value in self._figures().items()})
 
     def _measure(self):
-        """Set `metrics`."""
+        """Measure, and set `metrics`."""
         raise NotImplementedError
 
     def _figures(self):
-        """{name in the logs, without the prefix: figure}, of those that could be measured."""
+        """Return {name in the logs, without the prefix: figure} for the figures that could be measured."""
         raise NotImplementedError
 
 
 class CocoMetrics(_Measurement):
     """Measure COCO average precision at the end of epochs and write it into the logs.
 
-    Puts `val_mAP` (mean over IoU 0.5 to 0.95), `val_AP50`, `val_AP75`, `val_APs`, `val_APm`,
-    `val_APl` and `val_AR100` where Keras' other callbacks look: give it *before* them, and give them
+    The callback puts `val_mAP` (mean over IoU 0.5 to 0.95), `val_AP50`, `val_AP75`, `val_APs`, `val_APm`,
+    `val_APl` and `val_AR100` where Keras' other callbacks look. Put it *before* them, and give them
     `mode="max"`. It needs no `validation_data`. Object sizes that the data does not have are left out.
-    If the model gives masks or keypoints and the data has them, it adds the same figures of the
-    masks, `val_mask_mAP`, `val_mask_AP50` and so on, or of the keypoints, `val_keypoint_mAP` and so on.
+    If the model predicts masks or keypoints and the data has them, it adds the same figures for the
+    masks, `val_mask_mAP`, `val_mask_AP50` and so on, or for the keypoints, `val_keypoint_mAP` and so on.
 
     ```python
     callbacks=[
@@ -62,23 +62,23 @@ class CocoMetrics(_Measurement):
     ]
     ```
 
-    The model is measured with the weights it has at that moment: a callback that swaps in
-    averaged weights must stand before this one.
+    The model is measured with its current weights: a callback that swaps in averaged weights must come
+    before this one.
 
     Args:
         dataset: `kerasdet.data` data set to measure on.
         prefix: start of every name in the logs.
         every: epochs from one measurement to the next. The first and the last epoch are always
-            measured; in the epochs between, the last figures stand, so that logs have no gaps.
+            measured; the epochs between repeat the last figures, so that logs have no gaps.
         batch_size: images per step of detection.
-        iou_type: "bbox", "segm" (masks), "keypoints", or several; None for all that the model gives
-            and the data has.
+        iou_type: "bbox", "segm" (masks), "keypoints", or several; None for everything that the model
+            predicts and the data has.
 
     Attributes:
-        monitor: the name in the logs to watch, "val_mAP".
-        metrics: the last measurement whole, per class too: {"bbox": as `coco_metrics` returns it,
-            "segm": likewise, ...}.
-        detections: the detections it was made of, as `evaluate` returns them.
+        monitor: the name to watch in the logs, "val_mAP".
+        metrics: the complete last measurement, with figures per class: {"bbox": the result of
+            `coco_metrics`, "segm": likewise, ...}.
+        detections: the detections that were measured, from `evaluate`.
     """
 
     def __init__(self, dataset, prefix="val_", every=1, batch_size=8, iou_type=None):
@@ -105,8 +105,8 @@ class CocoMetrics(_Measurement):
 class SemanticMetrics(_Measurement):
     """Measure a segmenter at the end of epochs and write the figures into the logs.
 
-    Puts `val_mIU`, `val_pixel_accuracy`, `val_mean_accuracy` and `val_fwIU` (see
-    `kerasdet.metrics.semantic_figures`) where Keras' other callbacks look: give it *before* them, and
+    The callback puts `val_mIU`, `val_pixel_accuracy`, `val_mean_accuracy` and `val_fwIU` (see
+    `kerasdet.metrics.semantic_figures`) where Keras' other callbacks look. Put it *before* them, and
     give them `monitor="val_mIU", mode="max"`. It needs no `validation_data`.
 
     Args:
@@ -115,9 +115,9 @@ class SemanticMetrics(_Measurement):
         every: epochs from one measurement to the next, as in `CocoMetrics`.
 
     Attributes:
-        monitor: the name in the logs to watch, "val_mIU".
-        metrics: the last measurement whole, per class too, as `semantic_figures` returns it.
-        matrix: (K, K) pixels that it was made of.
+        monitor: the name to watch in the logs, "val_mIU".
+        metrics: the complete last measurement, with figures per class, from `semantic_figures`.
+        matrix: (K, K) pixels that were measured.
     """
 
     def __init__(self, dataset, prefix="val_", every=1):
@@ -132,16 +132,16 @@ class SemanticMetrics(_Measurement):
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Let validation and the callbacks after it see the moving average of the weights.
+    """Show the moving average of the weights to validation and to the callbacks that follow.
 
-    The average is Keras' own (`use_ema=True` in the optimizer). What differs from Keras'
-    `SwapEMAWeights`: weights are exchanged exactly (not by additions, which round), the raw weights
-    are back when the epoch ends (so a checkpoint holds both, in the last epoch too), and until the
-    average has seen 1 / (1 - ema_momentum) steps it starts again from the raw weights at each epoch's
-    end, because it is still mostly the weights of the first step.
+    The average is Keras' own (`use_ema=True` in the optimizer). Three things differ from Keras'
+    `SwapEMAWeights`. Weights are exchanged exactly (not by additions, which round). The raw weights are
+    restored when the epoch ends, so a checkpoint holds both, in the last epoch too. Until the average has
+    seen 1 / (1 - ema_momentum) steps, it restarts from the raw weights at the end of each epoch, because
+    it still consists mostly of the first step's weights.
 
-    It stands first in `callbacks`; its `restored()` stands behind all that should see the average. It does
-    nothing when the optimizer does not average.
+    Put it first in `callbacks`, and its `restored()` after all callbacks that must see the average. It does
+    nothing if the optimizer does not average.
     """
 
     def __init__(self):
@@ -149,16 +149,16 @@ class AveragedWeights(keras.callbacks.Callback):
         self._swapped = False
 
     def restored(self):
-        """The callback that brings the raw weights back at the end of an epoch."""
+        """Return the callback that restores the raw weights at the end of an epoch."""
         return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._show(False))
 
     def on_test_begin(self, logs=None):
-        """Validate the average."""
+        """Show the average to validation."""
         self._restart_early()
         self._show(True)
 
     def on_test_end(self, logs=None):
-        """Back to the raw weights."""
+        """Restore the raw weights."""
         self._show(False)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -191,10 +191,10 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Stop `fit` with an error that says where, as soon as the loss is NaN or infinite.
+    """Stop `fit` with an error that names epoch and step as soon as the loss is NaN or infinite.
 
     Args:
-        checkpoint: file that holds the last good state, for the message; None if there is none.
+        checkpoint: file with the last good state, for the message; None if there is none.
     """
 
     def __init__(self, checkpoint=None):
@@ -206,10 +206,10 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        """Look at the running mean of the loss, which stays non-finite once it was.
+        """Check the running mean of the loss, which stays non-finite once it was.
 
         Raises:
-            FloatingPointError: it is not finite.
+            FloatingPointError: the loss is not finite.
         """
         loss = float(np.mean((logs or {}).get("loss", 0.0)))
         if np.isfinite(loss):

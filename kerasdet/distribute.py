@@ -1,11 +1,11 @@
-"""What training over several devices needs beyond Keras: counts summed over all replicas."""
+"""Training over several devices, as far as Keras does not provide it: counts summed over all replicas."""
 
 import keras
 from keras import ops
 
 
 def num_replicas():
-    """Replicas that share the step being traced: 1 outside `tf.distribute` and on other backends."""
+    """Return the number of replicas in the traced step: 1 outside `tf.distribute` or on other backends."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -14,7 +14,7 @@ def num_replicas():
 
 
 def replica_id():
-    """Number of the replica that the step is traced for: 0 outside `tf.distribute`."""
+    """Return the number of the traced replica: 0 outside `tf.distribute`."""
     if num_replicas() == 1:
         return 0
     import tensorflow as tf
@@ -24,11 +24,11 @@ def replica_id():
 
 
 def sum_over_replicas(value):
-    """Sum a scalar over all replicas of the step; without gradient.
+    """Sum a scalar over all replicas of the step, without gradient.
 
     Losses are divided by a count over the *whole* batch (RetinaNet: all its positive anchors). Under
-    `tf.distribute` a replica sees its share only, so the count must be summed before the division;
-    then the gradients that the strategy adds up equal those of one device with the whole batch.
+    `tf.distribute` a replica sees only its share, so the count must be summed before the division. Then
+    the gradients that the strategy adds equal those of one device with the whole batch.
 
     Args:
         value: scalar tensor.

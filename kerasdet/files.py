@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: what the package writes for keeps goes through here."""
+"""Files that appear whole or not at all: the package writes all its lasting files through this module."""
 
 import contextlib
 import errno
@@ -12,20 +12,20 @@ from pathlib import Path
 def atomic_write(path):
     """Yield a temporary path that becomes `path` when the block ends without an error.
 
-    The temporary file lies in the same folder and ends in the same name, so that writers which
-    look at the extension (`.weights.h5`, `.png`) are content. It is synced to the disk before the
-    rename: a process killed at any moment leaves the earlier file or the new one, never half of
-    one. On an error the temporary file is removed and the earlier file kept.
+    The temporary file is in the same folder and has the same ending, which satisfies writers that
+    check the extension (`.weights.h5`, `.png`). It is synced to the disk before the rename: if the
+    process is killed at any moment, the earlier file or the new one remains, never half of one. On an
+    error the temporary file is removed and the earlier file kept.
 
     Args:
-        path: file to write, str or Path; missing folders above it are made.
+        path: file to write, str or Path; missing parent folders are created.
 
     Yields:
         Path to write to.
 
     Raises:
         ValueError: `path` is a folder or a device.
-        OSError: the folder cannot be made or written to, or the disk is full; names the path.
+        OSError: the folder cannot be created or written to, or the disk is full; the message names the path.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -37,7 +37,7 @@ def atomic_write(path):
     except OSError as error:
         raise type(error)(
             error.errno,
-            f"cannot write into the folder ({error.strerror}); choose another or change its rights",
+            f"cannot write into the folder ({error.strerror}); choose another, or change its permissions",
             str(path.parent),
         ) from error
     try:
@@ -70,13 +70,13 @@ def save_json(path, obj, indent=None):
 
     Args:
         path: file to write.
-        obj: anything of dicts, lists, str, numbers, None; NumPy scalars and arrays are converted.
-        indent: spaces per level; one line if None.
+        obj: dicts, lists, str, numbers, None; NumPy scalars and arrays are converted.
+        indent: spaces per level; None: one line.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON does not have.
         TypeError: a value has no JSON form.
-        OSError: as `atomic_write`.
+        OSError: as for `atomic_write`.
     """
     text = json.dumps(obj, indent=indent, allow_nan=False, default=_plain)
     with atomic_write(path) as temporary:
@@ -84,7 +84,7 @@ def save_json(path, obj, indent=None):
 
 
 def _plain(value):
-    """A NumPy scalar or array as Python numbers."""
+    """Convert a NumPy scalar or array to Python numbers."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, bytes):  # compressed counts of a run-length mask

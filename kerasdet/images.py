@@ -1,6 +1,6 @@
 """The one loader of images: any file, PIL image or array becomes (H, W, 3) uint8 RGB.
 
-Files are opened by these rules: only the formats of `FORMATS`, only regular files, at most
+Files are opened by these rules: only the formats in `FORMATS`, only regular files, at most
 `max_pixels()` pixels.
 """
 
@@ -14,15 +14,15 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-# Pillow's names of what is opened. Others would start programs (EPS)
-# or are read by nobody here. MPO, two JPEG files in one, is opened as JPEG.
+# Pillow's names of the formats that are opened. Other formats would start programs (EPS) or are
+# not used here. MPO, two JPEG files in one, is opened as JPEG.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 2**26  # 8192 x 8192: 0.5 GB while it is decoded.
+MAX_PIXELS = 2**26  # 8192 x 8192, 0.5 GB during decoding
 _LARGEST_INTEGER = 65535
-_STRIP = 2**20  # Pixels that are converted at once, so that no copy of a whole image is made.
+_STRIP = 2**20  # pixels converted at once, to avoid a copy of a whole image
 _ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
-# EXIF orientation: the image as it is shown -> a view of it as it is stored (EXIF 2.32).
+# EXIF orientation: from the image as shown to a view of it as stored (EXIF 2.32).
 _AS_STORED = {
     1: lambda shown: shown,
     2: lambda shown: shown[:, ::-1],
@@ -38,16 +38,16 @@ _AS_STORED = {
 def load_image(source, orient=True, gray_max=None):
     """Load an image as RGB.
 
-    BMP, GIF, JPEG (and MPO), PNG, PPM, TIFF and WebP files are read. Gray, palette, CMYK and YCbCr
-    images are converted; transparent pixels are laid on white; of several frames the first is
-    taken. Gray levels of 16 and 32 bits are scaled by 255 / `gray_max`.
+    The function reads BMP, GIF, JPEG (and MPO), PNG, PPM, TIFF and WebP files. Gray, palette, CMYK and
+    YCbCr images are converted. Transparent pixels are drawn on white. Of several frames, the first is
+    used. Gray levels of 16 and 32 bits are scaled by 255 / `gray_max`.
 
     Args:
         source: path, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with pixels
             0..255.
-        orient: apply the file's EXIF orientation.
-        gray_max: the level that is white in gray images of 16 and 32 bits: 4095 where a camera of
-            12 bits wrote them. By default 65535; for floats 255, or 1 where none is above 1.
+        orient: whether to apply the file's EXIF orientation.
+        gray_max: the level of white in gray images of 16 and 32 bits, such as 4095 for a camera of
+            12 bits. By default 65535; for floats 255, or 1 if no level is above 1.
 
     Returns:
         (H, W, 3) uint8.
@@ -66,7 +66,7 @@ def load_image(source, orient=True, gray_max=None):
 
 
 def image_size(path):
-    """Size of an image file, EXIF orientation applied, from its header alone.
+    """Read the size of an image file, with EXIF orientation applied, from its header.
 
     Args:
         path: an image file.
@@ -75,23 +75,23 @@ def image_size(path):
         (height, width) in pixels.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_image`.
+        FileNotFoundError, ValueError: as for `load_image`.
     """
     height, width, orientation = stored_size(path)
     return (width, height) if orientation in _QUARTER_TURNS else (height, width)
 
 
 def stored_size(path):
-    """Size of an image file as it is stored and its EXIF orientation, from its header alone.
+    """Read the stored size of an image file and its EXIF orientation from its header.
 
     Args:
         path: an image file.
 
     Returns:
-        (height, width, orientation): pixels, and 1..8 as EXIF counts.
+        (height, width, orientation): pixels, and 1..8 as in EXIF.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_image`.
+        FileNotFoundError, ValueError: as for `load_image`.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -102,17 +102,17 @@ def stored_size(path):
 
 
 def gray_range(path):
-    """The levels of an image file with more than 8 bits for each, and what is white in it.
+    """Return the highest level of an image file with more than 8 bits per level, and its level of white.
 
     Args:
         path: an image file.
 
     Returns:
-        (highest level, level that is white unless `gray_max` says otherwise), or None for a file
-        of 8 bits. In colour images of 16 bits the levels are known to 256 only.
+        (highest level, level of white without `gray_max`), or None for a file of 8 bits. For colour images
+        of 16 bits, levels are known only to a multiple of 256.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_image`.
+        FileNotFoundError, ValueError: as for `load_image`.
     """
     with _opened(path) as image:
         deep_gray = _is_deep_gray(image)
@@ -127,46 +127,50 @@ def gray_range(path):
 
 
 def max_pixels():
-    """The most pixels of an image file that is opened; the variable KERASDET_MAX_PIXELS changes it.
+    """Return the largest number of pixels in an image file; the variable KERASDET_MAX_PIXELS sets it.
 
     Raises:
-        ValueError: the variable is no positive integer.
+        ValueError: the variable is not a positive integer.
     """
     text = os.environ.get("KERASDET_MAX_PIXELS", "")
     if not text:
         return MAX_PIXELS
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"KERASDET_MAX_PIXELS={text!r}: it is a number of pixels, {MAX_PIXELS}.")
+        raise ValueError(
+            f"KERASDET_MAX_PIXELS={text!r}: it must be a number of pixels, such as {MAX_PIXELS}."
+        )
     return int(text)
 
 
 def load_classes(path):
-    """Load an image whose pixels are class numbers (8 or 16 bits; of a palette, the indices).
+    """Load an image whose pixels are class numbers (8 or 16 bits; for a palette, the indices).
 
     Args:
         path: a gray or palette PNG.
 
     Returns:
-        (H, W) int32; -1 where a file of 8 bits has 255, which VOC and COCO write for void pixels.
+        (H, W) int32; -1 for 255 in a file of 8 bits, which VOC and COCO write for void pixels.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_image`, or the image has several channels.
+        FileNotFoundError, ValueError: as for `load_image`, or the image has several channels.
     """
     with _opened(path) as image:
         classes = _pixels(image, _text(path))
     if classes.ndim != 2:
-        raise ValueError(f"{path}: a map of classes has one channel, this has {image.mode}.")
+        raise ValueError(
+            f"{path}: a map of classes must have one channel, but this has {image.mode}."
+        )
     void = classes == 255 if classes.dtype == "uint8" else False
     return np.where(void, -1, classes.astype("int32"))
 
 
 def _text(path):
-    """A path for messages, without characters that cannot be printed."""
+    """Return a path for messages, without unprintable characters."""
     return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _opened(path):
-    """The image with its header read: a regular file, of a known format, not too large."""
+    """Open a regular file of a known format that is not too large, and read its header."""
     name = _text(path)
     try:
         status = os.stat(path)
@@ -182,14 +186,14 @@ def _opened(path):
         raise ValueError(f"{name}: the file is empty; restore the image.")
     limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own limit; the user has asked for more.
+        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own limit, which the user has raised
     try:
         image = Image.open(path, formats=FORMATS)
     except PermissionError:
         raise ValueError(f"{name}: no permission to read this image.") from None
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error).partition(" exceeds")[0], limit) from None
-    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to.
+    except Exception as error:  # on broken files, Pillow's readers raise any error
         raise _undecodable(name, error) from error
     width, height = image.size
     if width * height > limit:
@@ -201,23 +205,23 @@ def _opened(path):
 def _too_large(name, size, limit):
     return ValueError(
         f"{name}: the image is too large ({size}; the limit is {limit} pixels); make it smaller or "
-        "cut it into tiles, or set KERASDET_MAX_PIXELS to the pixels that memory has room for."
+        "cut it into tiles, or set KERASDET_MAX_PIXELS to the pixels that fit into memory."
     )
 
 
 def _undecodable(name, error):
     return ValueError(
         f"{name}: not an image that can be decoded, or cut short ({error}); "
-        f"restore it or convert it to JPEG or PNG (read are {', '.join(FORMATS)})."
+        f"restore it or convert it to JPEG or PNG (readable formats: {', '.join(FORMATS)})."
     )
 
 
 def _orientation(image):
-    """EXIF's 1..8, from what stands before the pixels."""
+    """Return EXIF's 1..8, from the data before the pixels."""
     try:
-        # The base class's: PNG's own decodes all pixels, to find what stands behind them.
+        # The base class's method: PNG's own decodes all pixels, to find what comes after them.
         orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # A broken EXIF block says nothing about the pixels.
+    except Exception:  # a broken EXIF block says nothing about the pixels
         return 1
     return orientation if orientation in _AS_STORED else 1
 
@@ -233,13 +237,13 @@ def _is_deep_gray(image):
 def _pixels(image, name):
     try:
         return np.asarray(image)
-    except Exception as error:  # As in `_opened`.
+    except Exception as error:  # as in `_opened`
         raise _undecodable(name, error) from error
 
 
 def _to_rgb(image, name, orient, gray_max):
     orientation = _orientation(image)
-    if _is_turned_by_pillow(image):  # Its pixels come as shown: stored ones are turned back.
+    if _is_turned_by_pillow(image):  # its pixels come as shown; turn them back to the stored ones
         orientation, orient = {6: 8, 8: 6}.get(orientation, orientation), not orient
     levels = _loaded(image, name)
     width, height = image.size
@@ -260,39 +264,39 @@ def _to_rgb(image, name, orient, gray_max):
 
 
 def _loaded(image, name):
-    """Decode an image; its (H, W) levels if it is gray of more than 8 bits, else None."""
+    """Decode an image; return its (H, W) levels if it is gray with more than 8 bits, otherwise None."""
     try:
         image.load()
         return np.asarray(image) if _is_deep_gray(image) else None
-    except Exception as error:  # As in `_opened`.
+    except Exception as error:  # as in `_opened`
         raise _undecodable(name, error) from error
 
 
 def _strip(image, name, top, bottom):
-    """Some rows of a decoded image, (bottom - top, W, 3) uint8."""
+    """Return some rows of a decoded image, (bottom - top, W, 3) uint8."""
     try:
         if bottom - top < image.height:
             image = image.crop((0, top, image.width, bottom))
         if image.mode != "RGB" or image.has_transparency_data:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         return _three_channels(np.asarray(image))
-    except Exception as error:  # As in `_opened`.
+    except Exception as error:  # as in `_opened`
         raise _undecodable(name, error) from error
 
 
 def _white(levels, name, gray_max):
-    """The level of a deep gray image that becomes 255."""
+    """Return the level of a deep gray image that becomes 255."""
     low, high = levels.min(), levels.max()
     if gray_max is not None:
         white = gray_max
         if not white > 0:
-            raise ValueError(f"gray_max is {white}; it is the level of white, above 0.")
+            raise ValueError(f"gray_max is {white}; it must be the level of white, above 0.")
     else:
         white = _float_white(high) if levels.dtype.kind == "f" else _LARGEST_INTEGER
-    if not (low >= 0 and high <= white):  # NaN fails too.
+    if not (low >= 0 and high <= white):  # NaN fails too
         raise ValueError(
-            f"{name}: gray levels {low}..{high} are outside 0..{white}; scale them, or name the "
-            "level that is white (gray_max, --gray-max)."
+            f"{name}: gray levels {low}..{high} are outside 0..{white}; scale them, or give the "
+            "level of white (gray_max, --gray-max)."
         )
     return white
 
@@ -324,7 +328,7 @@ def _from_array(array):
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
         raise ValueError(
-            f"an image is an array (height, width, 3), (height, width), (height, width, 1) or "
+            f"an image must be an array (height, width, 3), (height, width), (height, width, 1) or "
             f"(height, width, 4), not one of shape {array.shape} and dtype {array.dtype}."
         )
     return _three_channels(_as_uint8(array, "the array"))
@@ -334,15 +338,15 @@ def _as_uint8(pixels, name):
     if pixels.dtype == "uint8":
         return pixels
     if pixels.dtype.kind not in "uif":
-        raise ValueError(f"{name} has dtype {pixels.dtype}; pixels are numbers 0..255 (uint8).")
+        raise ValueError(f"{name} has dtype {pixels.dtype}; pixels must be numbers 0..255 (uint8).")
     low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= 255):  # NaN fails too.
+    if not (low >= 0 and high <= 255):  # NaN fails too
         raise ValueError(
-            f"{name} has dtype {pixels.dtype} and values {low}..{high}; pixels are 0..255: "
+            f"{name} has dtype {pixels.dtype} and values {low}..{high}; pixels must be 0..255: "
             "scale them."
         )
     if pixels.dtype.kind == "f" and 0 < high <= 1:
         raise ValueError(
-            f"{name} has values {low}..{high}; pixels are 0..255, not 0..1: multiply by 255."
+            f"{name} has values {low}..{high}; pixels must be 0..255, not 0..1: multiply by 255."
         )
     return np.round(pixels).astype("uint8")

@@ -138,7 +138,7 @@ def test_what_the_data_has_not_or_is_not_asked_for_is_not_measured():
     history = train(StubWithParts(), [CocoMetrics(WithParts(), iou_type="segm")], epochs=1).history
     assert "val_mask_mAP" in history
     assert "val_mAP" not in history
-    with pytest.raises(ValueError, match="Stub gives no masks"):
+    with pytest.raises(ValueError, match="Stub predicts no masks"):
         train(Stub(), [CocoMetrics(WithParts(), iou_type="segm")], epochs=1)
 
 

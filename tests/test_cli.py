@@ -254,7 +254,7 @@ def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
     assert type(points) is KeypointRCNN
     (branch,) = points.branches
     assert (points.keypoint_names, branch.head.convs) == (digits.keypoint_names, (32,) * 6)
-    with pytest.raises(ValueError, match="learns keypoints, and squares has none"):
+    with pytest.raises(ValueError, match="learns keypoints, but squares has none"):
         made("keypoint_rcnn", Squares(2))
     with pytest.raises(ValueError, match="norm is batch or none, not 'group'"):
         made("mask_rcnn", digits, norm="group")

@@ -229,7 +229,9 @@ def test_images_above_the_limit_are_refused_with_the_setting(tmp_path, monkeypat
     with pytest.raises(ValueError, match=r"too large \(11x10 pixels; the limit is 100 pixels\)"):
         load_image(tmp_path / "large.png")
     monkeypatch.setenv("KERASDET_MAX_PIXELS", "many")
-    with pytest.raises(ValueError, match="KERASDET_MAX_PIXELS='many': it is a number of pixels"):
+    with pytest.raises(
+        ValueError, match="KERASDET_MAX_PIXELS='many': it must be a number of pixels"
+    ):
         load_image(tmp_path / "large.png")
 
 
@@ -310,7 +312,7 @@ def test_the_white_level_can_be_named(tmp_path):
     path = saved(tmp_path / "a.png", Image.fromarray(gray))
     assert load_image(path, gray_max=4095)[0, :, 0].tolist() == [0, 128, 255]
     assert load_image(path)[0, :, 0].tolist() == [0, 8, 16]
-    with pytest.raises(ValueError, match="gray_max is 0; it is the level of white, above 0"):
+    with pytest.raises(ValueError, match="gray_max is 0; it must be the level of white, above 0"):
         load_image(path, gray_max=0)
     # Images of 8 bits have one white.
     plain = saved(tmp_path / "b.png", Image.fromarray(RGB))

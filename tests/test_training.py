@@ -269,7 +269,7 @@ def test_data_without_what_the_model_learns_is_refused(tmp_path):
     model = one_box()
     for part in ("masks", "keypoints"):
         model.TARGETS = (part,)
-        with pytest.raises(ValueError, match=f"OneBox needs {part}, and squares has none"):
+        with pytest.raises(ValueError, match=f"OneBox needs {part}, but squares has none"):
             train(model, Squares(4), Recipe(epochs=1), out=tmp_path)
     assert not list(tmp_path.iterdir())
 

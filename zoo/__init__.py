@@ -1,6 +1,6 @@
 """Models with trained weights: a list of them, facts about them, and the models themselves.
 
-Listing reads small JSON files only; Keras and the models are imported when a model is built.
+Listing reads only small JSON files; Keras and the models are imported when a model is built.
 """
 
 from kerasdet.zoo.models import build, info, list_models, load, summary, untrained

@@ -1,8 +1,9 @@
-"""The cache folder: where it is, which process writes a file of it, and what is known about its files.
+"""The cache folder: where it is, which process writes a file in it, and what is known about its files.
 
-Beside a file NAME lie `.NAME.lock`, which the process that makes NAME holds, and `.NAME.json`, its
-size, time of change and SHA-256 when it was last hashed: while size and time stay the same, 100 MB
-are not hashed at every load. That finds a file replaced or cut short, not a decaying disk.
+Beside a file NAME are `.NAME.lock`, which the process that makes NAME holds, and `.NAME.json`, with
+its size, time of change and SHA-256 when it was last hashed. While size and time stay the same, the
+file is not hashed again at every load. This detects a file that is replaced or cut short, but not a
+decaying disk.
 """
 
 import contextlib
@@ -23,18 +24,18 @@ except ImportError:  # Windows
     import msvcrt
 
 SETTING = "KERASDET_CACHE"
-POLL = 0.2  # seconds between two looks at a lock that another process holds
+POLL = 0.2  # seconds between two tries of a lock that another process holds
 
 
 def cache_folder():
-    """Give the folder of downloaded and converted files, made if it is missing.
+    """Return the folder of downloaded and converted files; create it if it is missing.
 
     Returns:
-        Path: what the environment variable KERASDET_CACHE names, else `kerasdet` in XDG_CACHE_HOME,
+        Path: the value of the environment variable KERASDET_CACHE, else `kerasdet` in XDG_CACHE_HOME,
         else `~/.cache/kerasdet`.
 
     Raises:
-        OSError: it cannot be made; names the folder and the variable.
+        OSError: the folder cannot be created; the message names the folder and the variable.
     """
     if chosen := os.environ.get(SETTING):
         folder = Path(chosen).expanduser().absolute()
@@ -48,28 +49,28 @@ def cache_folder():
 
 
 def cached(name, source, version, make):
-    """Make a file from another one, once: later calls and other processes use what is there.
+    """Make a file from another one, once: later calls and other processes use the existing file.
 
     Args:
-        name: its name; what it depends on is added before the first dot, so that
+        name: name of the file; what it depends on is added before the first dot, so that
             `model.weights.h5` becomes `model-0676ba61-v2.weights.h5`.
-        source: SHA-256 of what it is made of, at least 8 hexadecimal digits.
-        version: int, of the conversion; another version makes another file.
-        make: called with a path of the same ending, to write the file to.
+        source: SHA-256 of the original, at least 8 hexadecimal digits.
+        version: int, the version of the conversion; another version makes another file.
+        make: function that is called with a path of the same ending and writes the file there.
 
     Returns:
         Path of the file, which appears whole or not at all.
 
     Raises:
-        OSError: the folder cannot be written to; names it and the fix.
+        OSError: the folder cannot be written to; the message names it and the fix.
     """
     stem, dot, ending = name.partition(".")
     path = cache_folder() / f"{stem}-{source[:8]}-v{version}{dot}{ending}"
     if _unchanged(path):
         return path
     with locked(path):
-        if not _unchanged(path):  # else another process has made it meanwhile
-            # With the lock in hand, a temporary file can only be that of a process that was killed.
+        if not _unchanged(path):  # otherwise another process has made it meanwhile
+            # While the lock is held, a temporary file can only come from a process that was killed.
             for left_over in path.parent.glob(f".????????????.{glob.escape(path.name)}"):
                 left_over.unlink()
             with atomic_write(path) as temporary:
@@ -79,15 +80,15 @@ def cached(name, source, version, make):
 
 
 def verified(path, sha256, size=None):
-    """Tell whether a file is the published one; needs no right to write.
+    """Tell whether a file is the published one; write permission is not needed.
 
     Args:
         path: the file, which may be missing.
-        sha256: the hash's first hexadecimal digits, or all 64.
-        size: in bytes; None: any.
+        sha256: all 64 hexadecimal digits of the hash, or the first ones.
+        size: size in bytes; None: any.
 
     Returns:
-        True if it is there and has this size and hash.
+        True if the file exists and has this size and hash.
     """
     if not path.is_file():
         return False
@@ -100,19 +101,19 @@ def verified(path, sha256, size=None):
     digest = sha256_of(path)
     if not digest.startswith(sha256):
         return False
-    with contextlib.suppress(OSError):  # a cache that is only read is hashed every time
+    with contextlib.suppress(OSError):  # files in a read-only cache are hashed every time
         remember(path, state, digest)
     return True
 
 
 def remember(path, state, digest):
-    """Keep the hash of a file for `verified`.
+    """Store the hash of a file for `verified`.
 
     Args:
         path: the file.
-        state: its `os.stat_result`, taken before it was hashed: if it changes in between, what is
-            kept fits no file, and it is hashed again.
-        digest: its SHA-256.
+        state: its `os.stat_result` from before it was hashed: if it changes in between, the stored
+            state fits no file, and the file is hashed again.
+        digest: SHA-256 of the file.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -121,7 +122,7 @@ def remember(path, state, digest):
 
 
 def recall(path):
-    """Read what `remember` kept about a file.
+    """Read what `remember` stored about a file.
 
     Args:
         path: the file.
@@ -137,15 +138,15 @@ def recall(path):
 
 
 def publish(part, path, digest):
-    """Give a verified file its final name, once its bytes are on the disk.
+    """Give a verified file its final name, after its bytes are on the disk.
 
     Args:
         part: the file.
         path: its final name, in the same folder.
-        digest: its SHA-256.
+        digest: SHA-256 of the file.
 
     Raises:
-        OSError: the folder cannot be written to; names it and the fix.
+        OSError: the folder cannot be written to; the message names it and the fix.
     """
     state = part.stat()
     with writing(path.parent):
@@ -157,7 +158,7 @@ def publish(part, path, digest):
 
 
 def beside(path, kind):
-    """Path of a hidden file that belongs to another, in the same folder.
+    """Return the path of a hidden file that belongs to another, in the same folder.
 
     Args:
         path: the file it belongs to, or such a hidden file itself.
@@ -168,16 +169,16 @@ def beside(path, kind):
 
 @contextlib.contextmanager
 def locked(path):
-    """Wait until this process and thread are the only ones that make a file, and stay so.
+    """Wait until only this process and thread may make a file, and hold the lock meanwhile.
 
-    The system frees the lock when its holder ends, even killed. The empty lock file stays: if it were
-    removed, two processes could hold two locks of one name.
+    The system releases the lock when its holder ends, even if it is killed. The empty lock file stays: if
+    it were removed, two processes could hold two locks of one name.
 
     Args:
-        path: the file to be made.
+        path: the file to make.
 
     Raises:
-        OSError: the folder cannot be written to or has no locks; names it and the fix.
+        OSError: the folder cannot be written to or has no locks; the message names it and the fix.
     """
     with writing(path.parent):
         file = beside(path, "lock").open("a")
@@ -194,7 +195,7 @@ def locked(path):
 
 @contextlib.contextmanager
 def writing(folder):
-    """Make the system's errors name the cache folder and the fix.
+    """Add the cache folder and the fix to errors of the system.
 
     Args:
         folder: the cache folder.
@@ -204,14 +205,14 @@ def writing(folder):
     except OSError as error:
         raise type(error)(
             error.errno,
-            f"cannot write into the cache folder ({error.strerror}); free space, change its rights "
+            f"cannot write into the cache folder ({error.strerror}); free space, change its permissions "
             f"or choose another by {SETTING}=FOLDER",
             str(folder),
         ) from error
 
 
 def tell(message):
-    """Write a line to stderr, beside the results of a program.
+    """Write a line to stderr, separate from a program's results.
 
     Args:
         message: str.
@@ -220,7 +221,7 @@ def tell(message):
 
 
 def _take(file):
-    """Lock an open file; False if another process has it."""
+    """Lock an open file; return False if another process has the lock."""
     with writing(Path(file.name).parent):
         try:
             if fcntl:
@@ -233,7 +234,7 @@ def _take(file):
 
 
 def _release(file):
-    """Unlock by name: closing alone would leave the lock to processes forked meanwhile."""
+    """Unlock explicitly: closing alone would leave the lock to processes forked meanwhile."""
     if fcntl:
         fcntl.flock(file, fcntl.LOCK_UN)
     else:
@@ -241,7 +242,7 @@ def _release(file):
 
 
 def _unchanged(path):
-    """True if a file is as it was when its hash was kept."""
+    """Tell whether a file is unchanged since its hash was stored."""
     digest = recall(path).get("sha256")
     return digest is not None and verified(path, digest)
 

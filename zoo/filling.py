@@ -1,6 +1,6 @@
 r"""From the arrays of a published file to a model's weights: names by tables, and all or nothing.
 
-What every origin (`kerasdet.zoo.origins`) shares. A table tells what an origin calls the layers:
+All origins (`kerasdet.zoo.origins`) share this module. A table gives an origin's names of the layers:
 
     TABLE = {
         "RetinaNet": (("backbone", "backbone.body."), ("head", "head.")),
@@ -9,13 +9,13 @@ What every origin (`kerasdet.zoo.origins`) shares. A table tells what an origin 
     }
 
 Its keys are the classes of models and of their parts. Its values are rows, or functions from a part
-to its rows. A row has two entries, or three:
+to its rows. A row has two or three entries:
 
-    ours    an attribute that holds a part with rows of its own; else a pattern for the paths of layers
-    theirs  what the names of that part begin with; else the name of the layer, as `re` expands it
-    change  a function of the file's arrays of this layer, called before their axes are put in order
+    ours    an attribute with a part that has rows of its own; or a pattern for the paths of layers
+    theirs  the start of the names of that part; or the name of the layer, as `re` expands it
+    change  a function of the file's arrays of this layer, called before their axes are reordered
 
-Names are joined as they stand: separators, where an origin has any, are written out.
+Names are joined unchanged: separators, if an origin uses any, are part of the rows.
 """
 
 import re
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SHOWN = 10  # faults that a message lists
+SHOWN = 10  # largest number of faults in a message
 
 
 class Slot(NamedTuple):
@@ -31,7 +31,7 @@ class Slot(NamedTuple):
 
     Fields:
         variable: the weight that receives it.
-        change: a function of the array, called before its axes are put in order; None: none.
+        change: a function of the array, called before its axes are reordered; None: no change.
     """
 
     variable: object
@@ -39,21 +39,21 @@ class Slot(NamedTuple):
 
 
 def name_weights(model, table, suffixes, origin):
-    """Find out what an origin calls each weight of a model.
+    """Find an origin's name for each weight of a model.
 
     Args:
         model: a built model, with or without backbone and neck.
-        table: rows by class, as the module's docstring describes them. A class without rows has
+        table: rows by class, as the module's docstring describes them. A class without rows uses
             those of its nearest base class.
-        suffixes: {our weight's name: what ends its name there}, such as {"kernel": ".weight"}.
-        origin: the name of the origin, for the message of an error.
+        suffixes: {our weight's name: the end of its name there}, such as {"kernel": ".weight"}.
+        origin: name of the origin, for the error message.
 
     Returns:
         {the origin's name: `Slot`}, one for every weight of the model, in the order of its weights.
 
     Raises:
-        ValueError: no row names a layer, or two weights have one name; names the layer, the classes and
-            the file that lacks the row.
+        ValueError: no row names a layer, or two weights have the same name; the message names the layer,
+            the classes and the file that lacks the row.
     """
     found = _named(model, table, suffixes, "", "")
     found, slots = {id(slot.variable): (name, path, slot) for name, path, slot in found}, {}
@@ -69,22 +69,22 @@ def name_weights(model, table, suffixes, origin):
 
 
 def fill_weights(model, slots, arrays, source, axes=None, faults=()):
-    """Give the arrays of a file to the weights of a model: all of them, or none.
+    """Assign the arrays of a file to the weights of a model: all of them, or none.
 
     Args:
-        model: the model, for the message of an error.
+        model: the model, for the error message.
         slots: {name: `Slot`}, one for every weight of the model.
-        arrays: {name: array}, as the file has them.
-        source: the file's name, for the message of an error.
-        axes: {number of axes: the file's axes in our order}; default: in the same order.
-        faults: sentences about what is already known to be wrong with the file.
+        arrays: {name: array}, as in the file.
+        source: name of the file, for the error message.
+        axes: {number of axes: the file's axes in our order}; default: the same order.
+        faults: sentences about known faults of the file.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: an array is missing, left over or of another shape; names file, model and the first
-            ten names and shapes. The model is then unchanged.
+        ValueError: an array is missing, left over or of another shape; the message names file, model and
+            the first ten names and shapes. The model is then unchanged.
     """
     faults, ready = list(faults), {}
     for name in sorted(slots.keys() | arrays.keys()):
@@ -116,7 +116,7 @@ def fill_weights(model, slots, arrays, source, axes=None, faults=()):
 def _named(part, table, suffixes, place, prefix):
     """Yield (name or None, path of the layer, slot) for each weight of a part.
 
-    `place` is the part's path in the model, `prefix` what its names begin with.
+    `place` is the part's path in the model, `prefix` the start of its names.
     """
     patterns, inside = [], set()
     for row in _rows(part, table):
@@ -137,7 +137,7 @@ def _named(part, table, suffixes, place, prefix):
 
 
 def _rows(part, table):
-    """The rows of a part, by its class or the nearest of its base classes that has some."""
+    """Return the rows of a part, by its class or the nearest base class that has some."""
     for kind in type(part).__mro__:
         if kind.__name__ in table:
             rows = table[kind.__name__]

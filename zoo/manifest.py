@@ -1,8 +1,8 @@
 """Manifests: one JSON file per model with weights: what it is, where it comes from, how good it is.
 
-A manifest has the fields of `COMMON` and those of `SHIPPED` (its weights lie beside it) or of
-`PUBLISHED` (its weights are downloaded and converted), may have those of `OPTIONAL`, and no others.
-Its `config` is what `get_config` of the model gives, whole: a model is built from nothing else.
+A manifest has the fields in `COMMON`, and those in `SHIPPED` (its weights are beside it) or
+`PUBLISHED` (its weights are downloaded and converted). It may have fields in `OPTIONAL`, and no others.
+Its `config` is the complete result of the model's `get_config`; a model is built from nothing else.
 """
 
 import json
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 PAPER_SOURCES = ("arxiv", "doi", "url")
 
 _BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-# The names of figures by task; a table shows the first. All are shares, 0 to 1.
+# The names of figures by task; a table shows the first. All are shares from 0 to 1.
 METRICS = {
     "detection": (
         *_BOXES,
@@ -65,7 +65,7 @@ def _parts(value):
     )
 
 
-# field: (type, test, the value to give)
+# field: (type, test, required value)
 COMMON = {
     "schema": (int, lambda value: value == SCHEMA, f"{SCHEMA}, the format this version reads"),
     "name": (str, _matches(r"[a-z0-9_]+"), "lower-case letters, digits and underscores"),
@@ -142,7 +142,7 @@ def manifest_paths(folder=FOLDER):
     """Find the manifests in a folder.
 
     Args:
-        folder: where the manifests lie; the package's own by default.
+        folder: folder of the manifests; by default the package's own.
 
     Returns:
         Dict from model name to the path of its manifest, sorted by name.
@@ -157,10 +157,10 @@ def read_manifest(path):
         path: the JSON file.
 
     Returns:
-        Dict, as the tables above describe it; a list of classes that it names is put in place.
+        Dict, as the tables above describe it; a named list of classes is replaced by its content.
 
     Raises:
-        ValueError: not JSON, or a field is missing, unknown or wrong; names file, field and value.
+        ValueError: not JSON, or a missing, unknown or wrong field; the message names file, field and value.
     """
     path = Path(path)
     try:
@@ -175,7 +175,7 @@ def read_manifest(path):
 
 
 def is_published(manifest):
-    """Tell whether a manifest's weights are downloaded; else they lie beside it."""
+    """Tell whether a manifest's weights are downloaded; otherwise they are beside it."""
     return "url" in manifest["weights"]
 
 
@@ -187,7 +187,7 @@ def validate(manifest, path):
         path: the manifest's file, whose stem is the model's name.
 
     Raises:
-        ValueError: names file, field, value and what to give.
+        ValueError: a field is wrong; the message names file, field, value and the fix.
     """
     found = _flatten(manifest, path)
     fields = COMMON | (PUBLISHED if "weights.url" in found else SHIPPED)
@@ -203,7 +203,7 @@ def validate(manifest, path):
         raise ValueError(f"{path}: unknown field {field!r}; remove it or correct its name.")
     if not any(source in manifest["paper"] for source in PAPER_SOURCES):
         raise ValueError(
-            f"{path}: the field 'paper' tells of no source; give at least one of "
+            f"{path}: the field 'paper' names no source; give at least one of "
             f"{', '.join(f'paper.{source}' for source in PAPER_SOURCES)}."
         )
     _check_figures(manifest, path)
@@ -211,14 +211,14 @@ def validate(manifest, path):
 
 
 def _check_figures(manifest, path):
-    """Figures are those of the task, and shipped weights have at least one."""
+    """Check that figures belong to the task, and that shipped weights have at least one."""
     task, published = manifest["task"], manifest.get("published", {"metrics": {}})
     allowed = METRICS[task]
     fields = {"metrics": manifest["metrics"] or {}, "published.metrics": published["metrics"]}
     for field, figures in fields.items():
         for name in figures.keys() - set(allowed):
             raise ValueError(
-                f"{path}: the field {field!r} is {figures!r}, and {name!r} is no figure of {task}; give "
+                f"{path}: the field {field!r} is {figures!r}, but {name!r} is not a figure of {task}; give "
                 f"{'any of ' + ', '.join(allowed) if allowed else 'none'}."
             )
     if allowed and not is_published(manifest) and not manifest["metrics"]:
@@ -228,7 +228,7 @@ def _check_figures(manifest, path):
 
 
 def _check_agreement(manifest, path):
-    """What one field says must fit what another, or the file's name, says."""
+    """Check that fields agree with each other and with the file's name."""
     name, config, classes = manifest["name"], manifest["config"], manifest["classes"]
     agreements = {"name": (name, path.stem)}
     if not is_published(manifest):
@@ -247,9 +247,11 @@ def _class_list(name):
 
 
 def _flatten(manifest, path):
-    """The manifest's values by dotted field name; dicts that are themselves fields stay whole."""
+    """Return the manifest's values by dotted field name; dicts that are fields themselves stay whole."""
     if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: a manifest is a JSON object, not {type(manifest).__name__}.")
+        raise ValueError(
+            f"{path}: a manifest must be a JSON object, not {type(manifest).__name__}."
+        )
     flat = {}
     for key, value in manifest.items():
         if isinstance(value, dict) and key not in COMMON | SHIPPED:

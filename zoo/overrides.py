@@ -1,10 +1,10 @@
-"""A user's arguments in the place of those that a manifest tells."""
+"""Replacing arguments of a manifest by those of the user."""
 
 import copy
 
-# Arguments of a model's backbone that may be given beside its own.
+# Arguments of a model's backbone that may be given in addition to the model's own.
 FREEZING = {"freeze_at", "frozen_norm"}
-# Arguments that say what the last layers give: a count, its names, and what else depends on it.
+# Arguments for the last layers' outputs: a count, its names, and what else depends on it.
 OUTPUTS = (("num_classes", "class_names", "category_ids"), ("num_keypoints", "keypoint_names"))
 
 
@@ -12,11 +12,11 @@ def keeps_outputs(manifest, overrides):
     """Tell whether a model keeps the classes and keypoints that its weights know.
 
     Args:
-        manifest: what `kerasdet.zoo.info` returned.
-        overrides: {argument: value} that a user gives.
+        manifest: the result of `kerasdet.zoo.info`.
+        overrides: {argument: value} from the user.
 
     Returns:
-        bool; False: it needs new last layers.
+        bool; False: the model needs new last layers.
     """
     known = {**manifest["config"], "class_names": manifest["classes"]}
     known["num_classes"] = len(manifest["classes"])
@@ -28,19 +28,19 @@ def keeps_outputs(manifest, overrides):
 
 
 def overridden(manifest, overrides):
-    """Put a user's arguments in the place of a manifest's.
+    """Replace a manifest's arguments by those of the user.
 
-    Other classes or keypoints drop the old names and ids, and freeze the backbone's normalisation.
+    Other classes or keypoints remove the old names and ids, and freeze the backbone's normalisation.
 
     Args:
-        manifest: what `kerasdet.zoo.info` returned.
-        overrides: {argument: value} that the user gives.
+        manifest: the result of `kerasdet.zoo.info`.
+        overrides: {argument: value} from the user.
 
     Returns:
         The config of the model to build.
 
     Raises:
-        ValueError: the model has no such argument; names those it has.
+        ValueError: the model has no such argument; the message names its arguments.
     """
     config = copy.deepcopy(manifest["config"])
     backbone = config["backbone"]["config"] if "backbone" in config else config
@@ -50,7 +50,9 @@ def overridden(manifest, overrides):
             f"{manifest['name']} has no argument {unknown[0]!r}; it has {', '.join(known)}."
         )
     if "backbone" in overrides and (given := sorted(FREEZING & overrides.keys())):
-        raise ValueError(f"Give {given[0]} to the new backbone itself, not beside backbone=.")
+        raise ValueError(
+            f"Give {given[0]} to the new backbone itself, not together with backbone=."
+        )
     overrides = dict(overrides)
     if not keeps_outputs(manifest, overrides):
         if "frozen_norm" in backbone:
@@ -58,7 +60,7 @@ def overridden(manifest, overrides):
         for count, names, *others in OUTPUTS:
             if overrides.keys() & {count, names}:
                 overrides.setdefault(count, len(overrides.get(names) or ()))
-                # The old names, and ids, go with the old outputs.
+                # The old names and ids belong to the old outputs.
                 config |= {key: None for key in (names, *others) if key in config}
     for name in FREEZING & overrides.keys():
         backbone[name] = overrides.pop(name)
@@ -66,7 +68,7 @@ def overridden(manifest, overrides):
 
 
 def _plain(value):
-    """A part given as an object, in the form that a config has it."""
+    """Convert a part given as an object to its form in a config."""
     import keras
 
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value

@@ -2,9 +2,9 @@
 
     python -m kerasdet.zoo.pack RUN --name NAME --card card.json --metrics metrics.json
 
-`card.json` holds the fields of a manifest that no program can know: "paper", "data", "training",
-"evaluation", the weights' "licence" and, for images that are not RGB, "order", the order of their
-channels. `metrics.json` is what `kerasdet evaluate --out` writes.
+`card.json` holds the fields of a manifest that a program cannot know: "paper", "data", "training",
+"evaluation", the "licence" of the weights and, for images that are not RGB, "order", the order of
+their channels. `metrics.json` is written by `kerasdet evaluate --out`.
 """
 
 import argparse
@@ -20,29 +20,29 @@ from kerasdet.zoo.verify import sha256
 from kerasdet.zoo.weights import save_weights_float16
 
 CARD = ("paper", "data", "training", "evaluation", "licence")
-# What `kerasdet evaluate --out` calls its tables of average precision: what names their figures begin with.
+# Names of the tables of average precision from `kerasdet evaluate --out`: the prefix of their figures.
 TABLES = {"coco": "", "coco_masks": "mask_", "coco_keypoints": "keypoint_"}
 
 
 def pack(model, name, card, metrics, folder):
     """Write `folder/weights/NAME.weights.h5` and `folder/NAME.json`.
 
-    The precision is left out of the config, so that the rebuilt model follows its user's policy.
+    The precision is left out of the config, so that the rebuilt model follows the user's policy.
 
     Args:
         model: a trained model.
         name: lower-case letters, digits and underscores.
-        card: dict with the fields "paper", "data", "training" and "evaluation" as
-            `kerasdet.zoo.manifest` has them, "licence", the weights', and "order", of the channels,
-            which may be left out of RGB images.
+        card: dict with the fields "paper", "data", "training" and "evaluation" as in
+            `kerasdet.zoo.manifest`, "licence" of the weights, and "order" of the channels, which may be
+            left out for RGB images.
         metrics: dict of the measured numbers; those of the model's task are kept, to four digits.
-        folder: where the manifests lie.
+        folder: folder of the manifests.
 
     Returns:
         The manifest, a dict.
 
     Raises:
-        ValueError: a field is missing or wrong; names it. Nothing is written then.
+        ValueError: a field is missing or wrong; the message names it. Nothing is written then.
         OSError: a file cannot be written.
     """
     missing, unknown = sorted(set(CARD) - set(card)), sorted(set(card) - {*CARD, "order"})
@@ -63,7 +63,7 @@ def pack(model, name, card, metrics, folder):
 
 
 def described(model):
-    """Give a model's config as a manifest has it: as JSON is read, and without the precision.
+    """Return a model's config in the form of a manifest: as JSON is read, without the precision.
 
     Args:
         model: a built model.
@@ -80,7 +80,7 @@ def _manifest(model, name, card, metrics, weights_facts):
     order = card.get("order", "RGB" if len(mean) == 3 else None)
     if order is None:
         raise ValueError(
-            f"The card lacks 'order', and the images of this {type(model).__name__} have "
+            f"The card lacks 'order', but the images of this {type(model).__name__} have "
             f"{len(mean)} channels: give their order, such as 'FLAIR, T1, T1c, T2'."
         )
     # A figure of None: the data has nothing to measure it on.
@@ -115,7 +115,7 @@ def _task(model):
 
 
 def _figures(measured):
-    """Figures by their names in a manifest, from what `kerasdet evaluate --out` writes."""
+    """Return figures by their names in a manifest, from the output of `kerasdet evaluate --out`."""
     figures = {k: v for k, v in measured.items() if isinstance(v, int | float)}
     for table, prefix in TABLES.items():
         figures |= {f"{prefix}{k}": v for k, v in measured.get(table, {}).items()}

@@ -1,8 +1,8 @@
 """Weights on disk at half their size: Keras' own `.weights.h5` layout, kernels in float16.
 
-Arrays of two and more axes (kernels, which are nearly all of a file) are float16; vectors (biases,
-and the scales and statistics of batch normalisation, whose small variances float16 would flush to
-zero) stay float32. Keys are Keras' structural paths: `model.load_weights` reads these files too.
+Arrays of two or more axes (kernels, nearly all of a file) are float16. Vectors (biases, and the scales
+and statistics of batch normalisation, whose small variances float16 would flush to zero) stay float32.
+Keys are Keras' structural paths: `model.load_weights` reads these files too.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ def save_weights_float16(model, path):
         path: file to write, ending in `.weights.h5`.
 
     Raises:
-        ValueError: another ending, or a weight that is NaN or beyond float16's range; names it.
+        ValueError: another ending, or a weight that is NaN or beyond float16's range; the message names it.
         OSError: the file cannot be written.
     """
     _check_ending(path)
@@ -56,7 +56,7 @@ def load_weights(model, path):
         with h5py.File(path) as file:
             found = {key: value.shape for key, value in _datasets(file).items()}
     except OSError as error:
-        raise ValueError(f"{path} is cut short or no HDF5 file ({error}).") from error
+        raise ValueError(f"{path} is cut short or not an HDF5 file ({error}).") from error
     for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise ValueError(
@@ -69,7 +69,7 @@ def load_weights(model, path):
 
 
 def _arrays(model):
-    """A model's weights by Keras' structural key, as NumPy arrays."""
+    """Return a model's weights by Keras' structural key, as NumPy arrays."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.weights.h5"
         model.save_weights(path)
@@ -82,7 +82,7 @@ def _arrays(model):
 
 
 def _datasets(file):
-    """Every dataset of an HDF5 file by its path."""
+    """Return every dataset of an HDF5 file by its path."""
     datasets = {}
 
     def collect(key, item):
@@ -94,7 +94,7 @@ def _datasets(file):
 
 
 def _is_training_state(attribute):
-    """True for what training adds to a model: optimizer and metrics, alone or in a container."""
+    """Recognise what training adds to a model: optimizer and metrics, alone or in a container."""
     if isinstance(attribute, dict):
         attribute = list(attribute.values())
     if isinstance(attribute, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The ImageNet classifier on a backbone: what pretrained backbones were trained as."""
+"""The ImageNet classifier on a backbone, the form in which backbones are pretrained."""
 
 import keras
 
@@ -15,12 +15,12 @@ class ImageClassifier(keras.Model):
     Source: resnet §3.3; mobilenet_v2 table 2.
     """
 
-    TRANSFERRED = ("backbone",)  # attributes that a model of other classes takes over
+    TRANSFERRED = ("backbone",)  # attributes that a model for other classes keeps
 
     def __init__(self, backbone, num_classes=1000, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         if "C5" not in backbone.levels:
-            raise ValueError(f"backbone.levels must hold 'C5'; got {backbone.levels}.")
+            raise ValueError(f"backbone.levels must contain 'C5'; got {backbone.levels}.")
         self.backbone = backbone
         self.num_classes = num_classes
         self.head = backbone.classifier_layers()

@@ -4,9 +4,9 @@ Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 18
 
 The levels are the linear bottlenecks at the end of each stride: "C2" 24 channels (block 3), "C3" 32
 (block 6), "C4" 96 (block 13), "C5" 320 (block 17). The last convolution (1280 channels) belongs to
-the classifier (`classifier_layers`), not to the levels: a pyramid
-projects its input anyway, and 320 channels carry the same for a quarter of the cost. Wider maps,
-such as the expansion inside block 14 that SSDLite takes, are `get_layer("block14_expand").output`.
+the classifier (`classifier_layers`), not to the levels: a neck projects its input anyway, and 320
+channels carry the same information at a quarter of the cost. Wider maps, such as the expansion inside
+block 14 that SSDLite uses, are `get_layer("block14_expand").output`.
 
 Layer names: `stem` is torchvision's `features.0`, `block1` to `block17` are `features.1` to `.17`,
 `last_conv` is `features.18`.
@@ -42,9 +42,9 @@ class MobileNetV2(Backbone):
     Args:
         alpha: width multiplier; channels are rounded to multiples of 8.
         levels: the levels to return; stages above the highest are not built.
-        mean: per input channel, in units of 0..255, what is subtracted from images.
-        std: per input channel, in units of 0..255, what images are then divided by.
-        norm_epsilon: of the batch normalisation.
+        mean: per input channel, the value subtracted from images, in units of 0..255.
+        std: per input channel, the value that images are then divided by, in units of 0..255.
+        norm_epsilon: epsilon of the batch normalisation.
 
     Source: mobilenet_v2 §4 and table 2.
     """
@@ -82,7 +82,7 @@ class MobileNetV2(Backbone):
         self.norm_epsilon = norm_epsilon
 
     def classifier_layers(self):
-        """Return the last 1x1 convolution, 1280 channels, never fewer (mobilenet_v2 §4)."""
+        """Return the last 1x1 convolution, with at least 1280 channels (mobilenet_v2 §4)."""
         filters = round_channels(1280 * max(1.0, self.alpha))
         epsilon, dtype = self.norm_epsilon, self.dtype_policy
         return [
@@ -102,15 +102,15 @@ def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5,
     Args:
         x: (B, H, W, C) feature map.
         filters: output channels.
-        stride: of the 3x3 convolution.
-        expansion: how many times C the inner width is; 1 leaves out the expanding convolution.
+        stride: stride of the 3x3 convolution.
+        expansion: the inner width as a multiple of C; 1 leaves out the expanding convolution.
         name: prefix of the layers' names.
-        norm_epsilon: of the batch normalisation.
+        norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
     Returns:
-        (B, ceil(H / stride), ceil(W / stride), filters) feature map; x is added to it where the
-        shapes agree.
+        (B, ceil(H / stride), ceil(W / stride), filters) feature map; x is added to it if the shapes
+        agree.
 
     Source: mobilenet_v2 §3.3, §3.4 and table 1.
     """
@@ -129,6 +129,6 @@ def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5,
 
 
 def round_channels(channels, divisor=8):
-    """Round to the nearest multiple of `divisor`, never below it nor below 90 % of `channels`."""
+    """Round to the nearest multiple of `divisor`, at least `divisor` and 90 % of `channels`."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded

@@ -5,8 +5,8 @@ Howard et al., Searching for MobileNetV3, arXiv 1905.02244; squeeze and excitati
 
 The levels are the last maps of each stride: "C2" 24 channels (block 3), "C3" 40 (block 6), "C4" 112
 (block 12), "C5" 960 (the last convolution). "C5_first" is the first block at stride 32 (block 13, 160
-channels): torchvision's Faster R-CNN makes its pyramid of "C5_first" and "C5", two maps of one size.
-Wider maps, such as the expansion inside block 13 (672 channels, stride 16) that SSDLite takes, are
+channels): torchvision's Faster R-CNN builds its pyramid from "C5_first" and "C5", two maps of one size.
+Wider maps, such as the expansion inside block 13 (672 channels, stride 16) that SSDLite uses, are
 `get_layer("block13_expand").output`.
 
 Layer names: `stem` is torchvision's `features.0`, `block1` to `block15` are `features.1` to `.15`,
@@ -14,7 +14,7 @@ Layer names: `stem` is torchvision's `features.0`, `block1` to `block15` are `fe
 
 Departures from the paper: the squeezed channels, a quarter of the expanded ones, are rounded to
 multiples of 8, as in torchvision. The moving statistics keep 0.97 at each step, as in all backbones
-here and in torchvision's SSDLite, where the paper and torchvision's classifier keep 0.99.
+here and in torchvision's SSDLite; the paper and torchvision's classifier keep 0.99.
 """
 
 import keras
@@ -31,7 +31,7 @@ from kerasdet.backbones.mobilenet_v2 import round_channels
 from kerasdet.layers.conv import Conv, ConvNorm
 
 # Source: mobilenet_v3 table 1: kernel size, expanded channels, output channels, whether channels are
-# squeezed and excited, activation, stride. `_tail` has the last three.
+# squeezed and excited, activation, stride. `_tail` holds the last three.
 BLOCKS = (
     (3, 16, 16, False, "relu", 1),
     (3, 64, 24, False, "relu", 2),
@@ -53,12 +53,12 @@ class MobileNetV3Large(Backbone):
     """Inverted residuals with squeeze and excitation and hard-swish.
 
     Args:
-        levels: the levels to return, of "C2" to "C5" and "C5_first"; stages above the highest are not
+        levels: the levels to return, from "C2" to "C5" and "C5_first"; stages above the highest are not
             built.
-        mean: per input channel, in units of 0..255, what is subtracted from images.
-        std: per input channel, in units of 0..255, what images are then divided by.
-        reduced_tail: halve the channels at stride 32, as SSDLite does (mobilenet_v3 §6.3).
-        norm_epsilon: of the batch normalisation; torchvision's Faster R-CNN has 1e-5.
+        mean: per input channel, the value subtracted from images, in units of 0..255.
+        std: per input channel, the value that images are then divided by, in units of 0..255.
+        reduced_tail: whether to halve the channels at stride 32, as in SSDLite (mobilenet_v3 §6.3).
+        norm_epsilon: epsilon of the batch normalisation; torchvision's Faster R-CNN uses 1e-5.
 
     Source: mobilenet_v3 §5 and table 1.
     """
@@ -111,7 +111,7 @@ class MobileNetV3Large(Backbone):
 
 
 def squeeze_excitation(x, name, dtype=None):
-    """Scale each channel by what the means of all channels tell.
+    """Scale each channel by a gate computed from the means of all channels.
 
     Args:
         x: (B, H, W, C) feature map.
@@ -134,7 +134,7 @@ def squeeze_excitation(x, name, dtype=None):
 
 
 def _tail(reduced):
-    """The blocks at stride 32; reduced, with half the channels, but for the expansion of block 12's."""
+    """Return the blocks at stride 32; if reduced, all channels are halved but the expansion of block 12's."""
     divisor = 2 if reduced else 1
     filters = 160 // divisor
     return (

@@ -31,13 +31,13 @@ class ResNet(Backbone):
 
     Args:
         blocks: number of blocks of stages 2 to 5.
-        bottleneck: blocks of 1x1, 3x3, 1x1 convolutions with fourfold output; else of two 3x3.
+        bottleneck: whether blocks are 1x1, 3x3, 1x1 convolutions with fourfold output, or two 3x3.
         groups: groups of the 3x3 convolutions (ResNeXt's cardinality).
-        group_width: channels of a group in stage 2 (64 for a plain ResNet).
+        group_width: channels per group in stage 2 (64 for a plain ResNet).
         levels: the levels to return; stages above the highest are not built.
-        mean: per input channel, in units of 0..255, what is subtracted from images.
-        std: per input channel, in units of 0..255, what images are then divided by.
-        norm_epsilon: of the batch normalisation.
+        mean: per input channel, the value subtracted from images, in units of 0..255.
+        std: per input channel, the value that images are then divided by, in units of 0..255.
+        norm_epsilon: epsilon of the batch normalisation.
 
     Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
     """
@@ -59,7 +59,7 @@ class ResNet(Backbone):
         shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
         inputs = keras.Input((None, None, len(mean)), name="images")
         x = ConvNorm(64, 7, stride=2, activation="relu", name="conv1", **shared)(inputs)
-        # torchvision pads by one on every side; after the ReLU zero is as good as -infinity.
+        # torchvision pads by one on every side; after the ReLU, zero is equivalent to -infinity.
         x = keras.layers.ZeroPadding2D(1, name="maxpool_pad", dtype=dtype)(x)
         x = keras.layers.MaxPooling2D(3, 2, name="maxpool", dtype=dtype)(x)
         outputs = {}
@@ -108,15 +108,15 @@ class ResNet(Backbone):
 class ResNetHead(keras.layers.Layer):
     """ResNet's fifth stage on each region, then the mean of its cells (Mask R-CNN, figure 4, left).
 
-    The stage strides by two: from 14 x 14 cells of "C4" it makes the 7 x 7 that it makes of images.
+    The stage has stride two: it turns 14 x 14 cells of "C4" into the 7 x 7 that it computes for images.
 
     Args:
-        blocks: residual blocks: 3, or 2 of a ResNet-18.
-        bottleneck: as in `ResNet`, as are the next three.
+        blocks: residual blocks: 3, or 2 for a ResNet-18.
+        bottleneck: as in `ResNet`, like the next two arguments.
         groups: groups of the 3x3 convolutions.
-        group_width: channels of a group in stage 2.
-        norm_epsilon: of the batch normalisation.
-        frozen_norm: whether batch normalisation is not trained and keeps its statistics, as is usual
+        group_width: channels per group in stage 2.
+        norm_epsilon: epsilon of the batch normalisation.
+        frozen_norm: whether batch normalisation is not trained and keeps its statistics, as usual
             for pretrained weights.
 
     Call arguments:
@@ -193,22 +193,22 @@ class ResNetHead(keras.layers.Layer):
 def residual_stage(
     x, stage, blocks, bottleneck=True, groups=1, group_width=64, *, norm_epsilon=1e-5, dtype=None
 ):
-    """One stage of a ResNet; stage 5 also serves as a head for each region.
+    """Build one stage of a ResNet; stage 5 also serves as a head for each region.
 
     Args:
         x: (B, H, W, C) feature map.
-        stage: 2 to 5, the paper's conv2_x to conv5_x: tells the width, and the stride, which is
-            1 in stage 2 and 2 above.
+        stage: 2 to 5, the paper's conv2_x to conv5_x; it determines the width, and the stride, which
+            is 1 in stage 2 and 2 above.
         blocks: number of residual blocks.
-        bottleneck: as in `ResNet`, as are the next two.
+        bottleneck: as in `ResNet`, like the next two arguments.
         groups: groups of the 3x3 convolutions.
-        group_width: channels of a group in stage 2.
-        norm_epsilon: of the batch normalisation.
+        group_width: channels per group in stage 2.
+        norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
     Returns:
-        (B, ceil(H / stride), ceil(W / stride), channels) feature map; channels are
-        64 * 2**(stage - 2), fourfold with bottlenecks.
+        (B, ceil(H / stride), ceil(W / stride), channels) feature map, with
+        64 * 2**(stage - 2) channels, or four times as many with bottlenecks.
 
     Source: resnet table 1.
     """
@@ -226,14 +226,14 @@ def residual_stage(
 
 
 def _basic_block(x, width, stride, name, shared):
-    """Two 3x3 convolutions and the shortcut: resnet figure 5, left."""
+    """Apply two 3x3 convolutions and the shortcut: resnet figure 5, left."""
     y = ConvNorm(width, 3, stride, activation="relu", name=f"{name}_conv1", **shared)(x)
     y = ConvNorm(width, 3, name=f"{name}_conv2", **shared)(y)
     return _add_shortcut(x, y, stride, name, shared)
 
 
 def _bottleneck_block(x, inner, outer, stride, groups, name, shared):
-    """1x1, 3x3 and 1x1 convolutions and the shortcut: resnet figure 5, right."""
+    """Apply 1x1, 3x3 and 1x1 convolutions and the shortcut: resnet figure 5, right."""
     y = ConvNorm(inner, 1, activation="relu", name=f"{name}_conv1", **shared)(x)
     y = ConvNorm(inner, 3, stride, groups, activation="relu", name=f"{name}_conv2", **shared)(y)
     y = ConvNorm(outer, 1, name=f"{name}_conv3", **shared)(y)
@@ -241,7 +241,7 @@ def _bottleneck_block(x, inner, outer, stride, groups, name, shared):
 
 
 def _add_shortcut(x, y, stride, name, shared):
-    """ReLU(F(x) + x), with a projection of x where the shapes differ."""
+    """Return ReLU(F(x) + x), with a projection of x if the shapes differ."""
     if stride > 1 or x.shape[-1] != y.shape[-1]:
         x = ConvNorm(y.shape[-1], 1, stride, name=f"{name}_downsample", **shared)(x)
     # Eq: resnet 1, 2 | y = F(x, {W_i}) + W_s x

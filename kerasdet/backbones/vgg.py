@@ -4,15 +4,15 @@ Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image R
 1409.1556, table 1, configuration D; no batch normalisation.
 
 The levels are named by their stride, as everywhere: "C2" is conv3_3 (256 channels), "C3" conv4_3
-(512), "C4" conv5_3 (512; stride 16, the map that SPP-net, Fast and Faster R-CNN pool regions from),
-"C5" conv5_3 after the last pooling (512), all after their ReLU. "C1" (conv2_2) can be named in
-`freeze_at` only: Fast R-CNN trains from conv3_1 on (arXiv 1504.08083, section 4.5).
+(512), "C4" conv5_3 (512; stride 16, the map from which SPP-net, Fast and Faster R-CNN pool regions),
+"C5" conv5_3 after the last pooling (512), all after their ReLU. "C1" (conv2_2) is allowed only in
+`freeze_at`: Fast R-CNN trains from conv3_1 on (arXiv 1504.08083, section 4.5).
 
 Layer names: `features_0` to `features_28` are torchvision's convolutions `features.0` to
 `features.28`; the head's `fc6` is `classifier.0` and its `fc7` is `classifier.3`; the classifier's `fc`
-is `classifier.6`. PyTorch flattens regions C, H, W and we H, W, C: a (4096, 25088) weight of theirs
-becomes fc6's kernel by reshaping to (4096, 512, 7, 7), transposing to (7, 7, 512, 4096) and reshaping
-to (25088, 4096).
+is `classifier.6`. PyTorch flattens regions as C, H, W; kerasdet as H, W, C. A (4096, 25088) weight of
+torchvision becomes fc6's kernel by reshaping to (4096, 512, 7, 7), transposing to (7, 7, 512, 4096) and
+reshaping to (25088, 4096).
 """
 
 import keras
@@ -31,7 +31,7 @@ from kerasdet.ops.pooling import spatial_pyramid_pool
 
 # Source: vgg table 1, column D: channels and 3x3 convolutions between the poolings.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-REGION_SIZE = 7  # cells a side of what fc6 reads
+REGION_SIZE = 7  # cells per side of fc6's input
 HEAD = {"units": (4096, 4096), "dropout": 0.5}  # Source: vgg table 1 and §3.1
 
 
@@ -39,16 +39,16 @@ HEAD = {"units": (4096, 4096), "dropout": 0.5}  # Source: vgg table 1 and §3.1
 class VGG16(Backbone):
     """Thirteen 3x3 convolutions and five 2x2 poolings.
 
-    Unlike other backbones', level "Cn" is floor(H / 2**n) high: a pooling leaves out an odd last row
-    and column. Cell (i, j) still begins at pixel (2**n i, 2**n j), so that anchors and region pooling
-    must take `strides`, and not divide the image's size by the map's.
+    Unlike in other backbones, level "Cn" has height floor(H / 2**n), because a pooling drops an odd last row
+    or column. Cell (i, j) still starts at pixel (2**n i, 2**n j), so anchors and region pooling must use
+    `strides`, and not divide the image's size by the map's.
 
     Args:
         levels: the levels to return; stages above the highest are not built.
-        mean: per input channel, in units of 0..255, what is subtracted from images.
-        std: per input channel, in units of 0..255, what images are then divided by.
-        ceil_pools: whether the poolings keep an odd last row and column, as Caffe's do: the levels are
-            then ceil(H / 2**n) high. SSD300 needs it (conv4_3 has 38 cells a side, not 37).
+        mean: per input channel, the value subtracted from images, in units of 0..255.
+        std: per input channel, the value that images are then divided by, in units of 0..255.
+        ceil_pools: whether the poolings keep an odd last row and column, as in Caffe; then levels have
+            height ceil(H / 2**n). SSD300 needs it (conv4_3 has 38 cells per side, not 37).
 
     Source: vgg §2.1 and table 1.
     """
@@ -67,7 +67,7 @@ class VGG16(Backbone):
         padding = "same" if ceil_pools else "valid"  # "same" adds one row below, one column right
         inputs = x = keras.Input((None, None, len(mean)), name="images")
         outputs = {}
-        number = 0  # torchvision's index: convolutions, ReLUs and poolings count one each
+        number = 0  # torchvision's index counts convolutions, ReLUs and poolings
         for stage in range(highest + 1):
             if stage:
                 x = keras.layers.MaxPooling2D(
@@ -83,7 +83,7 @@ class VGG16(Backbone):
         self.ceil_pools = ceil_pools
 
     def classifier_layers(self):
-        """Return fc6 and fc7 on the average over 7 x 7 bins: itself, for images of 224 x 224."""
+        """Return fc6 and fc7 on the average over 7 x 7 bins, which is the map itself for 224 x 224 images."""
         return [_ImageHead(**HEAD, dtype=self.dtype_policy, name="head")]
 
     def region_head(self, classifier, frozen_norm=True):

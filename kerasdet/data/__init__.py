@@ -1,6 +1,6 @@
 """Sources of images with boxes, and the pipeline that turns them into batches.
 
-Importing this imports neither TensorFlow nor scikit-learn: each comes with its first use.
+Importing this package imports neither TensorFlow nor scikit-learn; each is imported on first use.
 """
 
 import importlib
@@ -29,7 +29,7 @@ _MODULES = ("augment", "digits", "pipeline", "proposals", "records", "report")
 
 
 def __getattr__(name):
-    """Import an owner on first use."""
+    """Import the module of a name on first use."""
     if name in _OWNERS:
         return getattr(importlib.import_module(f"kerasdet.data.{_OWNERS[name]}"), name)
     if name in _MODULES:

@@ -1,21 +1,21 @@
 """Augmentation of one image and its record, in NumPy, before resizing and batching.
 
-Each augmentation is a callable `(rng, image, record) -> (image, record)`: `rng` a
-`np.random.Generator`, `image` (H, W, C) uint8 of any number of channels, except where a class says
+Each augmentation is a callable `(rng, image, record) -> (image, record)`: `rng` is a
+`np.random.Generator`, and `image` is (H, W, C) uint8 with any number of channels, unless a class says
 that it changes colours. Inputs are never changed in place. Boxes, masks, keypoints, `ignore`,
-`area`, proposals and the semantic map move with the pixels (`motion.py`); images without objects
+`area`, proposals and the semantic map move with the pixels (`motion.py`). Images without objects
 are augmented like others. Objects that are cut at an edge keep their clipped box, the visible part
-of their mask (and its area; without a mask the area shrinks as the box does) and the keypoints that
-are still inside. Proposals are clipped to the image and dropped where nothing is left of them.
+of their mask (and its area; without a mask the area shrinks like the box) and the keypoints that
+are still inside. Proposals are clipped to the image, and dropped if nothing is left of them.
 Pixels of a semantic map that come from outside the image are void (-1).
 
-Keras 3.15's preprocessing layers were compared by moving an image of one rectangle and its box.
-RandomFlip, CenterCrop and Resizing move boxes exactly and RandomTranslation, RandomZoom,
-RandomRotation and RandomPerspective within a pixel; they are good for boxes on batches of one size.
-RandomCrop cropped the image at another place than its boxes (tens of pixels), and RandomShear was
-off by up to five. None of them moves instance masks, keypoints, ignore flags or areas, drops
-objects that were cropped away by a rule that can be set, or takes images before they have one
-size. This module does.
+Keras 3.15's preprocessing layers were tested by moving an image of one rectangle and its box.
+RandomFlip, CenterCrop and Resizing move boxes exactly; RandomTranslation, RandomZoom,
+RandomRotation and RandomPerspective move them within a pixel. They suit boxes on batches of one
+size. RandomCrop cropped the image at a different place than its boxes (by tens of pixels), and
+RandomShear was off by up to five pixels. None of them moves instance masks, keypoints, ignore flags
+or areas, drops cropped objects by a configurable rule, or takes images before they have one size.
+This module does.
 """
 
 import dataclasses
@@ -36,13 +36,13 @@ from kerasdet.data.motion import (
 
 IMAGENET_MEAN = (124, 116, 104)  # RGB
 
-# RGB to luma and the two chroma axes, ITU-R BT.601 (FCC 1953), in which hue is an angle.
+# RGB to luma and the two chroma axes, ITU-R BT.601 (FCC 1953), where hue is an angle.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
 class Compose:
-    """Several augmentations, one after the other.
+    """Several augmentations, applied in order.
 
     Args:
         augmentations: callables (rng, image, record) -> (image, record).
@@ -67,7 +67,7 @@ class HorizontalFlip:
 
     Args:
         p: probability.
-        pairs: pairs of keypoint indices that change places, such as ((1, 2),) for the two eyes;
+        pairs: pairs of keypoint indices that are swapped, such as ((1, 2),) for the two eyes;
             `keypoint_pairs(dataset.keypoint_names)` finds them.
     """
 
@@ -90,7 +90,7 @@ class VerticalFlip:
 
     Args:
         p: probability.
-        pairs: pairs of keypoint indices that change places.
+        pairs: pairs of keypoint indices that are swapped.
     """
 
     p: float = 0.5
@@ -108,11 +108,11 @@ class VerticalFlip:
 
 @dataclass(frozen=True)
 class RandomRotate90:
-    """Turn by 0, 1, 2 or 3 quarters counterclockwise, each as likely.
+    """Turn by 0, 1, 2 or 3 quarter turns counterclockwise, with equal probability.
 
-    With `HorizontalFlip` it makes the eight symmetries of the square, for images that have no upright
-    direction: microscopy, satellites. Keypoints keep their names, so they must not be named by a
-    direction.
+    With `HorizontalFlip` it generates the eight symmetries of the square, for images without an upright
+    direction, such as microscopy and satellite images. Keypoints keep their names, so their names must
+    not contain directions.
     """
 
     def __call__(self, rng, image, record):
@@ -127,16 +127,16 @@ class RandomRotate90:
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """Zoom in (a random crop) or out (on a plain canvas); the image keeps its size.
+    """Zoom in (a random crop) or out (onto a plain canvas); the image keeps its size.
 
-    The "standard scale jitter" of Ghiasi et al. 2021 (arXiv 2012.07177, section 3), with the factor
-    drawn log-uniformly; their "large" one, for long training, is `ScaleJitter(0.1, 2.0)`.
+    This is the "standard scale jitter" of Ghiasi et al. 2021 (arXiv 2012.07177, section 3), with the
+    factor drawn log-uniformly. Their "large" one, for long training, is `ScaleJitter(0.1, 2.0)`.
 
     Args:
-        min, max: range of the zoom factor; 1 leaves the image as it is.
-        min_visible: objects of which a smaller share of the box is left are dropped.
+        min, max: range of the zoom factor; 1 keeps the image unchanged.
+        min_visible: objects are dropped if a smaller share of their box remains.
         fill: value of each channel around an image that became smaller; by default ImageNet's mean
-            colour where there are three channels, else 0.
+            colour for three channels, otherwise 0.
     """
 
     min: float = 0.8
@@ -171,16 +171,16 @@ class ScaleJitter:
 class RandomCropIoU:
     """Crop whose IoU with some object is at least a drawn number (SSD, arXiv 1512.02325v5, section 2.2).
 
-    Objects stay when their centre is in the crop. Ignored regions stay as far as they reach into it,
-    so that a crowd never becomes background. The sides are drawn from the range of the authors' code
-    (0.3 to 1; the paper says 0.1). The image stays whole if no crop is found in `tries`, if it has no
-    objects, and for the option None.
+    Objects stay if their centre is in the crop. Ignored regions stay with the part inside the crop,
+    so that a crowd never becomes background. The sides are drawn from the range in the authors' code
+    (0.3 to 1; the paper says 0.1). The image stays whole if no crop is found in `tries` attempts, if it
+    has no objects, and for the option None.
 
     Args:
-        options: the least IoU of the crop with its best object, drawn evenly; None keeps the
-            whole image.
-        sides: range of the crop's side as a share of the image's.
-        aspect_ratios: range of the crop's side ratio, relative to the image's.
+        options: lowest IoU of the crop with its best object, drawn uniformly; None keeps the whole
+            image.
+        sides: range of the crop's sides as a share of the image's sides.
+        aspect_ratios: range of the crop's aspect ratio, relative to the image's.
         tries: crops drawn before giving up.
     """
 
@@ -222,13 +222,13 @@ class RandomCropIoU:
 
 @dataclass(frozen=True)
 class ExpandCanvas:
-    """Put the image at a random place of a larger plain canvas (SSD, section 3.6: zooming out).
+    """Place the image at random on a larger plain canvas (SSD, section 3.6: zooming out).
 
-    A canvas of ratio r has r^2 times the pixels; where the pipeline resizes to one size anyway,
-    `ScaleJitter(min=1/r, max=1)` gives the same view for less work.
+    A canvas of ratio r has r^2 times the pixels. If the pipeline resizes to one size anyway,
+    `ScaleJitter(min=1/r, max=1)` gives the same view with less work.
 
     Args:
-        max_ratio: the canvas' sides are 1 to this many times the image's.
+        max_ratio: the canvas's sides are 1 to this many times the image's sides.
         p: probability.
         fill: value of each channel of the canvas; default as in `ScaleJitter`.
     """
@@ -252,15 +252,15 @@ class ExpandCanvas:
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Change brightness, contrast, saturation and hue, in one linear map of the colours.
+    """Change brightness, contrast, saturation and hue by one linear map of the colours.
 
-    It is for RGB images and refuses others.
+    It takes RGB images only.
 
     Args:
         brightness: largest shift, as a share of the full range.
-        contrast: largest change of the spread around the image's mean luma; 0.5 is x0.5 to x1.5.
+        contrast: largest change of the spread around the image's mean luma; 0.5 means x0.5 to x1.5.
         saturation: largest change of the chroma, likewise.
-        hue: largest turn of the hue, in turns (0.05 is 18 degrees), in YIQ, which keeps the luma.
+        hue: largest rotation of the hue, in turns (0.05 is 18 degrees), in YIQ, which keeps the luma.
     """
 
     brightness: float = 0.125
@@ -278,7 +278,7 @@ class ColourJitter:
             )
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
         shift, contrast, saturation, hue = (float(rng.uniform(-v, v)) for v in limits)
-        # The mean of a subsample differs by a fraction of a grey level.
+        # The mean of a subsample differs from the true mean by a fraction of a grey level.
         mean = image[::4, ::4].reshape(-1, 3).mean(0) @ np.array(_TO_YIQ[0])
         colours = (1 + contrast) * _chroma_matrix(1 + saturation, hue)
         offset = 255 * shift - contrast * mean
@@ -291,14 +291,14 @@ class ColourJitter:
 class Mosaic:
     """Four images around a random point (YOLOv4, arXiv 2004.10934, section 3.3).
 
-    The image takes one quarter and three others of the data set the rest; each covers its quarter
-    at a random zoom. The result has the first image's size and id.
+    The image takes one quarter, and three other images of the data set take the rest. Each covers its
+    quarter at a random zoom. The result has the first image's size and id.
 
     Args:
-        dataset: the `Dataset` that the other three come from.
-        p: probability; 0, because no detector here asks for it.
-        max_zoom: an image is enlarged to 1 to this many times the size at which it covers its quarter.
-        min_visible: objects of which a smaller share of the box is left are dropped.
+        dataset: the `Dataset` that provides the other three images.
+        p: probability; 0 by default, because no detector here asks for it.
+        max_zoom: an image is enlarged to 1 to this many times the size that just covers its quarter.
+        min_visible: objects are dropped if a smaller share of their box remains.
     """
 
     dataset: object
@@ -337,7 +337,7 @@ class Mosaic:
         return canvas, join_records(parts)
 
     def _record(self, index, first):
-        """A record of the data set, with a semantic map if the first image has one."""
+        """Return a record of the data set, with a semantic map if the first image has one."""
         record = self.dataset.record(index)
         if first.semantic is None:
             return record
@@ -345,14 +345,14 @@ class Mosaic:
 
 
 def keypoint_pairs(names):
-    """The keypoints that change places when an image is mirrored, by their names.
+    """Find the keypoints that are swapped when an image is mirrored, by their names.
 
     Args:
         names: names of the keypoints, such as a data set's `keypoint_names`.
 
     Returns:
-        Tuple of pairs of indices whose names differ in the words "left" and "right" alone:
-        ((1, 2), (3, 4)) of nose, left_eye, right_eye, left_ear, right_ear.
+        Tuple of pairs of indices whose names differ only in the words "left" and "right":
+        ((1, 2), (3, 4)) for nose, left_eye, right_eye, left_ear, right_ear.
     """
     names = list(names)
     mirrored = [re.sub(r"(?<![a-z])left(?![a-z])", "right", name) for name in names]
@@ -364,7 +364,7 @@ def keypoint_pairs(names):
 
 
 def _fill_of(fill, image):
-    """The fill's value of each of an image's channels."""
+    """Return the fill value of each channel of an image."""
     channels = image.shape[-1]
     if fill is None:
         return IMAGENET_MEAN if channels == 3 else (0,) * channels
@@ -374,7 +374,7 @@ def _fill_of(fill, image):
 
 
 def _iou(boxes, box):
-    """IoU of (G, 4) boxes with one box, (G,)."""
+    """Return the IoU of (G, 4) boxes with one box: (G,)."""
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     both = np.maximum(sides, 0).prod(1)
     area = (box[2] - box[0]) * (box[3] - box[1])
@@ -382,7 +382,7 @@ def _iou(boxes, box):
 
 
 def _chroma_matrix(gain, turns):
-    """(3, 3) on RGB: the chroma of YIQ times `gain` and turned, the luma kept."""
+    """Return a (3, 3) matrix on RGB that scales YIQ's chroma by `gain`, rotates it and keeps the luma."""
     cos, sin = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
     middle = np.array(((1, 0, 0), (0, gain * cos, -gain * sin), (0, gain * sin, gain * cos)))
     return _FROM_YIQ @ middle @ _TO_YIQ

@@ -1,9 +1,9 @@
-"""What the readers share: the rules for boxes and faults, and opening annotation files.
+"""The rules that the readers share for boxes and faults, and functions that open annotation files.
 
-Faults of structure (an unknown category, a missing image, a box that is no box) stop a reader,
-all of them named in one error; with `strict=False` what they concern is left out and they are
-listed in `Dataset.faults`, which is how `kerasdet check` sees them. Faults that take nothing of
-value away (boxes of zero size, boxes over the edge) are mended and always listed.
+Faults of structure (an unknown category, a missing image, an impossible box) stop a reader; one error
+names all of them. With `strict=False` the affected entries are left out, and the faults are listed in
+`Dataset.faults`, where `kerasdet check` sees them. Faults that lose nothing of value (boxes of zero
+size, boxes that extend beyond the edge) are always repaired and listed.
 """
 
 import json
@@ -18,19 +18,19 @@ import numpy as np
 from kerasdet.data.records import DataError, Fault, Record
 from kerasdet.images import max_pixels
 
-# Mended and counted; every other kind stops a strict reader.
+# Repaired and counted; every other kind stops a strict reader.
 MENDED = frozenset(
     {
         *("zero_size", "outside", "clipped", "no_mask", "bad_mask", "corners", "root_category"),
         *("not_annotated", "pose", "upper_case"),
     }
 )
-# Coordinates are often rounded to 0.01 pixels or 1e-6 of a side: no fault below this many pixels.
+# Coordinates are often rounded to 0.01 pixels or 1e-6 of a side; less than this is not a fault.
 ROUNDING = 0.05
 # OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
 _PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
 _PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
-# A value of a file for messages: short, whatever it is.
+# A short form of a value from a file, for messages.
 shown = reprlib.repr
 
 
@@ -42,8 +42,8 @@ def clean_box(box, size):
         size: (height, width) of the image.
 
     Returns:
-        (box, kind, message): the box clipped to the image, or None where it is left out; the
-        kind of fault and its message, or None twice.
+        (box, kind, message): the box clipped to the image, or None if it is left out; the kind of
+        fault and its message, or None and None.
     """
     height, width = size
     if not all(math.isfinite(value) for value in box):
@@ -59,30 +59,30 @@ def clean_box(box, size):
         message = f"box {_text(box)} lies outside the {width}x{height} image: dropped"
         return None, "outside", message
     if max(abs(a - b) for a, b in zip(box, clipped)) > ROUNDING:
-        message = f"box {_text(box)} reaches over the edge of the {width}x{height} image: clipped"
+        message = f"box {_text(box)} extends beyond the edge of the {width}x{height} image: clipped"
         return clipped, "clipped", message
     return clipped, None, None
 
 
 def usual_sigmas(num_points):
-    """OKS sigmas where none are given: COCO's for 17 keypoints, else 0.05 each."""
+    """Return the default OKS sigmas: COCO's for 17 keypoints, otherwise 0.05 each."""
     return _PERSON_SIGMAS if num_points == 17 else (0.05,) * num_points
 
 
 def raise_structural(faults, strict):
-    """Raise one `DataError` for all faults that stop a reader, unless it reads leniently."""
+    """Raise one `DataError` for all faults that stop a reader, unless the reader is lenient."""
     structural = [fault for fault in faults if fault.kind not in MENDED]
     if strict and structural:
         raise DataError(structural)
 
 
 def make_record(image_id, size, objects, path, keypoints=None):
-    """A `Record` from lists.
+    """Build a `Record` from lists.
 
     Args:
         image_id: number or name.
         size: (height, width).
-        objects: list of (box, label, ignore, area or None for the box's).
+        objects: list of (box, label, ignore, area or None for the box's area).
         path: the image's file.
         keypoints: None or G arrays (P, 3).
 
@@ -106,9 +106,9 @@ def make_record(image_id, size, objects, path, keypoints=None):
 
 
 def as_number(value):
-    """A value of an annotation file as a float: a number, or its text; None for anything else.
+    """Return a value of an annotation file as a float: a number, or its text; None for anything else.
 
-    Not finite are NaN, the infinities, and integers that no float can hold.
+    NaN, the infinities, and integers too large for a float are not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -121,21 +121,21 @@ def as_number(value):
 
 
 def annotated_size(height, width):
-    """An image's size as annotated.
+    """Return an image's size as annotated.
 
     Args:
-        height: value of the annotation file, of any type.
+        height: value from the annotation file, of any type.
         width: the same.
 
     Returns:
-        (height, width) in pixels; None where the annotation does not know it (absent, 0 or -1).
+        (height, width) in pixels; None if the annotation does not state it (absent, 0 or -1).
 
     Raises:
-        ValueError: no such image can be; the message is a fault's.
+        ValueError: no image can have this size; the message is that of a fault.
     """
     sides = [0.0 if side in (None, "") else as_number(side) for side in (height, width)]
     if any(side is None or not side.is_integer() for side in map(_finite, sides)):
-        raise ValueError(f"height, width are {height!r:.40}, {width!r:.40}; they are integers")
+        raise ValueError(f"height, width are {height!r:.40}, {width!r:.40}; they must be integers")
     if min(sides) <= 0:
         return None
     height, width = map(int, sides)
@@ -148,7 +148,7 @@ def annotated_size(height, width):
 
 
 def share_fault(file, records):
-    """The fault of a data set whose boxes are all shares of the sides; None for other boxes.
+    """Return the fault of a data set whose boxes are all shares of the sides; None for other boxes.
 
     Args:
         file: the annotation file.
@@ -160,16 +160,16 @@ def share_fault(file, records):
         return None
     message = (
         f"all {len(boxes)} boxes lie within 0..1: shares of the sides; multiply x by the image's "
-        "width and y by its height, for boxes here are pixels"
+        "width and y by its height, because boxes here are in pixels"
     )
     return fault(file, None, "shares", message)
 
 
 def read_bytes(path):
-    """A regular file's contents.
+    """Read a regular file.
 
     Raises:
-        FileNotFoundError, ValueError: it is missing, a folder, a pipe, or may not be read.
+        FileNotFoundError, ValueError: the file is missing, a folder or a pipe, or must not be read.
     """
     try:
         mode = os.stat(path).st_mode
@@ -186,10 +186,10 @@ def read_bytes(path):
 
 
 def read_text(path):
-    """A text file's contents.
+    """Read a text file.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_bytes`, or it is not UTF-8 text.
+        FileNotFoundError, ValueError: as for `read_bytes`, or the file is not UTF-8 text.
     """
     try:
         return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -200,10 +200,10 @@ def read_text(path):
 
 
 def read_json(path):
-    """A JSON file's contents.
+    """Read a JSON file.
 
     Raises:
-        FileNotFoundError, ValueError: it is missing or broken; the message names line and column.
+        FileNotFoundError, ValueError: the file is missing or broken; the message names line and column.
     """
     text = read_text(path)
     try:
@@ -214,16 +214,16 @@ def read_json(path):
             "restore the file, it may be cut short."
         ) from None
     except RecursionError:
-        raise ValueError(f"{path}: lists in lists, too deep to be annotations.") from None
+        raise ValueError(f"{path}: lists nested too deeply to be annotations.") from None
     except ValueError as error:  # An integer of more than 4300 digits.
-        raise ValueError(f"{path}: a number that cannot be read ({error}); mend it.") from None
+        raise ValueError(f"{path}: a number that cannot be read ({error}); correct it.") from None
 
 
 def unique_names(names, place):
-    """The class names as a tuple.
+    """Return the class names as a tuple.
 
     Raises:
-        ValueError: there is none, or one appears twice.
+        ValueError: there are no names, or one appears twice.
     """
     names = tuple(printable(str(name)) for name in names)
     if not names:
@@ -235,12 +235,12 @@ def unique_names(names, place):
 
 
 def walk(folder, suffixes):
-    """The files below a folder that have one of the suffixes, upper or lower case.
+    """List the files below a folder that have one of the suffixes, in upper or lower case.
 
-    What a Mac leaves beside every file ("._a.jpg", "__MACOSX") is no file of the data set.
+    Files that macOS adds ("._a.jpg", "__MACOSX") are not files of the data set.
 
     Args:
-        folder: where to look, sub-folders too.
+        folder: where to look, including sub-folders.
         suffixes: in lower case, with their dots.
 
     Returns:
@@ -248,7 +248,7 @@ def walk(folder, suffixes):
     """
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(place) in seen:  # A link that leads back up.
+        if os.path.realpath(place) in seen:  # a link to a parent folder
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
@@ -263,12 +263,12 @@ def walk(folder, suffixes):
 
 
 def fault(file, annotation_id, kind, message):
-    """A `Fault` whose file is any kind of path; what cannot be printed is written as its code."""
+    """Create a `Fault` for a file given as any kind of path; unprintable characters become codes."""
     return Fault(printable(os.fspath(file)), annotation_id, kind, printable(message))
 
 
 def printable(text):
-    """A text without what no terminal and no file can hold: halves of characters, as codes."""
+    """Replace characters that terminals and files cannot hold (halves of characters) by codes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Categories of COCO files, and what ids denote."""
+"""Categories of COCO files, and the values that ids denote."""
 
 import itertools
 import re
@@ -7,7 +7,7 @@ from kerasdet.data.cleaning import fault, shown
 
 
 def denoted(value):
-    """What an id denotes: an int for 7, 7.0 and "7", the text for other text; None for no id."""
+    """Return what an id denotes: an int for 7, 7.0 and "7", the text for other text, None for no id."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str):
@@ -16,18 +16,18 @@ def denoted(value):
 
 
 def read_categories(annotations, content, faults):
-    """The classes of a COCO file.
+    """Read the classes of a COCO file.
 
     Args:
         annotations: the file, for messages.
         content: its object, with lists of objects "categories" and "annotations".
-        faults: list, told of root categories that are left out.
+        faults: list, extended by the root categories that are left out.
 
     Returns:
         (categories in the order of their ids, names of their keypoints).
 
     Raises:
-        ValueError: an id or a name that cannot be used, an id twice, or keypoints of several kinds.
+        ValueError: an unusable id or name, an id that appears twice, or keypoints of several kinds.
     """
     categories = content["categories"]
     for category in categories:
@@ -68,7 +68,7 @@ def _keypoint_names(annotations, categories):
     points = [category["keypoints"] for category in categories if category.get("keypoints")]
     for names in points:
         if not isinstance(names, list) or not all(map(_is_name, names)):
-            raise ValueError(f"{annotations}: 'keypoints' of a category are no names.")
+            raise ValueError(f"{annotations}: 'keypoints' of a category are not names.")
     if len(set(map(len, points))) > 1:
         raise ValueError(
             f"{annotations}: categories have different numbers of keypoints "

@@ -1,8 +1,8 @@
 """Reader of COCO annotation files: boxes, crowds, masks, keypoints.
 
-Category ids may have gaps; labels are 0..K-1 in the order of the ids. Ids are compared as what they
-denote: 7, 7.0 and "7" are one id. Numbers may be written as text. COCO's coordinates are
-continuous already: [x, y, width, height] becomes [x, y, x + width, y + height].
+Category ids may have gaps; labels are 0..K-1 in the order of the ids. Ids are compared by what they
+denote: 7, 7.0 and "7" are the same id. Numbers may be written as text. COCO's coordinates are
+already continuous: [x, y, width, height] becomes [x, y, x + width, y + height].
 Source: Lin et al., Microsoft COCO (arXiv 1405.0312v3) and the format on cocodataset.org.
 """
 
@@ -35,26 +35,26 @@ from kerasdet.images import image_size
 def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None):
     """Read a COCO annotation file.
 
-    A root category (it is the supercategory of others and has none but itself) without objects is
-    left out, as exports of annotation tools have one that is no class.
+    Annotation tools export a root category that is not a class: it is the supercategory of all others,
+    and has no supercategory except itself. Without objects, it is left out.
 
     Args:
         annotations: the JSON file with "images", "annotations" and "categories".
-        images: folder that each "file_name" is relative to.
-        semantic: None, or a folder with one PNG of class numbers per image, of the same stem.
-        keypoint_sigmas: OKS sigma of each keypoint; by default COCO's for 17 keypoints, else 0.05
+        images: folder of the images; each "file_name" is relative to it.
+        semantic: None, or a folder with one PNG of class numbers per image, with the image's stem.
+        keypoint_sigmas: OKS sigma of each keypoint; by default COCO's for 17 keypoints, otherwise 0.05
             each.
-        strict: raise for faults of structure; False leaves out what they concern and lists them.
+        strict: raise for faults of structure; False leaves out the affected entries and lists the faults.
         gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
-        A `Dataset`. "iscrowd" becomes `ignore`; image ids are integers within 64 bits, else texts.
+        A `Dataset`. "iscrowd" becomes `ignore`. Image ids are integers within 64 bits, or texts.
 
     Raises:
-        FileNotFoundError: there is no such annotation file, or no such folder.
-        DataError: an unknown image or category, an impossible box, a missing image, an id twice:
-            all of them, with file and annotation id.
-        ValueError: the file is not JSON, or not COCO's.
+        FileNotFoundError: there is no such annotation file or folder.
+        DataError: an unknown image or category, an impossible box, a missing image, a repeated id; the
+            error lists all of them, with file and annotation id.
+        ValueError: the file is not JSON, or not a COCO file.
     """
     content, faults = _lists(annotations), []
     if not os.path.isdir(images):
@@ -107,7 +107,7 @@ def _lists(annotations):
 
 
 def _listed_images(annotations, entries, images, faults):
-    """{image id: its path, size and (still empty) lists}; None for an image that is left out."""
+    """Return {image id: its path, size and (still empty) lists}; None for an image that is left out."""
     listed, claimed = {}, {}
     for entry in entries:
         image_id, name = denoted(entry.get("id")), entry.get("file_name")
@@ -127,7 +127,7 @@ def _listed_images(annotations, entries, images, faults):
 
 
 def _found(annotations, entry, images, claimed, faults):
-    """(path, (height, width), whether the file told the size); None three times with a fault."""
+    """Return (path, (height, width), whether the file gave the size), or three times None with a fault."""
     name = entry["file_name"]
     path = find_image(images, name)
     if path is None:
@@ -152,7 +152,7 @@ def _found(annotations, entry, images, claimed, faults):
 
 
 def _collect(annotations, entries, listed, labels, num_points, faults):
-    """Check every annotation and put it into its image's lists."""
+    """Check every annotation, and add it to its image's lists."""
     seen, boxes, over, corners = set(), 0, 0, True
     for position, entry in enumerate(entries, start=1):
         number = denoted(entry.get("id"))
@@ -180,8 +180,8 @@ def _collect(annotations, entries, listed, labels, num_points, faults):
             mask = number, entry.get("segmentation")
             _add(image, entry, box, labels, points, mask)
     if corners and 2 * over > boxes:
-        message = f"{over} of {boxes} boxes reach over the edge, and all could be [xmin, ymin, xmax"
-        message += ", ymax]; COCO's are [x, y, width, height]"
+        message = f"{over} of {boxes} boxes extend beyond the edge, and all could be "
+        message += "[xmin, ymin, xmax, ymax]; COCO's are [x, y, width, height]"
         faults.append(fault(annotations, None, "corners", message))
 
 
@@ -201,7 +201,7 @@ def _misplaced(entry, listed, labels, number, seen):
             return "missing_field", f"annotation {shown(entry)} has no {field!r}; add it"
     for field in ("id", "image_id", "category_id"):
         if entry.get(field) is not None and denoted(entry[field]) is None:
-            return "bad_value", f"{field} is {shown(entry[field])}; it is an integer"
+            return "bad_value", f"{field} is {shown(entry[field])}; it must be an integer"
     if number in seen:
         return "duplicate_id", "annotation id appears twice; renumber one"
     if denoted(entry["image_id"]) not in listed:
@@ -212,12 +212,12 @@ def _misplaced(entry, listed, labels, number, seen):
         return "unknown_category", f"category_id is {shown(entry['category_id'])}, {known}"
     bbox = entry["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or None in map(as_number, bbox):
-        return "bad_value", f"bbox is {shown(bbox)}; it is [x, y, width, height] in pixels"
+        return "bad_value", f"bbox is {shown(bbox)}; it must be [x, y, width, height] in pixels"
     return None, None
 
 
 def _keypoints(entry, num_points):
-    """(P, 3) keypoints, zeros (not labelled) where there are none; and what is wrong with them."""
+    """Return (P, 3) keypoints, zeros (not labelled) if there are none, and what is wrong with them."""
     if not num_points:
         return None, None
     zeros = np.zeros((num_points, 3), "float32")
@@ -226,12 +226,12 @@ def _keypoints(entry, num_points):
         return zeros, None
     values = [as_number(value) for value in points] if isinstance(points, list) else []
     if len(values) != 3 * num_points or None in values:
-        return zeros, f"keypoints are {shown(points)}; they are {num_points} times x, y, v"
+        return zeros, f"keypoints are {shown(points)}; they must be {num_points} times x, y, v"
     values = np.clip(values, -1e9, 1e9).reshape(-1, 3)  # NaN stays.
     if not np.isfinite(values).all() or np.abs(values).max() == 1e9:
         return zeros, "keypoints are not finite"
     if not np.isin(values[:, 2], (0, 1, 2)).all():
-        return zeros, "a keypoint's visibility is 0, 1 or 2; correct it"
+        return zeros, "a keypoint's visibility must be 0, 1 or 2; correct it"
     return values.astype("float32"), None
 
 
@@ -245,7 +245,7 @@ def _record(image, num_points):
 
 
 def _mask_reader(annotations, listed, faults):
-    """A function from an index to RLE masks, or None where no annotation has a mask."""
+    """Return a function from an index to RLE masks, or None if no annotation has a mask."""
     if not any(segmentation for image in listed for _, segmentation in image["masks"]):
         return None
     for image in listed:

@@ -26,13 +26,13 @@ _COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "label")
 def csv(file, class_names=None, strict=True, gray_max=None):
     """Read a CSV file with the header image,xmin,ymin,xmax,ymax,label.
 
-    Further columns are ignored. A line with an image alone (the rest empty) names an image without
+    Further columns are ignored. A line that holds only an image (the rest empty) names an image without
     objects. Coordinates are continuous pixels, from 0.
 
     Args:
-        file: the CSV file; relative image paths start at its folder.
+        file: the CSV file; image paths are relative to its folder.
         class_names: K names in the order of the labels; by default the names in the file, sorted.
-        strict: raise for faults of structure; False leaves out what they concern and lists them.
+        strict: raise for faults of structure; False leaves out the affected entries and lists the faults.
         gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
@@ -40,8 +40,8 @@ def csv(file, class_names=None, strict=True, gray_max=None):
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: a missing image, an unknown label, an impossible box: all of them, with
-            their line.
+        DataError: a missing image, an unknown label, an impossible box; the error lists all of them, with
+            their lines.
         ValueError: the header lacks a column, or a line is not CSV.
     """
     rows, faults = _rows(file), []
@@ -81,7 +81,7 @@ def csv(file, class_names=None, strict=True, gray_max=None):
 
 
 def _rows(file):
-    """[(line number, {column: text})]."""
+    """Return [(line number, {column: text})]."""
     reader = csv_format.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
     rows = []
     try:
@@ -104,13 +104,13 @@ def _header(file, names):
     if missing:
         raise ValueError(
             f"{file}: line 1: the header {','.join(header):.200} lacks {', '.join(missing)}; "
-            f"it is {','.join(_COLUMNS)}, with commas."
+            f"it must be {','.join(_COLUMNS)}, with commas."
         )
     return header
 
 
 def _size(path, name, claimed, place, faults):
-    """(height, width) of an image, or None with a fault; `place` is its (file, line)."""
+    """Return (height, width) of an image, or None with a fault; `place` is its (file, line)."""
     if is_claimed(claimed, path, name):
         message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
         faults.append(fault(*place, "missing_image", message))
@@ -128,13 +128,13 @@ def _size(path, name, claimed, place, faults):
 
 
 def _object(row, labels, size):
-    """((box, label, False, None) or None, kind of fault, message) of one line."""
+    """Return ((box, label, False, None) or None, kind of fault, message) for one line."""
     if row["label"] not in labels:
         known = f"which is not in the class names {', '.join(labels):.500}; add it or correct it"
         return None, "unknown_category", f"label is {shown(row['label'])}, {known}"
     box = [as_number(row[column]) for column in _COLUMNS[1:5]]
     if None in box:
         texts = ",".join(row[column] for column in _COLUMNS[1:5])
-        return None, "bad_value", f"the box is {texts:.200}; it is four numbers in pixels"
+        return None, "bad_value", f"the box is {texts:.200}; it must be four numbers in pixels"
     box, kind, message = clean_box(box, size)
     return box and (box, labels[row["label"]], False, None), kind, message

@@ -1,13 +1,13 @@
 """Digit scenes: real handwritten digits on textured grounds, generated on demand.
 
-Owns the `DigitScenes` data set and the layout of a scene; `ink.py` draws it. The digits are
+This file owns the `DigitScenes` data set and the layout of a scene; `ink.py` draws it. The digits are
 scikit-learn's bundled 8x8 ones (Alpaydin and Kaynak, Optical Recognition of Handwritten Digits,
-UCI 1998), split 60/20/20 by sample within each class, so that no digit of "val" or "test" is ever
-trained on.
+UCI 1998), split 60/20/20 by sample within each class, so that no digit of "val" or "test" appears in
+training.
 
-A scene is a pure function of (seed, split, index), the same on every machine: random numbers are
-the raw words of PCG64, all arithmetic is on integers, and no image library is asked to draw.
-`tests/data/test_digits.py` freezes the result; a change here is a change of the benchmark.
+A scene is a pure function of (seed, split, index), equal on every machine: random numbers are the raw
+words of PCG64, all arithmetic uses integers, and no image library draws. `tests/data/test_digits.py`
+freezes the result; a change here changes the benchmark.
 """
 
 import math
@@ -22,8 +22,8 @@ from kerasdet.data.ink import SPLITS
 from kerasdet.data.records import Dataset, Record
 
 SIZES = {"train": 10000, "val": 256, "test": 256}
-HEIGHTS = (12, 96)  # of the tight box, pixels, log-uniform
-MAX_ANGLE = 30  # degrees, either way
+HEIGHTS = (12, 96)  # height of the tight box in pixels, log-uniform
+MAX_ANGLE = 30  # degrees, in both directions
 MAX_DIGITS = 12
 MAX_IOU = (4, 10)  # 0.4 as a fraction: placement decides in integers
 EMPTY_EVERY = 10  # scenes 9, 19, 29, ... hold no digit
@@ -34,13 +34,13 @@ _HEIGHT_STEPS = 256  # of the logarithm of the height
 
 
 def digit_scenes(split="train", size=None, seed=0, image_size=256, digits_per_scene=None):
-    """Handwritten digits on textured grounds, with boxes, masks, keypoints and a semantic map.
+    """Create a data set of handwritten digits with boxes, masks, keypoints and a semantic map.
 
     Args:
-        split: "train", "val" or "test"; each draws on its own digits and its own scenes.
+        split: "train", "val" or "test"; each has its own digits and its own scenes.
         size: number of scenes; by default 10000, 256 and 256. A larger set begins with the
             scenes of a smaller one.
-        seed: which family of scenes; figures are published on seed 0.
+        seed: which family of scenes; published figures use seed 0.
         image_size: side of the square images in pixels, at least 128.
         digits_per_scene: None for 1 to 12 and every tenth scene empty, or a fixed number.
 
@@ -57,10 +57,10 @@ def digit_scenes(split="train", size=None, seed=0, image_size=256, digits_per_sc
 class DigitScenes(Dataset):
     """Data set of digit scenes; see `digit_scenes` for the arguments.
 
-    Boxes, masks, areas and keypoints are amodal: they describe the whole digit, also where a
-    later (smaller) digit covers it. Digits lie wholly inside the image. `area` is the mask's.
-    The keypoints are the mask's extreme points at pixel centres, always visible (2). The semantic
-    map is 0 on the ground and 1 + class on digits, the topmost digit winning.
+    Boxes, masks, areas and keypoints are amodal: they describe the whole digit, even where a later
+    (smaller) digit covers it. Digits are entirely inside the image. `area` is the mask's area. The
+    keypoints are the mask's extreme points at pixel centres, always visible (2). The semantic map is 0 on
+    the ground and 1 + class on digits; where digits overlap, the topmost counts.
     """
 
     def __init__(self, split="train", size=None, seed=0, image_size=256, digits_per_scene=None):
@@ -75,7 +75,7 @@ class DigitScenes(Dataset):
         ):
             if value != int(value) or not low <= value <= high:
                 raise ValueError(f"{name}={value} of the digit scenes: use {low} to {high}")
-        ink.glyphs(split)  # fails now rather than at the first batch where scikit-learn is absent
+        ink.glyphs(split)  # without scikit-learn, fail now and not at the first batch
         self.name = f"digits/{split}"
         self.class_names = tuple("0123456789")
         self.category_ids = tuple(range(10))
@@ -90,7 +90,7 @@ class DigitScenes(Dataset):
         return self.size
 
     def record(self, index):
-        """The scene's annotation.
+        """Return the scene's annotation.
 
         Args:
             index: 0 to `len(self) - 1`.
@@ -117,7 +117,7 @@ class DigitScenes(Dataset):
         )
 
     def image(self, index):
-        """The scene's image.
+        """Return the scene's image.
 
         Args:
             index: 0 to `len(self) - 1`.
@@ -133,14 +133,14 @@ class DigitScenes(Dataset):
             ink.paint(draws, canvas, shape, corner)
         for d in self._digits(index):
             ink.paint(draws, canvas, d.alpha, d.corner)
-        # Sensor noise last, so that ink is not smoother than the ground.
+        # Sensor noise comes last, so that ink is not smoother than the ground.
         strength = draws.integer(1, 10)
         noise = draws.octets(canvas.size).reshape(canvas.shape).astype(np.int32) - 128
         canvas += (noise * strength) >> 7
         return np.clip(canvas, 0, 255).astype(np.uint8)
 
     def semantic(self, index):
-        """The scene's semantic map.
+        """Return the scene's semantic map.
 
         Args:
             index: 0 to `len(self) - 1`.
@@ -160,13 +160,13 @@ class DigitScenes(Dataset):
         return _layout(self.split, self.seed, int(index), self.image_size, self.digits_per_scene)
 
     def box_counts(self):
-        """Number of digits in each scene, (len(self),) int64; lays out none of them."""
+        """Return the number of digits in each scene, (len(self),) int64, without laying out any."""
         split = SPLITS.index(self.split)
         scenes = [(ink.Draws(self.seed, split, index, 0), index) for index in range(self.size)]
         return np.array([_number(*scene, self.digits_per_scene) for scene in scenes], np.int64)
 
     def image_ids(self):
-        """The scenes' numbers."""
+        """List the scenes' numbers."""
         return list(range(self.size))
 
 
@@ -182,7 +182,7 @@ class _Digit(NamedTuple):
 
 
 def _number(draws, index, digits_per_scene):
-    """How many digits a scene holds; the first draw of its layout."""
+    """Return the number of digits in a scene, from the first draw of its layout."""
     drawn = draws.integer(1, MAX_DIGITS + 1)
     if digits_per_scene is not None:
         return digits_per_scene
@@ -191,7 +191,7 @@ def _number(draws, index, digits_per_scene):
 
 @lru_cache(maxsize=64)
 def _layout(split, seed, index, side, digits_per_scene):
-    """The digits of one scene, largest first, which is the order they are painted in."""
+    """Lay out the digits of one scene, largest first, in the order of painting."""
     draws = ink.Draws(seed, SPLITS.index(split), index, 0)
     number = _number(draws, index, digits_per_scene)
     digits = None
@@ -202,7 +202,7 @@ def _layout(split, seed, index, side, digits_per_scene):
 
 @lru_cache(maxsize=1)
 def _tables():
-    """Heights in 1/256 pixel, log-uniform, and (cos, sin) in 1/16384 for every angle drawn."""
+    """Return heights in 1/256 pixel, log-uniform, and (cos, sin) in 1/16384 for every angle."""
     low, high = HEIGHTS
     steps = [(k + 0.5) / _HEIGHT_STEPS for k in range(_HEIGHT_STEPS)]
     heights = [round(256 * low * (high / low) ** step) for step in steps]
@@ -212,7 +212,7 @@ def _tables():
 
 
 def _draw_digit(draws, split, side):
-    """A digit at the image's origin; drawn again where rounding left the range of heights."""
+    """Draw a digit at the image's origin; draw again if rounding left the range of heights."""
     labels, levels = ink.glyphs(split)
     heights, turns = _tables()
     while True:
@@ -230,7 +230,7 @@ def _draw_digit(draws, split, side):
 
 
 def _place(draws, digits, side):
-    """Move every digit to a free place, or None where 100 tries found none for one of them."""
+    """Move every digit to a free place; return None if one of them has none after 100 tries."""
     placed = []
     for d in sorted(digits, key=lambda d: -d.box[3]):
         w, h = d.box[2:]
@@ -246,7 +246,7 @@ def _place(draws, digits, side):
 
 
 def _overlap_too_much(a, b):
-    """Whether the IoU of two integer boxes is above MAX_IOU."""
+    """Tell whether the IoU of two integer boxes is above MAX_IOU."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     both = max(w, 0) * max(h, 0)
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
@@ -254,9 +254,9 @@ def _overlap_too_much(a, b):
 
 
 def _extreme_points(digit):
-    """Top, left, bottom and right of the mask, (4, 3): x, y at pixel centres, visibility 2.
+    """Return the top, left, bottom and right point of the mask, (4, 3): x, y at pixel centres, visibility 2.
 
-    Where several pixels are extreme, the middle one of them is taken.
+    If several pixels are extreme, the middle one is taken.
     """
     x1, y1, x2, y2 = digit.box
 

@@ -1,6 +1,6 @@
-"""One image on its way into a batch: loaded, augmented, checked, its boxes scaled and padded.
+"""One image on its way into a batch: it is loaded, augmented and checked; its boxes are scaled and padded.
 
-NumPy alone; `pipeline.py` does the rest (resizing, canvas, batch) in TensorFlow.
+This file uses NumPy alone; `pipeline.py` does the rest (resizing, canvas, batch) in TensorFlow.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ PARTS = (
 
 
 def types(augment):
-    """{part of an example: dtype}."""
+    """Return {part of an example: dtype}."""
     types = {name: "float32" for name in ("boxes", "area", "keypoints", "proposals")}
     types |= {name: "int32" for name in ("size", "canvas", "labels", "original_size", "semantic")}
-    # Untouched images travel as bytes; augmentation may leave fractions.
+    # Unchanged images travel as bytes; augmentation may create fractions.
     image = "uint8" if augment is None else "float32"
     return types | {"image": image, "ignore": "bool", "image_id": "int64", "masks": "uint8"}
 
 
 def shapes(max_boxes, num_points, channels, num_proposals):
-    """{part of an example: shape}, None where it differs from image to image."""
+    """Return {part of an example: shape}; None where it differs between images."""
     return {
         "image": [None, None, channels],
         "size": [2],
@@ -50,7 +50,7 @@ def shapes(max_boxes, num_points, channels, num_proposals):
 
 
 class Cache:
-    """A data set's records and images, kept when first asked for."""
+    """A data set's records and images, stored on first use."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -59,10 +59,10 @@ class Cache:
         self.records = {}
 
     def image(self, index):
-        """See `Dataset.image`; read-only."""
+        """Return the image, read-only; see `Dataset.image`."""
         if index not in self.images:
             image = np.array(self.dataset.image(index))
-            image.setflags(write=False)  # An augmentation in place would change every later epoch.
+            image.setflags(write=False)  # an augmentation in place would change later epochs
             self.images[index] = image
         return self.images[index]
 
@@ -73,33 +73,34 @@ class Cache:
         return self.records[index]
 
     def semantic(self, index):
-        """See `Dataset.semantic`; not kept."""
+        """Return the semantic map, which is not stored; see `Dataset.semantic`."""
         return self.dataset.semantic(index)
 
 
 def example(source, index, part, augment, rng, shapes, wanted):
-    """One image as arrays: not yet resized, its boxes already on the canvas and padded.
+    """Return one image as arrays: not yet resized, but with its boxes on the canvas and padded.
 
     Args:
         source: a `Dataset`, or a `Cache` of one.
         index: index of the image.
-        part: the Resize part of the image's batch.
+        part: the `Resize` part of the image's batch.
         augment: None or (rng, image, record) -> (image, record).
-        rng: the np.random.Generator of this image in this epoch.
-        shapes: {part: shape}, of `shapes`: how many objects (G) and proposals (R) after padding.
-        wanted: names of the parts asked for.
+        rng: the `np.random.Generator` of this image in this epoch.
+        shapes: {part: shape} from `shapes`, with the numbers of objects (G) and proposals (R) after padding.
+        wanted: names of the required parts.
 
     Returns:
-        {part: array} with the dtypes of `types` and the given shapes.
+        {part: array} with the dtypes from `types` and the given shapes.
 
     Raises:
-        ValueError: the image, a mask or the semantic map does not have the size of its record, the
-            image has another number of channels than its data set or is not uint8, a box is not
-            finite or has no size, or a part that was asked for is missing.
+        ValueError: the image, a mask or the semantic map does not have the size in its record; the
+            image has another number of channels than its data set, or is not uint8; a box is not
+            finite or has no size; or a required part is missing.
     """
     image, record = source.image(index), source.record(index)
     if "masks" not in wanted and record.masks is not None:
-        record = dataclasses.replace(record, masks=None)  # Augmentation then need not decode them.
+        # Without masks, augmentation need not decode them.
+        record = dataclasses.replace(record, masks=None)
     if "semantic" in wanted:
         record = dataclasses.replace(record, semantic=source.semantic(index))
     _check_image(image, record)
@@ -144,7 +145,7 @@ def example(source, index, part, augment, rng, shapes, wanted):
 def _check_image(image, record):
     if image.dtype != "uint8":
         raise ValueError(
-            f"{_name(record)}: the image has dtype {image.dtype}; a data set's images are uint8, "
+            f"{_name(record)}: the image has dtype {image.dtype}; a data set's images must be uint8, "
             "0..255: scale and round them."
         )
 
@@ -167,14 +168,14 @@ def _check_example(image, record, channels, wanted):
     wrong = np.flatnonzero(~(np.isfinite(record.boxes).all(-1) & (sides > 0).all(-1)))
     if len(wrong):
         raise ValueError(
-            f"{name}: box {wrong[0]} is {record.boxes[wrong[0]].tolist()}; boxes are finite and "
+            f"{name}: box {wrong[0]} is {record.boxes[wrong[0]].tolist()}; boxes must be finite, with "
             "xmin < xmax, ymin < ymax: correct or remove it (`kerasdet check` lists all)."
         )
     for index, mask in enumerate(record.masks or ()):
         if tuple(mask["size"]) != (record.height, record.width):
             raise ValueError(
                 f"{name}: mask {index} is {tuple(mask['size'])} (height, width), its image "
-                f"({record.height}, {record.width}): masks have the size of their image."
+                f"({record.height}, {record.width}): masks must have the size of their image."
             )
 
 

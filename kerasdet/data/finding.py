@@ -1,29 +1,28 @@
-"""Where a data set's images and splits are: names written on another machine, or by exporters."""
+"""Finding a data set's images and splits, whose names come from another machine or an exporter."""
 
 import os
 from urllib.parse import unquote
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
-# Names that exporters give the three splits.
+# Names that exporters give to the three splits.
 _SAME = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 SPLITS = frozenset(name for same in _SAME for name in same)
 
 
 def split_names(split):
-    """The names that a split may have: its own first, then other words for it."""
+    """Return the names that a split may have: its own first, then synonyms."""
     same = next((names for names in _SAME if split in names), ())
     return list(dict.fromkeys([split, *same]))
 
 
 def find_image(folder, name):
-    """The file that an annotation names, or None.
+    """Find the file that an annotation names, or return None.
 
-    Tried are the name as it is written, with "/" for a backslash, with "%2F" and the like decoded, below
-    the folder where the name repeats the folder's own ("images/a.jpg" in images/), and the name
-    without its folders.
+    The name is tried as it is written, with "/" for a backslash, with "%2F" and the like decoded, without
+    the folder's own name at its start ("images/a.jpg" in images/), and without any folders.
 
     Args:
-        folder: that the name is relative to.
+        folder: the folder that the name is relative to.
         name: as in the annotation file.
 
     Returns:
@@ -36,10 +35,10 @@ def find_image(folder, name):
 
 
 def is_claimed(claimed, path, name):
-    """Whether another name has led to the same file before; remembers this one.
+    """Tell whether another name has led to the same file before; remember this one.
 
     Args:
-        claimed: {path: name}, filled here.
+        claimed: {path: name}, extended here.
         path: the file that was found.
         name: as in the annotation file.
     """

@@ -1,8 +1,8 @@
-"""How the image files of a data set are read: their EXIF orientation, their gray levels.
+"""Reading the image files of a data set: their EXIF orientation and their gray levels.
 
-Whether boxes were drawn on stored or on turned pixels is decided once for a data set, as one
-annotation tool made it: by the images that a quarter turn gives another size, whose annotated size
-shows which of the two the tool saw.
+Whether boxes were drawn on stored or on turned pixels is decided once for a data set, because one
+annotation tool made it. The images whose size a quarter turn changes decide: their annotated size
+shows what the tool saw.
 """
 
 import functools
@@ -15,7 +15,7 @@ class ImageFiles:
 
     Args:
         records: list of `Record`, each with its `path`.
-        measured: indices of the records whose size was read from the file, not annotated.
+        measured: indices of the records whose size was read from the file and not annotated.
         gray_max: as in `load_image`.
         semantic_paths: None, or one file per record with the class of each pixel.
     """
@@ -27,10 +27,10 @@ class ImageFiles:
         self.semantic_paths = semantic_paths
 
     def image(self, index):
-        """Image `index`, (H, W, 3) uint8, turned as its annotation has it.
+        """Return image `index`, (H, W, 3) uint8, turned as annotated.
 
         Raises:
-            FileNotFoundError, ValueError: missing or broken file, or another size than annotated.
+            FileNotFoundError, ValueError: a missing or broken file, or a size that is not the annotated one.
         """
         record = self.records[index]
         image = load_image(record.path, self._is_turned(index), self.gray_max)
@@ -43,25 +43,25 @@ class ImageFiles:
         )
 
     def semantic(self, index):
-        """Class of each pixel of image `index`, (H, W) int32, or None."""
+        """Return the class of each pixel of image `index`, (H, W) int32, or None."""
         return self.semantic_paths and load_classes(self.semantic_paths[index])
 
     def faults(self, index):
-        """List of (kind, message): what `check` says of an image that can be read."""
+        """Return a list of (kind, message): the faults that `check` reports for a readable image."""
         found = {"dark_image": self._dark(index), "orientation": self._orientation(index)}
         return [(kind, message) for kind, message in found.items() if message]
 
     def _is_turned(self, index):
-        """Whether the image is read as its orientation says."""
+        """Tell whether the image is turned by its orientation."""
         orientation, turned = self._vote(index)
         if orientation == 1:
             return True
         return self._set_is_turned if turned is None else turned
 
     def _vote(self, index):
-        """The orientation, and True: annotated as turned; False: as stored; None: not to be seen.
+        """Return the orientation, and True if annotated as turned, False if as stored, None if unknown.
 
-        An annotated size that only one way of reading has decides for its image in any case.
+        If only one way of reading gives the annotated size, that way is taken for the image.
         """
         record = self.records[index]
         height, width, orientation = stored_size(record.path)
@@ -72,13 +72,13 @@ class ImageFiles:
 
     @functools.cached_property
     def _votes(self):
-        """(images annotated as turned, images annotated as stored); reads every header once."""
+        """Count (images annotated as turned, images annotated as stored); read every header once."""
         votes = []
         for index in range(len(self.records)):
             try:
                 votes.append(self._vote(index)[1])
             except (OSError, ValueError):
-                continue  # It is said where the image is read.
+                continue  # reading the image reports it
         return votes.count(True), votes.count(False)
 
     @property
@@ -111,7 +111,7 @@ class ImageFiles:
         )
 
     def _dark(self, index):
-        """What is wrong with the levels of an image of more than 8 bits; None where nothing is."""
+        """Describe what is wrong with the levels of an image of more than 8 bits; None if nothing is."""
         levels = gray_range(self.records[index].path)
         if levels is None:
             return None

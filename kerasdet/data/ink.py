@@ -1,7 +1,7 @@
 """Pens and grounds of the digit scenes: random numbers, glyphs, textures, strokes and painting.
 
-Everything is exact integer arithmetic on the raw words of PCG64, so that an image is the same
-under every version of NumPy and on every processor. Colours are int32 until the image is done.
+All arithmetic is exact and uses integers from the raw words of PCG64, so an image is equal under every
+version of NumPy and on every processor. Colours are int32 until the image is complete.
 """
 
 from functools import lru_cache
@@ -23,11 +23,11 @@ class Draws:
         self.bits = np.random.PCG64(np.random.SeedSequence(key))
 
     def integer(self, low, high):
-        """One integer in [low, high)."""
+        """Draw one integer in [low, high)."""
         return low + ((self.bits.random_raw() >> 32) * (high - low) >> 32)
 
     def octets(self, count):
-        """(count,) uint8."""
+        """Draw (count,) uint8."""
         words = self.bits.random_raw(-(-count // 8))
         return words.astype("<u8").view(np.uint8)[:count]
 
@@ -37,7 +37,7 @@ class Draws:
 
 @lru_cache(maxsize=3)
 def glyphs(split):
-    """Labels (N,) and alphas at three resolutions: (N, 96, 96), (N, 48, 48), (N, 24, 24) uint8."""
+    """Return labels (N,) and alphas at three resolutions: (N, 96, 96), (N, 48, 48), (N, 24, 24) uint8."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -57,7 +57,7 @@ def glyphs(split):
     cells = images[chosen].astype(np.int32).reshape(-1, 8, 8)
     cells = np.pad(cells, ((0, 0), (2, 2), (2, 2)))
     full = _upsample(_upsample(cells << 13, 2) >> 13, 1) >> 13  # 0..16 in 1/8192
-    # Ink begins at 0.2 and is full at 0.6 of the pen's pressure; the mask's edge is at 0.4.
+    # Ink begins at 0.2 of the pen's pressure and is full at 0.6; the mask's edge is at 0.4.
     alpha = np.clip((full - 26214) * 255 // 52429, 0, 255)
     levels = [alpha]
     for _ in range(2):
@@ -68,7 +68,7 @@ def glyphs(split):
 
 
 def _upsample(x, axis):
-    """Eight times larger along `axis` by Catmull-Rom (Catmull and Rom 1974), in exact integers."""
+    """Enlarge eight times along `axis` by Catmull-Rom (Catmull and Rom 1974), in exact integers."""
     x = np.moveaxis(x, axis, -1).astype(np.int64)
     n = x.shape[-1]
     padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(2, 2)])
@@ -90,10 +90,10 @@ def _upsample(x, axis):
 
 
 def render(levels, height, cos, sin):
-    """A rotated glyph whose tight box is `height` / 256 pixels high, as (h, w) int32 alpha 0..256.
+    """Rotate a glyph so that its tight box is `height` / 256 pixels high: (h, w) int32 alpha 0..256.
 
-    Bilinear, from the resolution that is just finer than the result, so that small digits
-    neither alias nor break.
+    Sampling is bilinear, from the resolution that is just finer than the result, so that small digits
+    do not alias or break.
     """
     ink = levels[0] >= 128
     rows = np.flatnonzero(ink.any(1))
@@ -128,7 +128,7 @@ def render(levels, height, cos, sin):
 
 
 def ground(draws, side):
-    """A textured ground, (side, side, 3) int32: grains of several sizes, some of them streaks."""
+    """Draw a textured ground, (side, side, 3) int32: grains of several sizes, some of them streaks."""
     luma = draws.integer(88, 168) + _grain(draws, side, 64, 64, draws.integer(4, 32))
     streaks = ((16, 16), (32, 32), (8, 64), (64, 8), (4, 64), (64, 4))
     luma += _grain(draws, side, *streaks[draws.integer(0, 6)], draws.integer(0, 16))
@@ -141,7 +141,7 @@ def ground(draws, side):
 
 
 def _grain(draws, side, cell_y, cell_x, amplitude):
-    """Smooth noise of the given cell in pixels, (side, side) int32 in +-amplitude."""
+    """Draw smooth noise with the given cell size in pixels, (side, side) int32 in +-amplitude."""
     rows, columns = side // cell_y + 2, side // cell_x + 2
     grid = draws.octets(rows * columns).reshape(rows, columns).astype(np.int32) - 128
     y, x = draws.integer(0, cell_y), draws.integer(0, cell_x)
@@ -153,13 +153,13 @@ def _grain(draws, side, cell_y, cell_x, amplitude):
 
 
 def _smooth_step(cell):
-    """Weights 3 t^2 - 2 t^3 in 1/256 at a cell's pixels."""
+    """Return the weights 3 t^2 - 2 t^3 in 1/256 at a cell's pixels."""
     t = np.arange(cell, dtype=np.int64)
     return ((3 * cell - 2 * t) * t**2 * 256 // cell**3).astype(np.int32)
 
 
 def stroke(draws):
-    """A pen stroke that is no digit: a thin arc, or a zigzag of five turns or more."""
+    """Draw a pen stroke that is not a digit: a thin arc, or a zigzag of five turns or more."""
     length = draws.integer(16, 140)
     width = draws.integer(384, max(385, min(32 * length, 1792)))  # 1/256 pixel
     s = np.arange(1 - length, length, 2, dtype=np.int64)  # half pixels from the middle
@@ -180,7 +180,7 @@ def stroke(draws):
 
 
 def blob(draws):
-    """A spot that is no digit: one to three filled ellipses, sharp or blurred."""
+    """Draw a spot that is not a digit: one to three filled ellipses, sharp or blurred."""
     radius = draws.integer(3, 20)
     side = 4 * radius + 3
     soft = draws.integer(1, radius)
@@ -196,7 +196,7 @@ def blob(draws):
 
 
 def paint(draws, canvas, alpha, corner):
-    """Lay ink of a random contrast and sign on the canvas, in place."""
+    """Paint ink of random contrast and sign on the canvas, in place."""
     contrast, brighter = draws.integer(*CONTRASTS) + 1, draws.integer(0, 2)
     tint = np.array([draws.integer(-64, 65) for _ in range(3)])
     side, (x, y), (h, w) = len(canvas), corner, alpha.shape

@@ -1,7 +1,7 @@
-"""Masks in annotation files: polygons and run lengths, looked through before pycocotools reads them.
+"""Masks in annotation files: polygons and run lengths are checked before pycocotools reads them.
 
-pycocotools trusts what it is given: run lengths that do not fill the image leave memory unread, and
-a polygon is walked in steps of a fifth of a pixel, however long it is.
+pycocotools trusts its input: if run lengths do not fill the image, it returns memory it never wrote,
+and it walks a polygon in steps of a fifth of a pixel, no matter how long it is.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasdet.data.cleaning import as_number, shown
 
-# Longest outline of a mask, in half outlines of its image: it costs 20 bytes for a fifth of a pixel.
+# Longest outline of a mask, in half outlines of its image; a fifth of a pixel costs 20 bytes.
 _LONGEST = 64
 _NO_MASK = "no segmentation: its mask is empty and not measured"
 _POLYGON = "a polygon is a list x, y, x, y, ... of 3 points or more"
@@ -21,14 +21,14 @@ def clean_mask(segmentation, size):
     """Apply the rules for one annotated mask.
 
     Args:
-        segmentation: value of an annotation file, of any type. Masks are a list of polygons (of one
-            part each; also one polygon alone, or a list too deep) or run lengths of the image's
+        segmentation: value from an annotation file, of any type. A mask is a list of polygons (one per
+            part; also a single polygon, or a list nested too deeply) or run lengths for the image's
             size, as numbers or compressed.
         size: (height, width) of the image.
 
     Returns:
         (mask, kind, message): a list of polygons or a run-length dict that is safe to decode, or
-        None where there is no mask; the kind of fault and its message, or None twice.
+        None if there is no mask; the kind of fault and its message, or None and None.
     """
     if not segmentation:
         return None, "no_mask", _NO_MASK
@@ -46,7 +46,7 @@ def clean_mask(segmentation, size):
         return None, "bad_mask", f"{faults[0] if faults else _POLYGON}: mask left empty"
     outline = _outline(polygons, _LONGEST * sum(size))
     if outline > _LONGEST * sum(size):
-        message = f"an outline of {outline:.0f} pixels runs to and fro: mask left empty"
+        message = f"an outline of {outline:.0f} pixels is too long for its image: mask left empty"
         return None, "bad_mask", message
     if faults:
         return polygons, "bad_mask", f"{faults[0]}: this part of the mask is left out"
@@ -54,10 +54,10 @@ def clean_mask(segmentation, size):
 
 
 def run_lengths(mask, size):
-    """A mask that `clean_mask` has passed as COCO's compressed run-length dict.
+    """Return a mask from `clean_mask` as COCO's compressed run-length dict.
 
     Args:
-        mask: list of polygons, run-length dict or None (no pixel).
+        mask: list of polygons, run-length dict, or None (no pixel).
         size: (height, width) of the image.
     """
     from pycocotools import mask as coco_mask
@@ -73,7 +73,7 @@ def run_lengths(mask, size):
 
 
 def _polygons(segmentation):
-    """The polygons of a list: of polygons, of one polygon's numbers, or of such a list."""
+    """Return the polygons of a list: of polygons, of one polygon's numbers, or of such a list."""
     if not any(isinstance(part, (list, dict)) for part in segmentation):
         return [segmentation]
     while len(segmentation) == 1 and _holds_lists(segmentation[0]):
@@ -86,14 +86,14 @@ def _holds_lists(value):
 
 
 def _clean_polygon(points, size):
-    """(numbers or None, message or None) of one polygon."""
+    """Return (numbers or None, message or None) for one polygon."""
     if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
         return None, _POLYGON
     if not all(type(value) in (int, float) for value in points):
         points = [as_number(value) for value in points]
         if None in points:
-            return None, "a polygon has values that are no numbers"
-    # Integers may have any number of digits, so they are compared before anything is computed.
+            return None, "a polygon has values that are not numbers"
+    # Integers may have any number of digits, so they are compared before any computation.
     reach = 2 * max(size)
     if not (min(points) >= -reach and max(points) <= reach + max(size)):
         return None, f"a polygon reaches from {_short(min(points))} to {_short(max(points))}"
@@ -103,11 +103,11 @@ def _clean_polygon(points, size):
 
 
 def _outline(polygons, enough):
-    """Length of all outlines in pixels, along the longer side of each step, or a bound above it.
+    """Return the length of all outlines in pixels, along the longer side of each step, or an upper bound.
 
     Args:
         polygons: lists of x, y, x, y, ...
-        enough: where the bound is less, it is returned.
+        enough: if the upper bound is less than this, it is returned.
     """
     bound = sum(len(points) * (max(points) - min(points)) for points in polygons)
     if bound <= enough:
@@ -124,7 +124,7 @@ def _short(value):
 
 
 def _run_length_fault(mask, size):
-    """What is wrong with a run-length dict, or None."""
+    """Describe what is wrong with a run-length dict, or return None."""
     height, width = size
     if mask.get("size") != [height, width]:
         return f"RLE of size {shown(mask.get('size'))} in an image of {[height, width]}: left empty"
@@ -141,10 +141,11 @@ def _run_length_fault(mask, size):
 
 
 def _decompressed(text):
-    """The run lengths of COCO's compressed text as a list of int; None for any other text.
+    """Return the run lengths of COCO's compressed text as a list of int; None for any other text.
 
-    Six bits a character from "0": five of a number, lowest first, and one for "goes on"; from the
-    fourth number on the difference to the one before the last (rleFrString of COCO's maskApi.c).
+    Each character holds six bits, counted from "0": five bits of a number, lowest first, and one for
+    "continues". From the fourth number on, a number is the difference to the one before the last
+    (rleFrString in COCO's maskApi.c).
     """
     numbers, value, shift = [], 0, 0
     for character in text:

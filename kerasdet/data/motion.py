@@ -1,9 +1,9 @@
-"""How an image and its record move: flips and quarter turns, zooms and shifts seen through a window.
+"""How an image and its record move: flips, quarter turns, zooms and shifts, seen through a window.
 
-The augmentations of `augment.py` draw the motion; here it is carried out, in NumPy and Pillow.
-Pixels, boxes, masks, keypoints, proposals and the semantic map move by the same rule: of an image
-that is resampled bilinearly, each pixel of a mask or a semantic map takes the source pixel that its
-centre falls into (nearest neighbour).
+The augmentations of `augment.py` draw the motion; this file carries it out, in NumPy and Pillow.
+Pixels, boxes, masks, keypoints, proposals and the semantic map move by the same rule. When an image
+is resampled bilinearly, each pixel of a mask or a semantic map takes the source pixel that contains
+its centre (nearest neighbour).
 """
 
 import dataclasses
@@ -12,17 +12,17 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-VOID = -1  # class of pixels that have none, in semantic maps
+VOID = -1  # class of pixels without a class, in semantic maps
 
 
 def turn_record(record, matrix, turn, pairs):
-    """A record under a flip or quarter turn.
+    """Apply a flip or quarter turn to a record.
 
     Args:
         record: a `Record`.
         matrix: (2, 3), (x, y)' = matrix (x, y, 1).
-        turn: the same on arrays (H, W, ...).
-        pairs: pairs of keypoints that change places.
+        turn: the same motion for arrays (H, W, ...).
+        pairs: pairs of keypoints that are swapped.
 
     Returns:
         A `Record`.
@@ -52,24 +52,24 @@ def turn_record(record, matrix, turn, pairs):
 
 
 def move_record(record, zoom, dx, dy, canvas, min_visible=0.0, region=None):
-    """A record under x' = zoom_x x + dx, y' = zoom_y y + dy, seen through a region of a canvas.
+    """Apply x' = zoom_x x + dx, y' = zoom_y y + dy to a record, seen through a region of a canvas.
 
     Args:
         record: a `Record`.
         zoom: (zoom_x, zoom_y).
-        dx: pixels of the canvas.
-        dy: pixels of the canvas.
-        canvas: its (height, width).
-        min_visible: least share of an object's moved box inside the region.
-        region: integers x1, y1, x2, y2; by default all of the canvas.
+        dx: shift in pixels of the canvas.
+        dy: shift in pixels of the canvas.
+        canvas: (height, width) of the canvas.
+        min_visible: lowest share of an object's moved box inside the region.
+        region: integers x1, y1, x2, y2; by default the whole canvas.
 
     Returns:
-        A `Record` of the canvas's size. Proposals are clipped; those outside the region go.
+        A `Record` of the canvas's size. Proposals are clipped; proposals outside the region are dropped.
     """
     x1, y1, x2, y2 = region = region or (0, 0, canvas[1], canvas[0])
     moved, boxes = _moved_boxes(record.boxes, zoom, dx, dy, region)
     share = box_areas(boxes) / np.maximum(box_areas(moved), 1e-12)
-    # The boxes are rounded to float32, hence the tolerance.
+    # Boxes are rounded to float32, so there is a tolerance.
     keep = _has_area(boxes) & (share >= min_visible - 1e-6)
     area = (np.asarray(record.area) * zoom[0] * zoom[1] * share).astype(np.float32)
     masks = record.masks
@@ -98,14 +98,14 @@ def move_record(record, zoom, dx, dy, canvas, min_visible=0.0, region=None):
 
 
 def join_records(records):
-    """Records that share a canvas as one, with the first's id.
+    """Join records that share a canvas into one, with the id of the first.
 
     Args:
         records: list of `Record`, each moved to its own region of the canvas.
 
     Returns:
-        A `Record`. It has masks, keypoints, proposals and a semantic map if all of them do; the
-        proposals come in turn, so that the first of every image stay among the first.
+        A `Record`. It has masks, keypoints, proposals and a semantic map if all of them have; the
+        proposals alternate between images, so that the first of every image stay among the first.
     """
     arrays = {
         name: np.concatenate([getattr(record, name) for record in records])
@@ -122,19 +122,19 @@ def join_records(records):
         masks=joined("masks", lambda masks: tuple(rle for part in masks for rle in part)),
         keypoints=joined("keypoints", np.concatenate),
         proposals=joined("proposals", _in_turn),
-        # Outside its region each map is void, the least of all classes.
+        # Outside its region each map is void, the lowest of all classes.
         semantic=joined("semantic", np.maximum.reduce),
     )
 
 
 def box_areas(boxes):
-    """Areas (N,) float64 of boxes (N, 4)."""
+    """Return the areas (N,) float64 of boxes (N, 4)."""
     boxes = boxes.astype(np.float64)
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def plain_image(height, width, colour):
-    """An image of one colour.
+    """Create an image of one colour.
 
     Args:
         height: pixels.
@@ -151,7 +151,7 @@ def plain_image(height, width, colour):
 
 
 def resample_image(image, source, width, height):
-    """A part of an image at another size, bilinearly.
+    """Resample a part of an image to another size, bilinearly.
 
     Args:
         image: (H, W, C) uint8.
@@ -164,7 +164,8 @@ def resample_image(image, source, width, height):
     """
     x1, y1, x2, y2 = source
     limit_y, limit_x, channels = image.shape
-    box = (max(x1, 0.0), max(y1, 0.0), min(x2, limit_x), min(y2, limit_y))  # off by rounding only
+    # Clipping changes the box only by rounding.
+    box = (max(x1, 0.0), max(y1, 0.0), min(x2, limit_x), min(y2, limit_y))
 
     def resized(pixels):
         image = Image.fromarray(pixels)
@@ -172,7 +173,7 @@ def resample_image(image, source, width, height):
 
     if channels == 3:
         return resized(image)
-    # One by one: Pillow would take a fourth channel for opacity and weigh the others by it.
+    # Channel by channel: Pillow would treat a fourth channel as opacity and weight the others by it.
     return np.stack([resized(image[..., channel]) for channel in range(channels)], -1)
 
 
@@ -182,7 +183,7 @@ def _turned_boxes(boxes, matrix):
 
 
 def _moved_boxes(boxes, zoom, dx, dy, region):
-    """Boxes (N, 4) float64 on the canvas, and the same clipped to the region, float32."""
+    """Return moved boxes (N, 4) float64 on the canvas, and the same clipped to the region, float32."""
     moved = np.asarray(boxes, np.float64) * (*zoom, *zoom) + (dx, dy, dx, dy)
     x1, y1, x2, y2 = region
     return moved, np.clip(moved, (x1, y1, x1, y1), (x2, y2, x2, y2)).astype(np.float32)
@@ -193,23 +194,23 @@ def _has_area(boxes):
 
 
 def _in_turn(proposals):
-    """Proposals of several images as one array: the first of each, the second of each, ..."""
+    """Join proposals of several images into one array: the first of each, the second of each, ..."""
     rank = np.concatenate([np.arange(len(boxes)) for boxes in proposals])
     return np.concatenate(proposals)[np.argsort(rank, kind="stable")]
 
 
 def _decoded(record):
-    """Masks, (H, W, G) uint8."""
+    """Decode masks to (H, W, G) uint8."""
     return coco_mask.decode(list(record.masks))
 
 
 def _encoded(stack):
-    """RLEs of (H, W, G) uint8 masks."""
+    """Encode (H, W, G) uint8 masks as RLEs."""
     return tuple(coco_mask.encode(np.asfortranarray(stack)))
 
 
 def _moved_pixels(source, zoom, dx, dy, canvas, region, fill):
-    """Maps (H, W, ...) on the canvas; each pixel takes the one its centre comes from, else `fill`."""
+    """Move maps (H, W, ...) to the canvas; pixels whose centre comes from outside become `fill`."""
     x1, y1, x2, y2 = region
     columns = np.floor((np.arange(x1, x2) + 0.5 - dx) / zoom[0]).astype(int)
     rows = np.floor((np.arange(y1, y2) + 0.5 - dy) / zoom[1]).astype(int)

@@ -1,7 +1,7 @@
 """From a data set to batches of (inputs, targets): order, loading, augmentation, resizing, padding.
 
-Everything random is keyed by numbers (seed, epoch, image or batch), never by a running state: a
-resumed run sees what the uninterrupted one would have seen, however many threads load the images.
+All random numbers are keyed by numbers (seed, epoch, image or batch), never by a running state. A
+resumed run therefore sees the same data as an uninterrupted one, whatever the number of threads.
 """
 
 import numpy as np
@@ -28,43 +28,43 @@ def batches(
     cache=False,
     start_epoch=0,
 ):
-    """Batches for `fit` and `evaluate`; also a method of `Dataset`.
+    """Return batches for `fit` and `evaluate`; also a method of `Dataset`.
 
     Args:
         dataset: a `Dataset`.
         batch_size: images per batch (B).
-        resize: a Resize part, or a list of them: each batch takes one, drawn from (seed, epoch,
+        resize: a `Resize` part, or a list of them: each batch uses one, drawn from (seed, epoch,
             batch).
         augment: None or a callable (rng, image, record) -> (image, record) on NumPy arrays. It
-            moves what the record holds together with the image.
+            moves the contents of the record together with the image.
         shuffle: draw a new order each epoch.
-        repeat: continue for ever, one epoch after the other. Without it each pass over the result is
+        repeat: continue forever, one epoch after the other. Without it, each pass over the result is
             the next epoch; an interrupted pass does not count.
-        seed: non-negative integer from which all random numbers follow.
-        drop_remainder: leave out the last batch of an epoch when it is not full.
-        max_boxes: objects per image (G); by default the largest number in the data set. Images
-            with more keep their largest ones.
+        seed: non-negative integer that determines all random numbers.
+        drop_remainder: leave out the last batch of an epoch if it is not full.
+        max_boxes: objects per image (G); by default the largest number in the data set. Images with
+            more objects keep the largest ones.
         masks: add "masks".
         semantic: add "semantic".
-        proposals: add "proposals" to the inputs: True for as many rows (R) as the image with the most
-            has, which makes or reads all of them first; or a number R: the first R of each image.
+        proposals: add "proposals" to the inputs. True: as many rows (R) as the image with the most
+            proposals has, which requires all of them first. A number R: the first R of each image.
         cache: keep the decoded images in memory.
         start_epoch: number of the first epoch, to continue a run.
 
     Returns:
-        A tf.data.Dataset, its length known, of pairs
-        inputs {"images" (B, H, W, C) float32 0..255, the image at the canvas's top left and zeros
+        A tf.data.Dataset of known length, of pairs
+        inputs {"images" (B, H, W, C) float32 0..255, the image at the top left of the canvas and zeros
         elsewhere, "image_sizes" (B, 2) int32 height and width of the resized image, "proposals"
-        (B, R, 4) in canvas pixels, rows of zeros where there are fewer} and
+        (B, R, 4) in canvas pixels, padded with rows of zeros} and
         targets in canvas pixels {"boxes" (B, G, 4), "labels" (B, G) int32, "ignore" (B, G) bool,
-        "area" (B, G) in the image's own pixels, "image_id" (B,) int64 (the image's index where
-        ids are not numbers), "original_size" (B, 2) int32, "masks" (B, G, H, W) uint8, "keypoints"
-        (B, G, P, 3) where the data set has them, "semantic" (B, H, W) int32}, padded with -1
+        "area" (B, G) in the image's own pixels, "image_id" (B,) int64 (the image's index if ids are
+        not numbers), "original_size" (B, 2) int32, "masks" (B, G, H, W) uint8, "keypoints"
+        (B, G, P, 3) if the data set has them, "semantic" (B, H, W) int32}, padded with -1
         ("ignore" with False, "masks" with 0).
 
     Raises:
-        ValueError: an impossible argument; while running, what `examples.example` and a record's
-            reader refuse.
+        ValueError: an impossible argument; and, while running, the errors of `examples.example` and of
+            a record's reader.
     """
     import tensorflow as tf
 
@@ -145,7 +145,7 @@ def _check_parts(dataset, masks, semantic, proposals):
     if semantic and dataset.semantic(0) is None:
         raise ValueError(f"{dataset.name} has no semantic maps; leave out semantic=True.")
     if proposals is not False and proposals < 1:
-        raise ValueError(f"proposals is True or the number of rows, 1 or more, not {proposals}.")
+        raise ValueError(f"proposals must be True or a number of rows, 1 or more, not {proposals}.")
     if proposals and dataset.record(0).proposals is None:
         raise ValueError(
             f"{dataset.name} has no proposals; add them by data.with_proposals(source), or leave out "
@@ -164,14 +164,14 @@ def _order(length, shuffle, seed, epoch):
 
 
 def _epochs(start, repeat):
-    """A function that generates epoch numbers: all from `start`, or one at each call."""
+    """Return a function that generates epoch numbers: all from `start`, or one at each call."""
     following = [start]
 
     def numbers():
         epoch = start if repeat else following[0]
         while True:
             yield epoch
-            # Reached only when the epoch's last batch is out, so a peek at the data costs no epoch.
+            # Reached only after the epoch's last batch, so reading a few batches costs no epoch.
             epoch += 1
             if not repeat:
                 following[0] = epoch
@@ -181,7 +181,7 @@ def _epochs(start, repeat):
 
 
 def _fixed_canvas(resizes):
-    """(H, W) when every image of every part comes to one canvas, else (None, None)."""
+    """Return (H, W) if every image of every part has the same canvas, otherwise (None, None)."""
     sizes = [(1, 1), (37, 1111), (1111, 37)]
     canvases = {
         tuple(part.canvas_size(*part.target_size(*size))) for part in resizes for size in sizes
@@ -190,7 +190,7 @@ def _fixed_canvas(resizes):
 
 
 def _on_canvas(tf, example, max_boxes, canvas):
-    """Resize the image and its maps and lay them on the canvas: one (inputs, targets)."""
+    """Resize the image and its maps and place them on the canvas: one (inputs, targets)."""
     size, (height, width) = example.pop("size"), tf.unstack(example.pop("canvas"))
 
     def lay(value, method):
@@ -199,7 +199,7 @@ def _on_canvas(tf, example, max_boxes, canvas):
         value.set_shape([*value.shape[:-3], *canvas, value.shape[-1]])
         return value
 
-    # Bilinear without antialias and without rounding: the rule of `kerasdet.layers.resizing`.
+    # Bilinear, without antialiasing and rounding: the rule of `kerasdet.layers.resizing`.
     inputs = {"images": lay(example.pop("image"), "bilinear"), "image_sizes": size}
     if "proposals" in example:
         inputs["proposals"] = example.pop("proposals")
@@ -218,7 +218,7 @@ def _on_canvas(tf, example, max_boxes, canvas):
 
 
 def _batched(tf, loaded, batch_size, drop_remainder):
-    """Batches, padded to the largest canvas in each."""
+    """Batch examples, padded to the largest canvas in each batch."""
     shapes = tf.nest.map_structure(lambda spec: spec.shape, loaded.element_spec)
     fill = tuple(
         {name: tf.constant(-1 if name == "semantic" else 0, "int32") for name in group}

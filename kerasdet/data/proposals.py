@@ -1,8 +1,8 @@
-"""Proposals from outside a model: boxes in which an object is supposed, of each image of a data set.
+"""Proposals from outside a model: boxes that may contain an object, for each image of a data set.
 
-Owns their file and the view that adds them to a data set's records. Proposals are xyxy in the
-image's own pixels. What lies partly outside the image is clipped as detectors clip boxes: x to
-0..width and y to 0..height. What lies outside altogether, or has no size, is an error.
+This file owns their file format and the view that adds them to a data set's records. Proposals are
+xyxy in the image's own pixels. Boxes that are partly outside the image are clipped as detectors clip
+boxes: x to 0..width and y to 0..height. Boxes that are entirely outside or have no size are an error.
 """
 
 import copy
@@ -30,17 +30,17 @@ def save_proposals(path, proposals):
     Args:
         path: the .npz file to write.
         proposals: {image id: boxes (N, 4) xyxy in the image's own pixels, or a tuple (boxes, scores
-            (N,))}; ids are those of the data set's records, int or str. Scores are of all images or
-            of none.
+            (N,))}; ids are those of the data set's records, int or str. Either all images have scores,
+            or none.
 
     Raises:
         ValueError: the file does not end in .npz, an id is neither int nor str, boxes or scores
-            have another shape or are not finite, a box has no size, or some images alone have
-            scores; names the image.
-        OSError: as `kerasdet.files.atomic_write`.
+            have another shape or are not finite, a box has no size, or only some images have
+            scores; the message names the image.
+        OSError: as for `kerasdet.files.atomic_write`.
     """
     if not os.fspath(path).endswith(".npz"):
-        raise ValueError(f"{path}: proposals are kept in a .npz file; name it so.")
+        raise ValueError(f"{path}: proposals are stored in a .npz file; change the suffix.")
     ids = [_plain_id(image_id) for image_id in proposals]
     entries = [
         boxes_and_scores(found, f"{path}: image {image_id!r}")
@@ -50,7 +50,7 @@ def save_proposals(path, proposals):
     if scored and len(scored) < len(ids):
         missing = next(image_id for image_id in ids if image_id not in scored)
         raise ValueError(
-            f"{path}: image {scored[0]!r} has scores and image {missing!r} has none; give scores "
+            f"{path}: image {scored[0]!r} has scores, but image {missing!r} has none; give scores "
             "for all images or for none."
         )
     arrays = {
@@ -66,18 +66,18 @@ def save_proposals(path, proposals):
 
 
 def load_proposals(path):
-    """Read what `save_proposals` wrote.
+    """Read a file that `save_proposals` wrote.
 
     Args:
-        path: the .npz file. It is read without running anything that it holds.
+        path: the .npz file. Reading it runs nothing that it contains.
 
     Returns:
-        {image id: boxes (N, 4) float32}, or, of a file with scores, {image id: (boxes, scores (N,)
+        {image id: boxes (N, 4) float32}, or for a file with scores {image id: (boxes, scores (N,)
         float32)}.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, damaged, or of a newer format.
+        ValueError: the file is of another kind, damaged, or of a newer format.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -99,21 +99,21 @@ def load_proposals(path):
 
 
 def image_proposals(found, height, width, place):
-    """One image's proposals, checked, clipped, and the best first.
+    """Check and clip one image's proposals, and sort them by score.
 
     Args:
         found: boxes (N, 4) xyxy in the image's pixels, or a tuple (boxes, scores (N,)).
-        height: of the image, pixels.
-        width: of the image, pixels.
-        place: start of error messages: whose proposals they are.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        place: start of error messages, which says whose proposals they are.
 
     Returns:
-        (N, 4) float32, clipped to the image; by falling score where there are scores, else in the
-        order given.
+        (N, 4) float32, clipped to the image; by descending score if there are scores, otherwise in the
+        given order.
 
     Raises:
-        ValueError: another shape, values that are not finite, or a box without size or outside the
-            image.
+        ValueError: another shape, values that are not finite, or a box that has no size or is outside
+            the image.
     """
     boxes, scores = boxes_and_scores(found, place)
     if scores is not None:
@@ -130,11 +130,11 @@ def image_proposals(found, height, width, place):
 
 
 def boxes_and_scores(found, place):
-    """Boxes and scores of one image, checked.
+    """Check the boxes and scores of one image.
 
     Args:
         found: boxes (N, 4), or a tuple (boxes, scores (N,)).
-        place: start of error messages: whose proposals they are.
+        place: start of error messages, which says whose proposals they are.
 
     Returns:
         Tuple of boxes (N, 4) float32 and scores (N,) float32 or None.
@@ -167,7 +167,7 @@ def boxes_and_scores(found, place):
         )
     if not np.isfinite(scores).all():
         first = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise ValueError(f"{place}: score {first} is {scores[first]}; scores are finite.")
+        raise ValueError(f"{place}: score {first} is {scores[first]}; scores must be finite.")
     return boxes, scores
 
 
@@ -176,7 +176,7 @@ class WithProposals(View):
 
     Args:
         parent: a `Dataset`.
-        source: proposals by image id, a file of them, or a function that makes them.
+        source: proposals by image id, a file of them, or a function that computes them.
     """
 
     def __init__(self, parent, source):
@@ -191,7 +191,7 @@ class WithProposals(View):
                 f"proposals come from {{image id: boxes}}, a file or a function, not from "
                 f"{type(source).__name__}."
             )
-        self._kept = {}  # what the function has made, by image id
+        self._kept = {}  # results of the function, by image id
         if self._table is not None:
             self._check_ids()
 
@@ -224,23 +224,23 @@ class WithProposals(View):
         return self._kept[image_id]
 
     def proposal_counts(self):
-        """See `Dataset.proposal_counts`."""
+        """Return the number of proposals of each image; see `Dataset.proposal_counts`."""
         found = [self._found(i, image_id) for i, image_id in enumerate(self.image_ids())]
         boxes = [one[0] if isinstance(one, tuple) else one for one in found]
         return np.array([len(one) for one in boxes], "int64")
 
     def subset(self, indices):
-        """See `Dataset.subset`; the proposals already made are shared."""
+        """Return a subset that shares the computed proposals; see `Dataset.subset`."""
         view = copy.copy(self)
         view.parent = self.parent.subset(indices)
         return view
 
 
 def _entries(format_version, image_ids, counts, boxes, scores=None):
-    """{image id: boxes or (boxes, scores)} from a file's arrays."""
+    """Return {image id: boxes or (boxes, scores)} from a file's arrays."""
     ids = [_plain_id(image_id) for image_id in json.loads(str(image_ids))]
     if len(set(ids)) != len(ids):
-        raise ValueError("an image id stands there twice")
+        raise ValueError("an image id appears twice")
     if counts.shape != (len(ids),) or (counts < 0).any() or counts.sum() != len(boxes):
         raise ValueError(f"{len(boxes)} boxes of {len(ids)} images do not agree with their counts")
     ends = np.cumsum(counts)
@@ -258,13 +258,13 @@ def _plain_id(image_id):
     if isinstance(image_id, (int, np.integer)) and not isinstance(image_id, bool):
         return int(image_id)
     raise ValueError(
-        f"image id {image_id!r} is {type(image_id).__name__}; ids are int or str, as the records'."
+        f"image id {image_id!r} is {type(image_id).__name__}; ids must be int or str, as in the records."
     )
 
 
 def _numbers(values, what, place):
     try:
-        with np.errstate(over="ignore"):  # what overflows is found not finite
+        with np.errstate(over="ignore"):  # overflow is reported as not finite
             return np.asarray(values, "float32")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {what} are not an array of numbers ({error}).") from error

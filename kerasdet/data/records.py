@@ -1,4 +1,4 @@
-"""What a data set is: records (the annotation of one image), faults, and the `Dataset` base.
+"""The parts of a data set: records (the annotation of one image), faults, and the `Dataset` base.
 
 Boxes here are xyxy in the image's own pixels, continuous coordinates (pixel (0, 0) spans [0, 1)).
 """
@@ -15,13 +15,12 @@ from kerasdet.data.pipeline import batches
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in a data set.
+    """One fault of a data set.
 
     Args:
-        file: the file to mend.
-        annotation_id: the object's id there (COCO; "#3" for the third if it has none), its
-            position from 1 (VOC) or its line (YOLO, CSV); None where the fault is not one object's.
-        kind: one word, such as "zero_size", "clipped", "unknown_category", "missing_image".
+        file: the file to correct.
+        annotation_id: the object's id there (COCO; "#3" for the third if it has no id), its
+            position from 1 (VOC) or its line (YOLO, CSV); None if the fault does not belong to an object.
         message: what was found, and what was done or must be done.
     """
 
@@ -36,7 +35,7 @@ class Fault:
 
 
 class DataError(ValueError):
-    """A data set that cannot be read as it stands; `faults` lists everything that was found."""
+    """A data set that cannot be read as it is; `faults` lists everything that was found."""
 
     def __init__(self, faults):
         self.faults = list(faults)
@@ -48,7 +47,7 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Annotation of one image, in its own pixels (EXIF orientation applied).
+    """Annotation of one image, in its own pixels (after EXIF orientation).
 
     Args:
         image_id: number or name, unique in its data set.
@@ -56,18 +55,18 @@ class Record:
         boxes: (G, 4) float32 xyxy.
         labels: (G,) int32, 0..K-1.
         ignore: (G,) bool, True for crowd regions and difficult objects.
-        area: (G,) float32, of the mask where there is one, else of the box.
+        area: (G,) float32, the area of the mask if there is one, otherwise of the box.
         masks: G COCO RLE dicts (pycocotools.mask, compressed counts), or None.
         keypoints: (G, P, 3) float32 of (x, y, visibility 0..2), or None.
         path: the image's file, for messages.
-        proposals: (N, 4) float32 xyxy, boxes in which an object is supposed, the best first; or
-            None. `Dataset.with_proposals` adds them.
-        semantic: (H, W) int32, class of each pixel, -1 for void; or None. The pipeline takes it
-            from `Dataset.semantic` where it is asked for, so that augmentation moves it.
+        proposals: (N, 4) float32 xyxy, boxes that may contain an object, the best first; or None.
+            `Dataset.with_proposals` adds them.
+        semantic: (H, W) int32, class of each pixel, -1 for void; or None. On request, the pipeline
+            takes it from `Dataset.semantic`, so that augmentation moves it.
 
     Raises:
-        ValueError: the arrays do not have the same number of objects, proposals are not (N, 4), or
-            the semantic map does not have the image's size.
+        ValueError: the arrays have different numbers of objects, proposals are not (N, 4), or the
+            semantic map does not have the image's size.
     """
 
     image_id: int | str
@@ -107,7 +106,7 @@ class Record:
             )
 
     def select(self, objects):
-        """The same image with some of its objects.
+        """Return the same image with some of its objects.
 
         Args:
             objects: indices or a (G,) bool mask.
@@ -131,14 +130,14 @@ class Dataset(abc.ABC):
     """Images and their records, by index.
 
     Attributes:
-        name: for messages and reports.
+        name: name for messages and reports.
         class_names: K names; a record's label indexes them.
         category_ids: K ids, as written in COCO files.
         channels: number of channels of the images; 3 is RGB.
         faults: list of `Fault`: what the reader dropped or changed.
         keypoint_names, keypoint_sigmas: P names and P OKS sigmas, or empty.
-        semantic_names: names of the classes 0.. of the semantic maps, or empty where their numbers
-            are a model's own.
+        semantic_names: names of the classes 0.. of the semantic maps; empty if a model chooses what
+            their numbers mean.
     """
 
     name = ""
@@ -152,37 +151,37 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def __len__(self):
-        """Number of images."""
+        """Return the number of images."""
 
     @abc.abstractmethod
     def record(self, index):
-        """The `Record` of image `index`."""
+        """Return the `Record` of image `index`."""
 
     @abc.abstractmethod
     def image(self, index):
-        """Image `index`, (H, W, C) uint8, of as many channels as `channels` says."""
+        """Return image `index`, (H, W, C) uint8, with `channels` channels."""
 
     def semantic(self, index):
-        """Class of each pixel, (H, W) int32, -1 for void; or None."""
+        """Return the class of each pixel, (H, W) int32, -1 for void; or None."""
         return None
 
     def image_faults(self, index):
-        """List of (kind, message): what `kerasdet.data.check` says of an image that can be read."""
+        """List (kind, message) of the faults that `kerasdet.data.check` reports for a readable image."""
         return []
 
     def box_counts(self):
-        """Number of objects in each image, (len(self),) int64; reads every record once."""
+        """Count the objects in each image, (len(self),) int64; read every record once."""
         if getattr(self, "_box_counts", None) is None:
             counts = [len(self.record(i).labels) for i in range(len(self))]
             self._box_counts = np.asarray(counts, "int64")
         return self._box_counts
 
     def image_ids(self):
-        """List of the images' ids, in order; reads every record."""
+        """List the images' ids, in order; read every record."""
         return [self.record(index).image_id for index in range(len(self))]
 
     def images(self):
-        """Generate the images in order: what `Detector.detect` takes."""
+        """Generate the images in order, as `Detector.detect` takes them."""
         for index in range(len(self)):
             yield self.image(index)
 
@@ -192,11 +191,11 @@ class Dataset(abc.ABC):
             yield self.record(index).proposals
 
     def proposal_counts(self):
-        """Number of proposals of each image, (len(self),) int64; reads every record."""
+        """Count the proposals of each image, (len(self),) int64; read every record."""
         return np.array([len(boxes) for boxes in self.proposals()], "int64")
 
     def with_proposals(self, source):
-        """The same data set with proposals in its records.
+        """Return the same data set with proposals in its records.
 
         Args:
             source: {image id: boxes}, by the records' `image_id`; a file that
@@ -209,20 +208,20 @@ class Dataset(abc.ABC):
             A `Dataset`. Its records' proposals are clipped to the image, as detectors clip boxes.
 
         Raises:
-            ValueError: an image has no entry; and, when a record is read, its proposals have another
-                shape than (N, 4), or one of them lies outside the image, has no size or is not finite.
+            ValueError: an image has no entry; or, when a record is read, its proposals do not have the
+                shape (N, 4), or one of them is outside the image, has no size or is not finite.
         """
         from kerasdet.data.proposals import WithProposals
 
         return WithProposals(self, source)
 
     def subset(self, indices):
-        """A data set of some of the images, in the order given."""
+        """Return a data set of some of the images, in the given order."""
         from kerasdet.data.views import Subset
 
         return Subset(self, indices)
 
-    # A function of its own, because it is a pipeline, not a property of a data set.
+    # A function of its own, because it is a pipeline and not a property of a data set.
     batches = batches
 
     def __repr__(self):
@@ -238,14 +237,14 @@ class Dataset(abc.ABC):
 
 
 class FileDataset(Dataset):
-    """Images in files, their records in memory; what the readers return.
+    """Images in files with their records in memory; the result of the readers.
 
     Args:
-        name: for messages and reports.
+        name: name for messages and reports.
         records: list of `Record`, each with its `path`.
         class_names, category_ids: as in `Dataset`.
         faults: list of `Fault`.
-        masks: None, or a function from an index to that record's RLE masks (made when asked for).
+        masks: None, or a function from an index to that record's RLE masks, computed on demand.
         keypoints: pair (names, sigmas).
         files: `ImageFiles`; by default those of the records.
     """
@@ -274,32 +273,32 @@ class FileDataset(Dataset):
         return len(self.records)
 
     def box_counts(self):
-        """See `Dataset.box_counts`."""
+        """Count the objects in each image; see `Dataset.box_counts`."""
         return np.asarray([len(record.labels) for record in self.records], "int64")
 
     def image_ids(self):
-        """See `Dataset.image_ids`."""
+        """List the images' ids; see `Dataset.image_ids`."""
         return [record.image_id for record in self.records]
 
     def record(self, index):
-        """See `Dataset.record`."""
+        """Return the record; see `Dataset.record`."""
         record = self.records[index]
         if self._masks is None:
             return record
         return dataclasses.replace(record, masks=self._masks(index))
 
     def image(self, index):
-        """See `Dataset.image`; the image has the size that its annotation states.
+        """Return the image, in the size that its annotation states; see `Dataset.image`.
 
         Raises:
-            FileNotFoundError, ValueError: missing or broken file, or another size than annotated.
+            FileNotFoundError, ValueError: a missing or broken file, or a size that is not the annotated one.
         """
         return self.files.image(index)
 
     def semantic(self, index):
-        """See `Dataset.semantic`."""
+        """Return the semantic map; see `Dataset.semantic`."""
         return self.files.semantic(index)
 
     def image_faults(self, index):
-        """See `Dataset.image_faults`."""
+        """Return the faults of a readable image; see `Dataset.image_faults`."""
         return self.files.faults(index)

@@ -1,4 +1,4 @@
-"""A data set's faults and figures: what `kerasdet check` prints and draws."""
+"""A data set's faults and figures, which `kerasdet check` prints and draws."""
 
 import dataclasses
 import os
@@ -7,13 +7,13 @@ import numpy as np
 
 from kerasdet.data.records import Dataset, Fault
 
-# Two boxes of one class that share more than this are one object annotated twice.
+# Two boxes of one class with a higher IoU than this are one object annotated twice.
 _SAME = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check` found.
+    """The result of `check`.
 
     Args:
         dataset: the `Dataset`.
@@ -22,7 +22,7 @@ class Report:
         ignored: number of crowd regions and difficult objects.
         empty: number of images without objects.
         sides: (N,) square roots of the boxes' areas in pixels, sorted.
-        marked: indices of images that a fault concerns.
+        marked: indices of images that have a fault.
     """
 
     dataset: Dataset
@@ -34,7 +34,7 @@ class Report:
     marked: list
 
     def rows(self):
-        """The faults as a list of (file, annotation id or "", kind, message)."""
+        """Return the faults as a list of (file, annotation id or "", kind, message)."""
         return [(fault.file, _id(fault), fault.kind, fault.message) for fault in self.faults]
 
     def contact_sheet(self, path, count=16, columns=4):
@@ -57,7 +57,7 @@ class Report:
             try:
                 image = self.dataset.image(index)
             except (OSError, ValueError):
-                continue  # It stands in `faults`.
+                continue  # `faults` has it
             drawn.append(draw(image, self.dataset.record(index), self.dataset.class_names))
         with atomic_write(path) as temporary:
             contact_sheet(drawn, columns).save(temporary, format="PNG")
@@ -79,16 +79,16 @@ class Report:
 
 
 def check(dataset, progress=None):
-    """Look at every record and decode every image.
+    """Read every record and decode every image.
 
     Args:
-        dataset: a `Dataset`; read with `strict=False`, faults of structure are in the report too.
-        progress: None, or a function called with (images done, images in all).
+        dataset: a `Dataset`; if read with `strict=False`, the report includes faults of structure.
+        progress: None, or a function called with (images done, images in total).
 
     Returns:
-        A `Report`. Beside the reader's faults it finds images that cannot be decoded or have
-        another size than annotated, images of 16 bits that use less than a quarter of their range,
-        EXIF orientations that the annotations disregard or leave open, and boxes annotated twice
+        A `Report`. Besides the reader's faults it finds images that cannot be decoded or whose size is not
+        the annotated one, images of 16 bits that use less than a quarter of their range, EXIF
+        orientations that the annotations disregard or leave open, and boxes annotated twice
         (IoU above 0.95, same class).
     """
     faults, sides, marked = list(dataset.faults), [], []
@@ -119,7 +119,7 @@ def _place(record):
 
 
 def _concerns(fault, record):
-    """Whether a reader's fault is about this image: by its file's name or its mention."""
+    """Tell whether a reader's fault is about this image, by the file's name or its mention."""
     if record.path is None:
         return False
     name = os.path.basename(record.path)
@@ -142,7 +142,7 @@ def _without_path(error, record):
 
 
 def _double_boxes(record):
-    """One fault for each box that nearly equals an earlier one of its class."""
+    """Return one fault for each box that nearly equals an earlier one of its class."""
     return [
         Fault(
             _place(record),
@@ -157,10 +157,10 @@ def _double_boxes(record):
 
 
 def _doubles(record):
-    """(G,) the first object that each doubles, itself if none; without a table of all pairs."""
+    """Return (G,) the first object that each one doubles, or itself, without a table of all pairs."""
     order = np.argsort(record.boxes[:, 0], kind="stable")
     boxes, labels, ignore = (a[order] for a in (record.boxes, record.labels, record.ignore))
-    # Boxes that start further right than this share less than _SAME with the one before.
+    # Boxes that start further right than this have less than _SAME in common with this one.
     reach = boxes[:, 0] + (1 - _SAME) * (boxes[:, 2] - boxes[:, 0])
     first, rows = np.arange(len(boxes)), np.arange(len(boxes))
     for step in range(1, len(boxes)):
@@ -181,7 +181,7 @@ def _areas(boxes):
 
 
 def _iou(first, second):
-    """(N, 4), (N, 4) -> (N,), in NumPy: data sets are checked without a deep-learning backend."""
+    """Return the IoU of (N, 4), (N, 4) as (N,), in NumPy: data sets are checked without a Keras backend."""
     low = np.maximum(first[:, :2], second[:, :2])
     high = np.minimum(first[:, 2:], second[:, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)

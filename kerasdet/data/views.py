@@ -1,14 +1,14 @@
-"""Data sets made of other data sets: `View`, which changes nothing, and some images, `Subset`."""
+"""Data sets made of other data sets: `View`, which changes nothing, and `Subset`, some of the images."""
 
 from kerasdet.data.records import Dataset
 
-# What a view takes over from its data set.
+# Attributes that a view takes from its data set.
 _DESCRIPTION = ("name", "class_names", "category_ids", "channels", "faults")
 _DESCRIPTION += ("keypoint_names", "keypoint_sigmas", "semantic_names")
 
 
 class View(Dataset):
-    """Base of data sets that show another one, and change something about it.
+    """Base of data sets that show another data set and change something about it.
 
     Args:
         parent: a `Dataset`.
@@ -23,27 +23,27 @@ class View(Dataset):
         return len(self.parent)
 
     def record(self, index):
-        """See `Dataset.record`."""
+        """Return the record; see `Dataset.record`."""
         return self.parent.record(index)
 
     def image(self, index):
-        """See `Dataset.image`."""
+        """Return the image; see `Dataset.image`."""
         return self.parent.image(index)
 
     def semantic(self, index):
-        """See `Dataset.semantic`."""
+        """Return the semantic map; see `Dataset.semantic`."""
         return self.parent.semantic(index)
 
     def image_faults(self, index):
-        """See `Dataset.image_faults`."""
+        """Return the faults of a readable image; see `Dataset.image_faults`."""
         return self.parent.image_faults(index)
 
     def box_counts(self):
-        """See `Dataset.box_counts`."""
+        """Count the objects in each image; see `Dataset.box_counts`."""
         return self.parent.box_counts()
 
     def image_ids(self):
-        """See `Dataset.image_ids`."""
+        """List the images' ids; see `Dataset.image_ids`."""
         return self.parent.image_ids()
 
 
@@ -63,26 +63,26 @@ class Subset(View):
         return len(self.indices)
 
     def record(self, index):
-        """See `Dataset.record`."""
+        """Return the record; see `Dataset.record`."""
         return self.parent.record(self.indices[index])
 
     def image(self, index):
-        """See `Dataset.image`."""
+        """Return the image; see `Dataset.image`."""
         return self.parent.image(self.indices[index])
 
     def semantic(self, index):
-        """See `Dataset.semantic`."""
+        """Return the semantic map; see `Dataset.semantic`."""
         return self.parent.semantic(self.indices[index])
 
     def box_counts(self):
-        """See `Dataset.box_counts`."""
+        """Count the objects in each image; see `Dataset.box_counts`."""
         return self.parent.box_counts()[self.indices]
 
     def image_ids(self):
-        """See `Dataset.image_ids`."""
+        """List the images' ids; see `Dataset.image_ids`."""
         ids = self.parent.image_ids()
         return [ids[index] for index in self.indices]
 
     def image_faults(self, index):
-        """See `Dataset.image_faults`."""
+        """Return the faults of a readable image; see `Dataset.image_faults`."""
         return self.parent.image_faults(self.indices[index])

@@ -1,8 +1,8 @@
-"""Where a folder in VOC's form has its lists, XML files and images.
+"""Where a folder in VOC's form keeps its lists, XML files and images.
 
-VOC's own: ImageSets/Main/<split>.txt, Annotations/*.xml, JPEGImages/*. Annotation tools also write
-sub-folders in them, and folders without lists: images and XML files side by side, all of them one
-set or in a folder for each split.
+VOC's own layout is ImageSets/Main/<split>.txt, Annotations/*.xml, JPEGImages/*. Annotation tools also
+write sub-folders in them, and folders without lists: images and XML files side by side, which form
+one set or lie in one folder per split.
 """
 
 import os
@@ -17,17 +17,17 @@ class VocFiles:
 
     Args:
         root: the data set's folder.
-        split: name of the split, or None: the list "train", or all where there are no lists.
+        split: name of the split, or None: the list "train", or all images if there are no lists.
 
     Attributes:
-        names: of the images, in order: paths of the XML files below `annotations`, without suffix.
-        listing: the file that lists the names, or the folder that has them.
+        names: names of the images, in order: paths of the XML files below `annotations`, without suffix.
+        listing: the file that lists the names, or the folder that contains them.
         annotations, images: the folders of the XML files and the images.
-        xml_files: paths of all XML files of the data set, of its other splits too.
-        unannotated: images without an XML file, where there is no list.
+        xml_files: paths of all XML files of the data set, including its other splits.
+        unannotated: images without an XML file, if there is no list.
 
     Raises:
-        FileNotFoundError: there is no such split; those that exist are named.
+        FileNotFoundError: there is no such split; the message names the existing ones.
     """
 
     def __init__(self, root, split):
@@ -53,7 +53,7 @@ class VocFiles:
 
     @property
     def unannotated(self):
-        """Paths of the images that no XML file stands for, in a folder without lists."""
+        """Return the paths of the images without an XML file, in a folder without lists."""
         if self.lists:
             return []
         return [
@@ -63,17 +63,17 @@ class VocFiles:
         ]
 
     def xml(self, name):
-        """The XML file of an image, whether it exists or not."""
+        """Return the path of an image's XML file, whether it exists or not."""
         return os.path.join(
             self.annotations, self._xmls.files.get(name, [f"{name}.xml".lstrip("/")])[0]
         )
 
     def image(self, name, stated):
-        """The image that a name stands for, or None.
+        """Return the image that a name denotes, or None.
 
         Args:
             name: one of `names`.
-            stated: what the XML file calls it, or None.
+            stated: the image's name in the XML file, or None.
         """
         stated = (stated or "").replace("\\", "/")
         last = stated.rpartition("/")[2]
@@ -85,7 +85,7 @@ class VocFiles:
         return None
 
     def _name(self, line):
-        """The image's name in one line of a list; lists of one class have a second column."""
+        """Return the image's name in one line of a list; lists of one class have a second column."""
         match = re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line)
         names = [line, match.group(1)] if match else [line]
         for name in names:
@@ -99,7 +99,7 @@ class VocFiles:
 
 
 def has_split(root, split):
-    """Whether a folder in VOC's form has a split of that name."""
+    """Tell whether a folder in VOC's form has a split of that name."""
     try:
         VocFiles(os.fspath(root), split)
     except (OSError, ValueError):
@@ -108,7 +108,7 @@ def has_split(root, split):
 
 
 def _base(root, split):
-    """The folder of a split's files where there are no lists."""
+    """Return the folder of a split's files if there are no lists."""
     if split is None:
         return root
     places = [os.path.join(root, name) for name in split_names(split)]
@@ -144,7 +144,7 @@ class _Stems:
 
     Attributes:
         files: {path without suffix: paths}, JPEG files first among those of one stem.
-        by_last: {last part of such a path: the path, or None where several have it}.
+        by_last: {last part of such a path: the path, or None if several paths have it}.
     """
 
     def __init__(self, names):
@@ -157,7 +157,7 @@ class _Stems:
             self.by_last[last] = None if last in self.by_last else stem
 
     def find(self, spelling):
-        """The stem of that name, in whatever sub-folder if only one has it; or None."""
+        """Return the stem of that name, in any sub-folder if only one has it; or None."""
         if spelling in self.files:
             return spelling
         return self.by_last.get(spelling.rpartition("/")[2])

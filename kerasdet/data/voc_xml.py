@@ -1,8 +1,8 @@
 """Reader of XML files in PASCAL VOC's form, one for each image.
 
 VOC counts pixels from 1 and includes the last: [xmin, xmax] = [1, 500] covers an image 500 wide.
-Here coordinates are continuous, so xmin and ymin lose 1 and xmax and ymax stay. Many files in
-VOC's form count from 0 instead: `one_based=False` takes their numbers as they are.
+Coordinates here are continuous, so 1 is subtracted from xmin and ymin, and xmax and ymax stay. Many
+files in VOC's form count from 0: `one_based=False` takes their numbers unchanged.
 Source: The PASCAL VOC2012 Development Kit.
 """
 
@@ -26,7 +26,7 @@ from kerasdet.data.records import FileDataset
 from kerasdet.data.voc_folders import VocFiles
 from kerasdet.images import image_size
 
-_DEEPEST, _MOST = 64, 200_000  # Elements in an element, and elements: far above any annotation.
+_DEEPEST, _MOST = 64, 200_000  # depth and number of elements, far above any annotation
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -34,24 +34,24 @@ def voc(root, split=None, class_names=None, one_based=True, strict=True, gray_ma
     """Read one split of a PASCAL VOC folder, or a folder of images with XML files.
 
     Args:
-        root: folder with ImageSets/Main, Annotations and JPEGImages; or without lists, all images
-            with XML files in it, or in its folder <split>. Sub-folders are read too.
-        split: name of the list in ImageSets/Main, or of the folder; None for the list "train" and,
-            where there are no lists, for all images.
+        root: folder with ImageSets/Main, Annotations and JPEGImages. Without lists, all images with XML
+            files in it or in its folder <split>. Sub-folders are read too.
+        split: name of the list in ImageSets/Main, or of the folder; None for the list "train" or, if
+            there are no lists, for all images.
         class_names: K names in the order of the labels; by default all names in the XML files,
-            sorted, so that every split has the same.
-        one_based: coordinates count pixels from 1 (VOC) and not from 0.
-        strict: raise for faults of structure; False leaves out what they concern and lists them.
+            sorted, so that every split has the same names.
+        one_based: whether coordinates count pixels from 1 (VOC) or from 0.
+        strict: raise for faults of structure; False leaves out the affected entries and lists the faults.
         gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
-        A `Dataset`. "difficult" becomes `ignore`; image ids are the names in the list, or the XML
-        files' without suffix.
+        A `Dataset`. "difficult" becomes `ignore`; image ids are the names in the list, or those of the XML
+        files without suffix.
 
     Raises:
-        FileNotFoundError: there is no such split; those that exist are named.
-        DataError: broken XML, an unknown class, an impossible box, a missing image: all of them,
-            with file and the object's position.
+        FileNotFoundError: there is no such split; the message names the existing ones.
+        DataError: broken XML, an unknown class, an impossible box, a missing image; the error lists all of
+            them, with file and the object's position.
     """
     root, faults = os.fspath(root), []
     files = VocFiles(root, split)
@@ -88,7 +88,7 @@ def voc(root, split=None, class_names=None, one_based=True, strict=True, gray_ma
 def _all_classes(files, faults):
     found, wanted = set(), set(map(files.xml, files.names))
     for path in files.xml_files:
-        # Those of this split are read again, and their faults are found then.
+        # The files of this split are read again, and their faults are found then.
         tree = _parse(path, [] if path in wanted else faults)
         if tree is not None:
             found.update(_field(item, "name") for item in tree.findall("object"))
@@ -103,7 +103,7 @@ class _Builder(ElementTree.TreeBuilder):
     def start(self, tag, attributes):
         self.depth, self.count = self.depth + 1, self.count + 1
         if self.depth > _DEEPEST or self.count > _MOST:
-            raise ValueError(f"more than {_DEEPEST} elements in one another or {_MOST} in all")
+            raise ValueError(f"more than {_DEEPEST} nested elements or {_MOST} in total")
         return super().start(tag, attributes)
 
     def end(self, tag):
@@ -118,13 +118,13 @@ def _parse(path, faults):
             raise ValueError("it declares entities, which no annotation needs; remove them")
         return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
     except FileNotFoundError:
-        message = "there is no such annotation; restore it, or take its name out of the split"
+        message = "there is no such annotation; restore it, or remove its name from the split"
         faults.append(fault(path, None, "missing_annotation", message))
     except ElementTree.ParseError as error:
         line, column = error.position
         message = f"line {line}, column {column + 1}: not XML ({error}); restore the file"
         faults.append(fault(path, None, "broken_xml", message))
-    except (ValueError, LookupError) as error:  # An unknown encoding is a LookupError.
+    except (ValueError, LookupError) as error:  # an unknown encoding is a LookupError
         message = f"not XML ({str(error).removeprefix(f'{path}: ')}); restore the file"
         faults.append(fault(path, None, "broken_xml", message))
     return None
@@ -136,14 +136,14 @@ def _field(element, name):
 
 
 def _read(files, name, labels, one_based, faults):
-    """(record or None with a fault, whether its size was read from the image)."""
+    """Return (record or None with a fault, whether its size was read from the image)."""
     file = files.xml(name)
     tree = _parse(file, faults)
     if tree is None:
         return None, False
     path = files.image(name, _field(tree, "filename"))
     if path is None:
-        message = f"there is no such image; restore it, or take {name} out of the split"
+        message = f"there is no such image; restore it, or remove {name} from the split"
         missing = os.path.join(files.images, f"{name}.jpg".lstrip("/"))
         faults.append(fault(missing, None, "missing_image", message))
         return None, False
@@ -169,7 +169,7 @@ def _read(files, name, labels, one_based, faults):
 
 
 def _object(item, labels, size, one_based):
-    """((box, label, ignore, None) or None, kind of fault, message) of one object."""
+    """Return ((box, label, ignore, None) or None, kind of fault, message) for one object."""
     name = _field(item, "name")
     if name not in labels:
         known = f"which is not in the class names {', '.join(labels):.500}; add it or correct it"
@@ -177,8 +177,12 @@ def _object(item, labels, size, one_based):
     texts = [item.findtext(f"bndbox/{corner}") for corner in _CORNERS]
     box = [as_number(text) for text in texts]
     if None in box:
-        return None, "bad_value", f"bndbox is {shown(texts)}; it has numbers {', '.join(_CORNERS)}"
-    # A box whose corners are one point is a slip of the hand, not an object of one pixel.
+        return (
+            None,
+            "bad_value",
+            f"bndbox is {shown(texts)}; it must have the numbers {', '.join(_CORNERS)}",
+        )
+    # A box whose corners are one point is a slip of the annotator, not an object of one pixel.
     if one_based and box[2] > box[0] and box[3] > box[1]:
         box = [box[0] - 1, box[1] - 1, box[2], box[3]]
     box, kind, message = clean_box(box, size)

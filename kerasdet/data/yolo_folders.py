@@ -1,4 +1,4 @@
-"""Where a YOLO data set says that its classes, images and text files are: data.yaml and folders."""
+"""Where a YOLO data set keeps its classes, images and text files: data.yaml and folders."""
 
 import dataclasses
 import itertools
@@ -10,22 +10,22 @@ import yaml
 from kerasdet.data.cleaning import printable, read_text, shown, unique_names, walk
 from kerasdet.data.finding import IMAGE_SUFFIXES, SPLITS, split_names
 
-_LONGEST, _DEEPEST = 1_000_000, 50  # Of a data.yaml: characters, brackets in brackets.
+_LONGEST, _DEEPEST = 1_000_000, 50  # limits of a data.yaml: characters, depth of brackets
 
 
 def read_settings(root):
-    """The content of a YOLO folder's data.yaml, or what its classes.txt says.
+    """Read a YOLO folder's data.yaml or classes.txt.
 
     Args:
         root: the folder, or the YAML file itself.
 
     Returns:
-        (folder, settings): the folder and a dict with "names" ({class number: name}); of a YAML
+        (folder, settings): the folder, and a dict with "names" ({class number: name}); for a YAML
         file also its other entries, as text, list or dict.
 
     Raises:
-        FileNotFoundError: there is neither.
-        ValueError: not YAML, or names that cannot be used; the message names file and line.
+        FileNotFoundError: there is neither file.
+        ValueError: not YAML, or unusable names; the message names file and line.
     """
     if root.lower().endswith((".yaml", ".yml")) and os.path.isfile(root):
         return os.path.dirname(root) or ".", _read_yaml(root)
@@ -51,7 +51,7 @@ def read_settings(root):
 
 
 class _TextLoader(yaml.BaseLoader):
-    """Safe, and scalars stay text: a class "no" is not False, "010" not 8. Keys stand once."""
+    """Safe loader that keeps scalars as text: "no" is not False, "010" not 8. Keys must be unique."""
 
     def construct_mapping(self, node, deep=False):
         mapping = super().construct_mapping(node, deep)
@@ -64,7 +64,7 @@ class _TextLoader(yaml.BaseLoader):
 
 def _read_yaml(file):
     text = read_text(file)
-    # PyYAML's time grows with the square of the depth, and is a second for 0.3 MB.
+    # PyYAML's time grows with the square of the depth; it is a second for 0.3 MB.
     if len(text) > _LONGEST or _depth(text) > _DEEPEST:
         raise ValueError(
             f"{file}: longer than {_LONGEST} characters, or brackets more than {_DEEPEST} deep: "
@@ -74,26 +74,26 @@ def _read_yaml(file):
         settings = yaml.load(text, Loader=_TextLoader)
     except yaml.MarkedYAMLError as error:
         place = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        raise ValueError(f"{file}: {place}not YAML ({error.problem}); mend it.") from None
+        raise ValueError(f"{file}: {place}not YAML ({error.problem}); correct it.") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f"{file}: not YAML ({str(error)[:200]}); mend it.") from None
+        raise ValueError(f"{file}: not YAML ({str(error)[:200]}); correct it.") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: holds no 'key: value' lines; it needs 'names'.")
     names = _names(file, settings.get("names"))
     count = settings.get("nc", "")
     if count != "" and count != str(max(names) + 1) and count != str(len(names)):
-        raise ValueError(f"{file}: nc is {shown(count)}, but names has {len(names)}; mend one.")
+        raise ValueError(f"{file}: nc is {shown(count)}, but names has {len(names)}; correct one.")
     return settings | {"names": names}
 
 
 def _depth(text):
-    """How many brackets are open at once, at most."""
+    """Return the largest number of brackets open at once."""
     steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
     return max(itertools.accumulate(steps), default=0)
 
 
 def _names(file, names):
-    """{class number: name} in the order of the numbers."""
+    """Return {class number: name} in the order of the numbers."""
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not names or not isinstance(names, dict):
@@ -103,7 +103,7 @@ def _names(file, names):
         number = int(key) if str(key).isdecimal() and len(str(key)) < 10 else None
         if number is None or number in numbers or not isinstance(name, str):
             raise ValueError(
-                f"{file}: 'names' has {shown(key)}: {shown(name)}; it is a number from 0, once, and "
+                f"{file}: 'names' has {shown(key)}: {shown(name)}; it must be a unique number from 0 and "
                 "a name."
             )
         numbers[number] = name
@@ -113,13 +113,13 @@ def _names(file, names):
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where one image is.
+    """The place of one image.
 
     Args:
-        base: the folder of the split or, for an image from a list, the image's own.
+        base: the folder of the split or, for an image from a list, of the image.
         below: path below `base`, with "/".
         name: the image's name in its data set, with suffix.
-        listed: where a list names it, for messages; "" where the split is all images of `base`.
+        listed: the list that names it, for messages; "" if the split is all images of `base`.
     """
 
     base: str
@@ -129,7 +129,7 @@ class Place:
 
     @property
     def path(self):
-        """The image file."""
+        """The path of the image file."""
         return os.path.join(self.base, self.below)
 
     @property
@@ -139,7 +139,7 @@ class Place:
 
 
 def has_split(root, split):
-    """Whether a YOLO folder has a split of that name, in data.yaml or as a folder."""
+    """Tell whether a YOLO folder has a split of that name, in data.yaml or as a folder."""
     try:
         folder, settings = read_settings(os.fspath(root))
         return bool(find_images(folder, split, settings))
@@ -148,19 +148,19 @@ def has_split(root, split):
 
 
 def find_images(root, split, settings):
-    """The images of a split.
+    """Find the images of a split.
 
     Args:
         root: the folder.
         split: name of the split, or None for all images of a folder without splits.
-        settings: as `read_settings` gives.
+        settings: the result of `read_settings`.
 
     Returns:
         List of `Place`, each once.
 
     Raises:
-        FileNotFoundError: there are none; the places that were looked at are named.
-        ValueError: all images are asked for, but they lie in splits.
+        FileNotFoundError: there are no images; the message names the places that were searched.
+        ValueError: all images are requested, but they are in splits.
     """
     places = []
     for entries in _places(root, split, settings):
@@ -182,14 +182,14 @@ def find_images(root, split, settings):
 
 
 def label_folder(folder):
-    """Where the text files of a folder of images lie: in labels/ for images/, or beside them.
+    """Find the text files of a folder of images: in labels/ for images/, or beside the images.
 
     Args:
         folder: path of the images.
 
     Returns:
-        (folder of the text files, the labels/ that it is in); the second is None where the text
-        files lie beside the images.
+        (folder of the text files, the labels/ that contains it); the second is None if the text
+        files are beside the images.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -203,19 +203,19 @@ def label_folder(folder):
         if beside:
             return folder, None
         raise FileNotFoundError(
-            f"{folder}: images belong into a folder images/, text files into labels/."
+            f"{folder}: put images into a folder images/ and text files into labels/."
         )
     last = len(parts) - 1 - parts[::-1].index("images")
     labels = os.sep.join([*parts[:last], "labels"])
     if not os.path.isdir(labels):
         if beside:
             return folder, None
-        raise FileNotFoundError(f"{labels}: there is no such folder; the text files belong there.")
+        raise FileNotFoundError(f"{labels}: there is no such folder; put the text files there.")
     return os.sep.join([labels, *parts[last + 1 :]]), labels
 
 
 def _places(root, split, settings):
-    """Lists of folders or list files, one of which has the images; the likeliest first."""
+    """List folders or list files, one of which has the images; the likeliest first."""
     if split is None:
         yield [os.path.join(root, "images")]
         yield [root]
@@ -232,7 +232,7 @@ def _places(root, split, settings):
 
 
 def _expand(root, settings, entry):
-    """The images of one entry of data.yaml: a folder, a text file with a list, or an image."""
+    """Return the images of one entry of data.yaml: a folder, a text file with a list, or an image."""
     own = settings.get("path")
     bases = [os.path.join(root, own), root] if isinstance(own, str) else [root]
     path = _resolve(bases, entry, os.path.exists)
@@ -255,23 +255,23 @@ def _expand(root, settings, entry):
 
 
 def _is_above(path, root):
-    """Whether a folder holds the whole data set and more, so that it is no split of it."""
+    """Tell whether a folder holds the whole data set and more, so that it is not a split of it."""
     path, root = os.path.realpath(path), os.path.realpath(root)
     return path != root and os.path.commonpath([path, root]) == path
 
 
 def _alone(root, path, listed):
-    """The place of an image from a list."""
+    """Return the place of an image from a list."""
     name = os.path.relpath(path, root).replace(os.sep, "/")
     base, below = os.path.split(path)
     return Place(base, below, below if name.startswith("../") else name, listed)
 
 
 def _resolve(bases, entry, exists):
-    """The first path that exists, or None.
+    """Return the first path that exists, or None.
 
-    Tried are the entry from each base, without "../" that lead nowhere, and its ends of two parts
-    or more, as the folders above may be another machine's.
+    The entry is tried from each base, without "../" parts that lead nowhere, and by its ends of two or
+    more parts, because the folders above may be those of another machine.
     """
     entry = entry.replace("\\", "/")
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
@@ -281,7 +281,7 @@ def _resolve(bases, entry, exists):
 
 
 def _refuse_splits(root, split, found):
-    """Raise where all images are asked for and some lie in folders that are splits."""
+    """Raise an error if all images are requested and some are in folders that are splits."""
     names = {place.below.partition("/")[0] for place in found if "/" in place.below}
     splits = sorted(names & SPLITS)
     if split is None and splits:

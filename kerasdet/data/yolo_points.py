@@ -1,7 +1,7 @@
 """Keypoints in YOLO text files: "class cx cy width height x y v ...", or without the v.
 
-data.yaml's `kpt_shape: [P, 3 or 2]` says that lines have them. Without it, lines are pose labels
-where no other reading is left: all of one length, with points inside the boxes.
+data.yaml's `kpt_shape: [P, 3 or 2]` says that lines have them. Without it, lines are read as pose labels
+if no other reading is possible: all have one length, with points inside the boxes.
 """
 
 import dataclasses
@@ -10,16 +10,16 @@ import numpy as np
 
 from kerasdet.data.cleaning import fault, shown, usual_sigmas
 
-_SLACK = 0.02  # Of the image's side: how far outside its box a point may be.
+_SLACK = 0.02  # share of the image's side that a point may be outside its box
 
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """What keypoints a data set's lines have.
+    """The keypoints in a data set's lines.
 
     Args:
         count: number of keypoints P.
-        size: numbers of each: 2 (x, y) or 3 (x, y, visibility).
+        size: numbers per keypoint: 2 (x, y) or 3 (x, y, visibility).
         names: P names.
     """
 
@@ -29,11 +29,11 @@ class Points:
 
     @property
     def sigmas(self):
-        """P OKS sigmas."""
+        """The P OKS sigmas."""
         return usual_sigmas(self.count)
 
     def read(self, values, size):
-        """The keypoints of one line.
+        """Read the keypoints of one line.
 
         Args:
             values: the numbers after the box.
@@ -51,27 +51,27 @@ class Points:
         xy = values[:, :2]
         seen = values[:, 2] if self.size == 3 else np.where((xy != 0).any(axis=1), 2, 0)
         if not np.isin(seen, (0, 1, 2)).all():
-            return None, "a keypoint's visibility is 0, 1 or 2; correct it"
-        if not (np.abs(xy[seen > 0]) <= 2).all():  # NaN fails too.
-            return None, "keypoints are no shares of the sides; divide pixels by them"
+            return None, "a keypoint's visibility must be 0, 1 or 2; correct it"
+        if not (np.abs(xy[seen > 0]) <= 2).all():  # NaN fails too
+            return None, "keypoints are not shares of the sides; divide pixels by the sides"
         points = np.column_stack([xy * [size[1], size[0]], seen])
         return np.where(seen[:, None] > 0, points, 0).astype("float32"), None
 
 
 def find_points(root, settings, files, faults):
-    """What keypoints a data set's lines have, or None.
+    """Return the `Points` of a data set's lines, or None.
 
     Args:
         root: the data set's folder, for messages.
         settings: content of data.yaml.
         files: for each text file its [(line number, words)].
-        faults: list, told where keypoints are taken from the lines alone.
+        faults: list, extended if only the lines show that there are keypoints.
 
     Returns:
         `Points` or None.
 
     Raises:
-        ValueError: `kpt_shape` is not two numbers, or `kpt_names` are not as many as the points.
+        ValueError: `kpt_shape` is not two numbers, or there are not as many `kpt_names` as points.
     """
     shape = settings.get("kpt_shape")
     if shape is None:
@@ -87,15 +87,15 @@ def find_points(root, settings, files, faults):
     numbers = [int(word) if str(word).isdecimal() and len(str(word)) < 5 else 0 for word in words]
     if len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
         raise ValueError(
-            f"{root}: kpt_shape is {shown(shape)}; it is [number of keypoints, 2 or 3]."
+            f"{root}: kpt_shape is {shown(shape)}; it must be [number of keypoints, 2 or 3]."
         )
     return Points(*numbers, _names(root, settings, numbers[0]))
 
 
 def _names(root, settings, count):
-    """`kpt_names`, else "left_2" and "right_2" for what `flip_idx` exchanges and "point_3"."""
+    """Return `kpt_names`, or else "left_2" and "right_2" for a pair of `flip_idx`, and "point_3"."""
     names = settings.get("kpt_names")
-    if isinstance(names, dict):  # By class; those of one class stand for all.
+    if isinstance(names, dict):  # by class; the names of one class are used for all
         names = next(iter(names.values()), None)
     if isinstance(names, list):
         if len(names) != count or not all(isinstance(name, str) for name in names):
@@ -114,7 +114,7 @@ def _names(root, settings, count):
 
 
 def _shape_of(lines):
-    """(P, 2 or 3) if all long lines can only be boxes with keypoints; None for polygons."""
+    """Return (P, 2 or 3) if all long lines can only be boxes with keypoints; None for polygons."""
     if len({len(words) for words in lines}) != 1:
         return None
     try:
@@ -122,7 +122,7 @@ def _shape_of(lines):
     except ValueError:
         return None
     length = values.shape[1]
-    # Eight numbers are two points of three numbers each with a wrong one, or a quadrilateral.
+    # Eight numbers may be a wrong line with two points of three numbers each, or a quadrilateral.
     for size in (3,) if length == 8 else (3, 2):
         if length > 4 and (length - 4) % size == 0 and _is_pose(values, size):
             return (length - 4) // size, size
@@ -130,7 +130,7 @@ def _shape_of(lines):
 
 
 def _is_pose(values, size):
-    """Whether (L, 4 + P * size) numbers are boxes in the image with their points inside."""
+    """Tell whether (L, 4 + P * size) numbers are boxes in the image with their points inside."""
     centre, sides = values[:, None, :2], values[:, None, 2:4]
     points = values[:, 4:].reshape(len(values), -1, size)
     xy = points[..., :2]

@@ -1,8 +1,8 @@
 """Reader of YOLO folders: one text file per image, a line "class cx cy width height" per object.
 
 Numbers are shares of the image's sides. Longer lines are of one of two kinds, the same in the whole
-data set: a polygon ("class x y x y ..."), whose extent is the box and which is the mask, or a box
-and keypoints ("class cx cy width height x y v ..." or "... x y ..."), as `kpt_shape` in data.yaml
+data set. A polygon ("class x y x y ...") is the mask, and its extent is the box. A box with
+keypoints is "class cx cy width height x y v ..." or "... x y ...", as `kpt_shape` in data.yaml
 says. An image without a text file has no objects.
 """
 
@@ -31,26 +31,26 @@ def yolo(root, split=None, strict=True, gray_max=None):
     """Read a YOLO folder, or one split of it.
 
     Class names come from data.yaml ("names", a list or numbered) or classes.txt. The images of a
-    split are where data.yaml says (a folder, a text file that lists them, or several; "../" that
-    lead nowhere are left out), or in images/<split>, <split>/images or <split>, sub-folders too;
-    "valid" and "validation" are other names of "val". Text files lie in the same place under
+    split are where data.yaml says (a folder, a text file that lists them, or several; "../" parts that
+    lead nowhere are left out), or in images/<split>, <split>/images or <split>, including sub-folders.
+    "valid" and "validation" are other names for "val". Text files are in the same place below
     "labels", or beside the images.
 
     Args:
         root: the folder, or its YAML file.
-        split: name of the split; None where there are no splits: all images in images/, or in the
+        split: name of the split; None if there are no splits: all images in images/, or in the
             folder itself.
-        strict: raise for faults of structure; False leaves out what they concern and lists them.
+        strict: raise for faults of structure; False leaves out the affected entries and lists the faults.
         gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
         A `Dataset`; image ids are file names without suffix, category ids the numbers in the files.
 
     Raises:
-        FileNotFoundError: no class names, no images or no labels where they are looked for.
-        DataError: an unknown class number, an impossible box, a text file without image: all of
-            them, with file and line.
-        ValueError: data.yaml is not YAML, or its names cannot be used.
+        FileNotFoundError: no class names, no images or no labels in the expected places.
+        DataError: an unknown class number, an impossible box, a text file without an image; the error
+            lists all of them, with file and line.
+        ValueError: data.yaml is not YAML, or has unusable names.
     """
     faults, place = [], os.fspath(root)
     root, settings = read_settings(place)
@@ -89,7 +89,7 @@ def yolo(root, split=None, strict=True, gray_max=None):
 
 
 def _text_files(images, faults):
-    """{image: its text file, or None}; a fault for each text file without an image."""
+    """Return {image: its text file, or None}; report a fault for each text file without an image."""
     folders, listings = {}, {}
     files = dict.fromkeys(images)
     found = [image for image in images if not image.listed or os.path.isfile(image.path)]
@@ -121,7 +121,7 @@ def _text_files(images, faults):
 
 
 def _listing(folder):
-    """{name without suffix: path} of the text files of a folder, .txt or .TXT."""
+    """Return {name without suffix: path} for the text files of a folder, .txt or .TXT."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return {
         name[:-4]: os.path.join(folder, name)
@@ -131,7 +131,7 @@ def _listing(folder):
 
 
 def _lines(file, faults):
-    """[(line number, words)] of a text file."""
+    """Return [(line number, words)] of a text file."""
     try:
         text = read_text(file)
     except ValueError as error:
@@ -146,7 +146,7 @@ def _size(image, faults):
     try:
         return image_size(image.path)
     except FileNotFoundError:
-        message = f"there is no such image ({image.listed}); restore it or take it out of the list"
+        message = f"there is no such image ({image.listed}); restore it or remove it from the list"
         faults.append(fault(image.path, None, "missing_image", message))
     except ValueError as error:
         message = str(error).removeprefix(f"{image.path}: ")
@@ -156,7 +156,7 @@ def _size(image, faults):
 
 
 def _object(words, labels, size, points):
-    """(((box, label, False, None), polygon, keypoints) or None, kind of fault, message)."""
+    """Return (((box, label, False, None), polygon, keypoints) or None, kind of fault, message)."""
     try:
         number, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
@@ -178,13 +178,13 @@ def _object(words, labels, size, points):
         polygon, xs, ys = values, values[0::2], values[1::2]
         values = [min(xs), min(ys), max(xs), max(ys)]
     else:
-        message = f"{len(values)} numbers after the class; a box has 4, a polygon 6 or more, even"
+        message = f"{len(values)} numbers after the class; a box has 4, a polygon an even number of 6 or more"
         return None, "bad_value", message
     if any(abs(value) > 2 for value in polygon or values):
         return (
             None,
             "bad_value",
-            f"{shown(values)} are no shares of the sides; divide pixels by them",
+            f"{shown(values)} are not shares of the sides; divide pixels by the sides",
         )
     height, width = size
     xmin, ymin, xmax, ymax = values
@@ -207,7 +207,7 @@ def _record(image_id, size, objects, path, points):
 
 
 def _mask_reader(records, polygons, faults):
-    """A function from an index to RLE masks, or None where no line is a polygon."""
+    """Return a function from an index to RLE masks, or None if no line is a polygon."""
     if not any(polygon for objects in polygons for _, _, polygon in objects):
         return None
     masks = []

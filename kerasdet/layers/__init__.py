@@ -1,4 +1,4 @@
-"""Floor 1: the operations as Keras layers and losses, and the parts that have weights."""
+"""The operations as Keras layers and losses, and the parts that have weights: the floor above `ops`."""
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm

@@ -15,12 +15,12 @@ class AnchorGenerator(keras.layers.Layer):
         sizes: for each level, the side lengths in pixels (the square root of the area).
         aspect_ratios: height / width: one tuple for all levels, or one per level.
         strides: for each level, pixels from one cell to the next. None: the image's size divided by the
-            map's and floored, as torchvision's weights were trained (61 for P6 of 800 pixels, not 64).
-        offset: place of the centre within its cell, in cells: 0 is its corner, 0.5 its middle.
+            map's and rounded down, as for torchvision's weights (61 for P6 of 800 pixels, not 64).
+        offset: position of the centre within its cell, in cells: 0 is the corner, 0.5 the middle.
         rounded: round the cells' corners to whole pixels (torchvision's weights need it).
 
     Call arguments:
-        features: for each level its map (B, h, w, C); a list, or a dict in order.
+        features: the map (B, h, w, C) of each level, as a list or an ordered dict.
         images: (B, H, W, C).
 
     Returns:
@@ -28,7 +28,7 @@ class AnchorGenerator(keras.layers.Layer):
         anchors.
 
     Raises:
-        ValueError: sizes, ratios, strides or features are not of equally many levels.
+        ValueError: sizes, ratios, strides or features have different numbers of levels.
 
     Example:
         >>> anchors = AnchorGenerator([[32], [64]], [0.5, 1, 2], strides=[8, 16])
@@ -58,12 +58,12 @@ class AnchorGenerator(keras.layers.Layer):
 
     @classmethod
     def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0):
-        """RetinaNet's anchors on P3 to P7 (arXiv 1708.02002, section 4): 32^2 to 512^2, three per octave.
+        """Return RetinaNet's anchors on P3 to P7 (arXiv 1708.02002, section 4): 32^2 to 512^2, 3 per octave.
 
         Args:
             base: size in pixels on P3.
             aspect_ratios: height / width.
-            growth: of the size from one level to the next.
+            growth: factor of the size from one level to the next.
         """
         # Eq: retinanet §4 | sizes = 32 2^l {2^0, 2^(1/3), 2^(2/3)}, l = 0..4
         sizes = [[base * growth ** (level + i / 3) for i in range(3)] for level in range(5)]
@@ -71,28 +71,28 @@ class AnchorGenerator(keras.layers.Layer):
 
     @classmethod
     def fpn(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), levels=5, growth=2.0):
-        """The anchors of a proposal network on P2 to P6 (arXiv 1612.03144, section 4.1): 32^2 to 512^2.
+        """Return a proposal network's anchors on P2 to P6 (arXiv 1612.03144, section 4.1): 32^2 to 512^2.
 
         Args:
             base: size in pixels on P2.
             aspect_ratios: height / width.
             levels: number of levels.
-            growth: of the size from one level to the next.
+            growth: factor of the size from one level to the next.
         """
         # Eq: fpn §4.1 | areas 32^2, 64^2, 128^2, 256^2, 512^2 on P2, P3, P4, P5, P6
         return cls([[base * growth**level] for level in range(levels)], aspect_ratios)
 
     @classmethod
     def fitted(cls, boxes, layout=None):
-        """A paper's anchors, moved to the sizes and shapes of a data set's objects.
+        """Return a paper's anchors, fitted to the sizes and shapes of a data set's objects.
 
-        The smallest size is the 5th percentile of the objects' (at least 4 pixels), the three
-        aspect ratios are the 5th, 50th and 95th percentile. Sizes double with each level, or grow
-        faster where five levels would not reach the 95th percentile of the objects' sizes. An anchor
-        that fits its objects has less to regress, and small objects get anchors at all.
+        The smallest size is the 5th percentile of the objects' sizes (at least 4 pixels). The three
+        aspect ratios are their 5th, 50th and 95th percentiles. Sizes double with each level, or grow
+        faster if five levels would not reach the 95th percentile of the sizes. Anchors that fit their
+        objects leave less to regress, and small objects are matched at all.
 
         Args:
-            boxes: (N, 4) xyxy, in pixels of the canvas the detector will see.
+            boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
             layout: function of the smallest size, the ratios and `growth=`; default
                 `AnchorGenerator.retinanet`.
 
@@ -113,12 +113,12 @@ class AnchorGenerator(keras.layers.Layer):
 
     @classmethod
     def for_data(cls, kind, data, resize=None, layout=None):
-        """The anchors that an option of `for_data` names.
+        """Return the anchors that an option of `for_data` names.
 
         Args:
-            kind: "fitted" to the data's objects as they lie on the canvas, or "paper": None is returned.
-            data: `Dataset`; at most 1000 of its images are looked at.
-            resize: `Resize` part that its images pass through; None: none.
+            kind: "fitted" to the data's objects on the canvas, or "paper", for which None is returned.
+            data: `Dataset`; at most 1000 of its images are read.
+            resize: `Resize` part for its images; None: they keep their size.
             layout: as in `fitted`.
 
         Raises:
@@ -160,7 +160,7 @@ class AnchorGenerator(keras.layers.Layer):
         ]
 
     def compute_output_spec(self, features, images):
-        """One row per anchor, float32 under every policy."""
+        """Return one row per anchor, float32 under every policy."""
         features = list(features.values()) if isinstance(features, dict) else list(features)
         rows = [
             None if None in level.shape[1:3] else level.shape[1] * level.shape[2] * len(cell)
@@ -169,7 +169,7 @@ class AnchorGenerator(keras.layers.Layer):
         return [keras.KerasTensor((count, 4), "float32") for count in rows]
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "sizes": self.sizes,

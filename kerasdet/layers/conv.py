@@ -1,4 +1,4 @@
-"""Convolution with batch normalisation, of which backbones are made, and convolution with a bias."""
+"""Convolution with batch normalisation, the part that backbones are made of, and convolution with a bias."""
 
 import math
 
@@ -7,7 +7,7 @@ from keras import ops
 
 from kerasdet.ops import native
 
-SMALLEST_VARIANCE = 1e-37  # what is under 1.2e-38, float32's normal numbers, TensorFlow takes for 0
+SMALLEST_VARIANCE = 1e-37  # TensorFlow flushes subnormal float32 numbers, below 1.2e-38, to 0
 SMALLEST_EPSILON = 1e-5  # in training
 
 
@@ -15,17 +15,16 @@ SMALLEST_EPSILON = 1e-5  # in training
 class BatchNorm(keras.layers.Layer):
     """Batch normalisation of the last axis, with statistics in float32 under every policy.
 
-    The moving variance is that of an unbiased estimate (divided by N - 1), as in PyTorch and in
-    TensorFlow's fused kernel; the batch itself is normalised by the biased one. With
-    `trainable=False` the moving statistics are used, and kept, in training too. Under
-    `tf.distribute` each replica normalises by its own batch and the moving statistics take the
-    mean over the replicas.
+    The moving variance is the unbiased estimate (divided by N - 1), as in PyTorch and in TensorFlow's
+    fused kernel; the batch itself is normalised by the biased one. With `trainable=False` the moving
+    statistics are used in training too, and do not change. Under `tf.distribute` each replica
+    normalises by its own batch, and the moving statistics are averaged over the replicas.
 
     Args:
         momentum: share of the old moving statistics kept at each step (1 - PyTorch's momentum, whose
-            default 0.1 follows the last ten batches: too few images when a batch is eight).
-        epsilon: added to the variance. Training adds at least 1e-5, whatever is asked: a dead
-            channel's batch has no variance at all.
+            default 0.1 follows the last ten batches, too few images at a batch size of eight).
+        epsilon: added to the variance. Training adds at least 1e-5, even if less is given, because the
+            batch of a dead channel has no variance at all.
 
     Source: Ioffe and Szegedy, arXiv 1502.03167, §3 (algorithms 1 and 2).
     """
@@ -40,20 +39,20 @@ class BatchNorm(keras.layers.Layer):
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(shape, "ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape, "zeros", name="beta", autocast=False)
-        # Replicas must agree on what they assign: tf.distribute asks how to aggregate.
+        # Replicas must agree on the values they assign: tf.distribute asks how to aggregate them.
         moving = {"trainable": False, "autocast": False, "aggregation": "mean"}
         self.moving_mean = self.add_weight(shape, "zeros", name="moving_mean", **moving)
         self.moving_variance = self.add_weight(shape, "ones", name="moving_variance", **moving)
 
     def scale_and_shift(self):
-        """Inference as one affine map.
+        """Return inference as one affine map.
 
         Returns:
             Two float32 tensors (C,): the layer computes `x * scale + shift`.
         """
         variance = self.moving_variance + self.epsilon
         if self.epsilon == 0:
-            # PyTorch's variance of a dead channel decays to 5.6e-45: to zero, and infinity, here.
+            # PyTorch's variance of a dead channel decays to 5.6e-45, zero here, and its inverse is infinite.
             variance = ops.maximum(variance, SMALLEST_VARIANCE)
         scale = self.gamma * ops.rsqrt(variance)
         return scale, self.beta - self.moving_mean * scale
@@ -63,7 +62,7 @@ class BatchNorm(keras.layers.Layer):
 
         Args:
             inputs: (..., C) tensor; four axes when training.
-            training: whether to use, and follow, the statistics of this batch.
+            training: whether to use and update the statistics of this batch.
 
         Returns:
             A tensor of the shape and type of `inputs`.
@@ -90,20 +89,20 @@ class BatchNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class ConvNorm(keras.layers.Layer):
-    """Convolution without bias, batch normalisation, activation.
+    """Convolution without bias, followed by batch normalisation and an activation.
 
     Padding is PyTorch's: `dilation * (kernel_size // 2)` zeros on every side. In inference, and
     while the normalisation is frozen (`trainable=False` on this layer or on its `norm`), the
-    normalisation is folded into the kernel. `kernel` is stored height, width, input channels of
-    a group, filters, depthwise kernels too.
+    normalisation is folded into the kernel. The axes of `kernel` are height, width, input channels
+    of a group, filters; this holds for depthwise kernels too.
 
     Args:
         filters: number of output channels.
         kernel_size: height and width of the kernel, odd.
         stride: step in both directions.
-        groups: groups of channels; equal to the input channels and `filters` it is a depthwise
-            convolution.
-        dilation: spacing of the kernel's taps.
+        groups: groups of channels; if equal to the input channels and to `filters`, the convolution is
+            depthwise.
+        dilation: distance between the kernel's taps.
         activation: None, "relu", "relu6" or "hard_swish".
         norm_epsilon: added to the variance.
         norm_momentum: share of the old moving statistics kept at each step.
@@ -142,7 +141,7 @@ class ConvNorm(keras.layers.Layer):
         size = self.kernel_size
         self.kernel = self.add_weight(
             (size, size, channels // self.groups, self.filters),
-            # He et al., arXiv 1502.01852, with the fan-out over all groups, as torchvision.
+            # He et al., arXiv 1502.01852, with the fan-out over all groups, as in torchvision.
             keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / (size * size * self.filters))),
             name="kernel",
             autocast=False,
@@ -150,11 +149,11 @@ class ConvNorm(keras.layers.Layer):
         self.norm.build((None, None, None, self.filters))
 
     def call(self, inputs, training=False):
-        """Apply the three.
+        """Apply convolution, normalisation and activation.
 
         Args:
             inputs: (B, H, W, C) tensor.
-            training: whether the normalisation uses, and follows, this batch's statistics.
+            training: whether the normalisation uses and updates this batch's statistics.
 
         Returns:
             (B, ceil(H / stride), ceil(W / stride), filters) tensor in the compute type.
@@ -164,7 +163,7 @@ class ConvNorm(keras.layers.Layer):
         else:
             scale, shift = self.norm.scale_and_shift()
             kernel = self.kernel * scale
-            if self.norm.epsilon == 0:  # a dead channel's scale may leave float16's range
+            if self.norm.epsilon == 0:  # a dead channel's scale may exceed float16's range
                 kernel = ops.saturate_cast(kernel, self.compute_dtype)
                 shift = ops.saturate_cast(shift, self.compute_dtype)
             outputs = _add_bias(self._convolve(inputs, kernel), shift)
@@ -194,20 +193,20 @@ class ConvNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class Conv(keras.layers.Layer):
-    """Convolution, bias, activation: what pyramids and heads without normalisation are made of.
+    """Convolution, bias and activation: the part that necks and heads without normalisation are made of.
 
-    `keras.layers.Conv2D` with two differences: padding is PyTorch's, `kernel_size // 2` zeros on every
-    side, and the bias is added by the operation that TensorFlow fuses with convolution and ReLU.
+    It differs from `keras.layers.Conv2D` in two ways: padding is PyTorch's, `kernel_size // 2` zeros on
+    every side, and the bias is added by the operation that TensorFlow fuses with convolution and ReLU.
 
     Args:
         filters: number of output channels.
         kernel_size: height and width of the kernel, odd.
         stride: step in both directions.
-        use_bias: whether there is a bias.
+        use_bias: whether to add a bias.
         activation: None, "relu" or "hard_sigmoid".
         kernel_initializer, bias_initializer: as in Keras.
-        sparsely_taught: whether the loss counts few cells of the output, so that it is worth while to
-            compute the gradient from these alone (TensorFlow without XLA; stride 1).
+        sparsely_taught: whether the loss counts only few cells of the output, so that computing the
+            gradient from these cells alone is faster (TensorFlow without XLA; stride 1).
     """
 
     def __init__(
@@ -242,7 +241,7 @@ class Conv(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         """Convolve: (B, H, W, C) -> (B, ceil(H / stride), ceil(W / stride), filters)."""
-        # Not at test: a gradient of its own keeps TensorFlow from fusing bias and activation.
+        # Not in inference: a custom gradient keeps TensorFlow from fusing bias and activation.
         if self.sparsely_taught and training and self.stride == 1 and native.available():
             outputs = native.sparsely_taught_conv(inputs, ops.cast(self.kernel, inputs.dtype))
         else:
@@ -281,10 +280,10 @@ def _output_shape(input_shape, stride, filters):
 
 
 def _convolve(inputs, kernel, stride=1, groups=1, dilation=1):
-    """Convolution with PyTorch's symmetric padding; the kernel is (k, k, C / groups, filters)."""
+    """Convolve with PyTorch's symmetric padding; the kernel is (k, k, C / groups, filters)."""
     step = {"strides": stride, "padding": "same", "dilation_rate": dilation}
     if stride > 1:
-        # "same" would pad less at the top and left: half a step off PyTorch's grid.
+        # "same" would pad less at the top and left, half a step off PyTorch's grid.
         pad = dilation * (kernel.shape[0] // 2)
         inputs = ops.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs
         step["padding"] = "valid"
@@ -302,23 +301,23 @@ def _add_bias(outputs, bias):
 
 
 def _depthwise_conv(inputs, kernel, step):
-    """Depthwise convolution with a kernel of shape (k, k, 1, C)."""
+    """Convolve depthwise with a kernel of shape (k, k, 1, C)."""
     kernel = ops.transpose(kernel, (0, 1, 3, 2))
     dtype = inputs.dtype
     if step["strides"] > 1 and keras.backend.standardize_dtype(dtype) == "bfloat16":
-        # TensorFlow's gradient to the input takes 15 times longer in bfloat16 on a CPU.
+        # TensorFlow's gradient of the input takes 15 times longer in bfloat16 on a CPU.
         inputs = ops.cast(inputs, "float32")
     outputs = ops.depthwise_conv(inputs, ops.cast(kernel, inputs.dtype), **step)
     return ops.cast(outputs, dtype)
 
 
 def _on_tensorflow():
-    """Whether to use the native kernels: these, unlike others, XLA and exports know too."""
+    """Tell whether to use the native kernels; unlike others, XLA and exports know these too."""
     return keras.backend.backend() == "tensorflow"
 
 
 def _batch_norm(inputs, gamma, beta, epsilon):
-    """Batch normalisation in keras.ops: outputs, and the batch's mean and unbiased variance."""
+    """Normalise a batch in keras.ops; return outputs, and the batch's mean and unbiased variance."""
     x = ops.cast(inputs, "float32")
     mean, variance = ops.moments(x, axes=[0, 1, 2])
     # Eq: batch_norm alg.1 | y = gamma (x - mu) / sqrt(sigma^2 + eps) + beta

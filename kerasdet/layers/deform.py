@@ -1,8 +1,8 @@
-"""Deformable convolution and region pooling, each with the branch that predicts its offsets.
+"""Deformable convolution and region pooling, each with a branch that predicts its offsets.
 
 Deformable ConvNets (arXiv 1703.06211v3) and version 2 (arXiv 1811.11168v2). The branches start at zero,
-so that training starts from the plain operation; in region pooling, from that of regions on the map, as
-what a bin has beyond it counts as zeros. Offsets and boxes stay float32 under every policy.
+so training starts from the plain operation; in region pooling, that operation counts the part of a bin
+beyond the map as zeros. Offsets and boxes stay float32 under every policy.
 """
 
 import keras
@@ -16,19 +16,19 @@ from kerasdet.ops.roi import ps_roi_pool
 
 @keras.saving.register_keras_serializable("kerasdet")
 class DeformableConv2D(keras.layers.Layer):
-    """Convolution whose taps are moved by offsets that a convolution beside it predicts (section 2.1).
+    """Convolution whose taps are moved by offsets, which a second convolution predicts (section 2.1).
 
     Args:
         filters: number of output channels.
         kernel_size: height and width of the kernel, an integer or two.
         strides: step, an integer or two.
-        padding: zeros on either side, an integer or two; None: dilation * (kernel_size // 2), which keeps
-            the size of the map where the kernel is odd and the step is 1.
-        dilation: distance of the taps, an integer or two.
-        groups: groups of channels that are convolved on their own.
+        padding: zeros on each side, an integer or two; None: dilation * (kernel_size // 2), which keeps
+            the size of the map if the kernel is odd and the step is 1.
+        dilation: distance between taps, an integer or two.
+        groups: groups of channels that are convolved separately.
         deformable_groups: groups of channels with offsets of their own.
-        modulated: whether a mask weights the taps (version 2); it starts at one half, as the paper has it.
-        use_bias: whether there is a bias.
+        modulated: whether a mask weights the taps (version 2); it starts at one half, as in the paper.
+        use_bias: whether to add a bias.
         kernel_initializer: as in Keras.
 
     Example:
@@ -108,9 +108,9 @@ class DeformableConv2D(keras.layers.Layer):
         return outputs + ops.cast(self.bias, outputs.dtype) if self.use_bias else outputs
 
     def _branch(self, inputs):
-        """Offsets, and logits of the mask behind them: (B, H', W', 2 or 3 G kh kw) float32."""
+        """Return offsets, followed by the mask's logits: (B, H', W', 2 or 3 G kh kw) float32."""
         padded = ops.pad(inputs, [(0, 0), *((zeros, zeros) for zeros in self._zeros), (0, 0)])
-        dilated = max(self._spacing) > 1  # Keras' convolution then has no stride
+        dilated = max(self._spacing) > 1  # Keras' convolution then takes no stride
         outputs = ops.conv(
             padded,
             self.offset_kernel,
@@ -149,7 +149,7 @@ class DeformableConv2D(keras.layers.Layer):
 
 
 class _MovedBins:
-    """The one argument that both deformable pooling layers add."""
+    """The argument that both deformable pooling layers add."""
 
     def __init__(self, output_size, spatial_scale, gamma=GAMMA, **kwargs):
         super().__init__(output_size, spatial_scale, **kwargs)
@@ -165,8 +165,8 @@ class _MovedBins:
 class DeformableRoIPool(_MovedBins, RegionPooling):
     """Region pooling whose bins are moved by offsets that a dense layer predicts (section 2.2).
 
-    The region is pooled at its place first; a dense layer, zero at the start, turns the result into the
-    offsets of all bins.
+    The region is first pooled without offsets. A dense layer, zero at the start, then turns the result
+    into the offsets of all bins.
 
     Args:
         output_size: bins, an integer or (h, w).
@@ -200,10 +200,10 @@ class DeformableRoIPool(_MovedBins, RegionPooling):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class DeformablePSRoIPool(_MovedBins, PositionSensitivePooling):
-    """Position-sensitive pooling whose bins are moved by offsets of a second set of maps (section 2.2).
+    """Position-sensitive pooling whose bins are moved by offsets from a second set of maps (section 2.2).
 
-    A 1 x 1 convolution, zero at the start, makes 2 k k maps of offsets from the feature maps that the
-    scores came from; each region pools its own offsets from them, position by position.
+    A 1 x 1 convolution, zero at the start, computes 2 k k maps of offsets from the feature maps that
+    also gave the scores. Each region pools its own offsets from them, position by position.
 
     Args:
         output_size: k.
@@ -228,7 +228,7 @@ class DeformablePSRoIPool(_MovedBins, PositionSensitivePooling):
         Args:
             scores: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
             boxes: (B, R, 4) xyxy in image pixels.
-            features: (B, H, W, F), what offsets are predicted from.
+            features: (B, H, W, F), from which offsets are predicted.
 
         Returns:
             (B, R, k, k, C).

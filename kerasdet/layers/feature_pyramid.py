@@ -12,16 +12,18 @@ from kerasdet.ops.roi import level_number
 class FeaturePyramid(keras.layers.Layer):
     """Feature Pyramid Network: a top-down pathway with lateral connections.
 
-    Each backbone map passes a 1x1 convolution; coarser maps are upsampled (nearest neighbour) and added;
-    a 3x3 convolution on each sum gives P_l. The coarse levels P6 and P7 are stride-2 3x3 convolutions
+    Each backbone map passes through a 1x1 convolution. Coarser maps are upsampled (nearest neighbour) and
+    added. A 3x3 convolution on each sum gives P_l. The coarse levels P6 and P7 are stride-2 3x3 convolutions
     (RetinaNet, section 4, footnote 2).
 
     Args:
         channels: channels of every P map.
-        levels: backbone levels to use, finest first, e.g. ("C3", "C4", "C5"). The number is the level's
-            stride, 2^5 of "C5": two of one number, e.g. ("C5_first", "C5"), are added as they are.
+        levels: backbone levels to use, finest first, e.g. ("C3", "C4", "C5"). The number gives the level's
+            stride, 2^5 for "C5". Two levels with the same number, e.g. ("C5_first", "C5"), are added without
+            upsampling.
         p6_from: "C5" (RetinaNet's paper, torchvision's v2) or "P5" (torchvision's v1) for P6 and P7; "pool"
-            for one level more, every second cell of the coarsest (FPN, section 4.1); None for none.
+            for one more level, made of every second cell of the coarsest (FPN, section 4.1); None for no
+            coarse level.
         norm: None, or "batch" for batch normalisation after every lateral and output convolution.
 
     Call arguments:
@@ -46,7 +48,7 @@ class FeaturePyramid(keras.layers.Layer):
 
     @property
     def output_levels(self):
-        """Names of the maps that are returned, finest first."""
+        """Names of the returned maps, finest first."""
         levels = tuple("P" + level[1:] for level in self.levels)
         if self.p6_from == "pool":
             return (*levels, _next(levels[-1]))
@@ -93,7 +95,7 @@ class FeaturePyramid(keras.layers.Layer):
         return pyramid
 
     def compute_output_spec(self, features, training=False):
-        """Shapes of the P maps: sizes as the backbone's, then halved and rounded up."""
+        """Return the shapes of the P maps: sizes of the backbone's maps, then halved and rounded up."""
         sizes = {"P" + level[1:]: features[level].shape[1:3] for level in self.levels}
         coarsest = "P" + self.levels[-1][1:]
         if self.p6_from == "pool":
@@ -108,7 +110,7 @@ class FeaturePyramid(keras.layers.Layer):
         }
 
     def get_config(self):
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "channels": self.channels,
@@ -123,8 +125,8 @@ class FeaturePyramid(keras.layers.Layer):
         return self._plain_conv(kernel_size, name)
 
     def _plain_conv(self, kernel_size, name, stride=1):
-        # Uniform with variance 1 / fan_in, as the papers' code and torchvision. A new initialiser for each
-        # convolution: one called twice gives the same numbers twice.
+        # Uniform with variance 1 / fan_in, as in the papers' code and torchvision. Each convolution needs a
+        # new initialiser, because one that is called twice returns the same numbers twice.
         return Conv(
             self.channels,
             kernel_size,
@@ -140,12 +142,12 @@ def _next(level):
 
 
 def upsample_to(coarse, fine, factor=2):
-    """Nearest-neighbour upsampling, cropped to the size of the finer map.
+    """Upsample by nearest neighbour, and crop to the size of the finer map.
 
     Args:
         coarse: (B, h, w, C).
         fine: (B, H, W, C) with h = ceil(H / factor) and w = ceil(W / factor).
-        factor: cells per cell in each direction.
+        factor: cells of the finer map per coarse cell, in each direction.
 
     Returns:
         (B, H, W, C).

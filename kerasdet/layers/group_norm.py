@@ -1,4 +1,4 @@
-"""Group normalisation, which like its paper's does not depend on the batch."""
+"""Group normalisation, which, as in its paper, does not depend on the batch."""
 
 import keras
 from keras import ops
@@ -8,12 +8,12 @@ from keras import ops
 class GroupNorm(keras.layers.Layer):
     """Group normalisation of feature maps, with statistics in float32 under every policy.
 
-    `keras.layers.GroupNormalization` adds up a group in one go. For a single large image that
-    costs TensorFlow four digits on a CPU, enough to move boxes, and time; here every row is added
-    up first.
+    `keras.layers.GroupNormalization` sums a whole group at once. For a single large image this takes
+    longer, and on a CPU TensorFlow loses four digits, enough to move boxes. Here every row is summed
+    first.
 
     Args:
-        groups: groups of channels, each normalised by its own mean and variance.
+        groups: groups of channels; each is normalised by its own mean and variance.
         epsilon: added to the variance.
 
     Source: Wu and He, arXiv 1803.08494, §3.1.
@@ -50,9 +50,9 @@ class GroupNorm(keras.layers.Layer):
         return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
 
     def _group_mean(self, x):
-        """Mean of each group, for each of its channels: (B, H, W, C) -> (B, 1, 1, C)."""
+        """Return the mean of each group, for each of its channels: (B, H, W, C) -> (B, 1, 1, C)."""
         batch, channels = ops.shape(x)[0], x.shape[-1]
         shape = (batch, self.groups, channels // self.groups)
-        means = ops.reshape(ops.mean(ops.mean(x, axis=2), axis=1), shape)
-        means = ops.broadcast_to(ops.mean(means, axis=-1, keepdims=True), shape)
+        means = ops.reshape(ops.mean(ops.mean(x, axis=2), axis=1), shape)  # (B, G, C / G)
+        means = ops.broadcast_to(ops.mean(means, axis=-1, keepdims=True), shape)  # (B, G, C / G)
         return ops.reshape(means, (batch, 1, 1, channels))

@@ -1,4 +1,4 @@
-"""An image pyramid: one canvas at several scales, for detectors that look at each in turn."""
+"""An image pyramid: one canvas at several scales, for detectors that process each scale in turn."""
 
 import keras
 from keras import ops
@@ -8,21 +8,21 @@ from kerasdet.ops import native
 
 @keras.saving.register_keras_serializable("kerasdet")
 class ImagePyramid(keras.layers.Layer):
-    """Resize images by fixed factors, inside the graph, so that an exported file holds all scales.
+    """Resize images by fixed factors inside the graph, so that an exported file holds all scales.
 
-    OverFeat's six scales, for one: a `ShortestEdge(461)` canvas and factors 1, 425/461, 389/461, ...
+    OverFeat's six scales, for example: a `ShortestEdge(461)` canvas and factors 1, 425/461, 389/461, ...
 
     Args:
-        factors: of the canvas's sides, the scales to look at.
+        factors: factors of the canvas's sides, one per scale.
 
     Call arguments:
         images: (B, H, W, C).
         image_sizes: (B, 2), height and width of each image on the canvas.
 
     Returns:
-        A list with one (images (B, h, w, C) float32, image_sizes (B, 2) float32, scale (4,)) for each
-        factor: h and w are the canvas's sides times the factor, rounded down; a box in pixels of this
-        level times scale is one in pixels of the canvas.
+        A list with one tuple (images (B, h, w, C) float32, image_sizes (B, 2) float32, scale (4,)) for each
+        factor. h and w are the canvas's sides times the factor, rounded down. A box in pixels of this level
+        times scale is a box in pixels of the canvas.
 
     Raises:
         ValueError: no factor, or one that is not positive.

@@ -1,7 +1,7 @@
-"""The losses of `kerasdet.ops.losses` as `keras.losses.Loss`, and how a dense detector asks for them.
+"""The losses of `kerasdet.ops.losses` as `keras.losses.Loss`, and the way a dense detector calls them.
 
-A detector of anchors hands a `ClassLoss` all its logits and a `BoxLoss` all its deltas; what each needs of
-them (the hardest anchors alone, decoded boxes) is the loss's own affair.
+A detector with anchors passes all its logits to a `ClassLoss` and all its deltas to a `BoxLoss`. The
+loss itself takes what it needs, such as the hardest anchors or the decoded boxes.
 """
 
 import keras
@@ -13,31 +13,31 @@ from kerasdet.ops.sampling import ohem
 
 
 class ClassLoss(keras.losses.Loss):
-    """Base of the losses of classes: elementwise in `call`, of all anchors in `over_anchors`."""
+    """Base of the losses of classes: `call` is elementwise, `over_anchors` takes all anchors."""
 
     def over_anchors(self, y_true, logits, counted, positive, boxes):
-        """Sum the classes of each anchor.
+        """Sum the loss over the classes of each anchor.
 
         Args:
             y_true: (B, A, K), one-hot; zeros for background.
             logits: (B, A, K).
             counted: (B, A) bool, whether an anchor takes part.
             positive: (B, A) bool, whether it has an object.
-            boxes: function without arguments that gives the predicted boxes (B, A, 4).
+            boxes: function without arguments that returns the predicted boxes (B, A, 4).
 
         Returns:
-            (B, A) losses, 0 for anchors that take no part, and the number to divide their sum by: of the
-            anchors with an object, not of all (RetinaNet, section 4.1, Focal Loss).
+            (B, A) losses, 0 for anchors that take no part, and the number that divides their sum: the count
+            of anchors with an object, not of all anchors (RetinaNet, section 4.1, Focal Loss).
         """
         values = ops.where(counted, ops.sum(self.call(y_true, logits), axis=-1), 0.0)  # (B, A)
         return values, ops.sum(ops.cast(positive, "float32"))
 
 
 class BoxLoss(keras.losses.Loss):
-    """Base of the losses of boxes: of pairs of boxes in `call`, of predicted deltas in `of_deltas`."""
+    """Base of the losses of boxes: `call` takes pairs of boxes, `of_deltas` takes predicted deltas."""
 
     def of_deltas(self, boxes, deltas, anchors):
-        """Loss of each anchor.
+        """Return the loss of each anchor.
 
         Args:
             boxes: (B, A, 4) xyxy, the object of each anchor.
@@ -55,7 +55,7 @@ class FocalLoss(ClassLoss):
     """Focal loss (arXiv 1708.02002, equation 5); see `kerasdet.ops.sigmoid_focal_loss`.
 
     Args:
-        alpha: weight of the ones; the zeros weigh 1 - alpha. None: no weights.
+        alpha: weight of the ones; the zeros have weight 1 - alpha. None: no weights.
         gamma: focusing parameter, at least 0.
         reduction: as in `keras.losses.Loss`, over all elements.
         name: name of the loss.
@@ -75,11 +75,11 @@ class FocalLoss(ClassLoss):
         self.gamma = gamma
 
     def call(self, y_true, y_pred):
-        """Elementwise loss: targets (...), logits (...) -> (...)."""
+        """Return the elementwise loss: targets (...), logits (...) -> (...)."""
         return losses.sigmoid_focal_loss(y_true, y_pred, self.alpha, self.gamma)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return {**_base_config(self), "alpha": self.alpha, "gamma": self.gamma}
 
 
@@ -88,7 +88,7 @@ class AlphaBalancedCrossEntropy(ClassLoss):
     """Balanced cross entropy (arXiv 1708.02002, equation 3), from logits.
 
     Args:
-        alpha: weight of the ones; the zeros weigh 1 - alpha. None: no weights.
+        alpha: weight of the ones; the zeros have weight 1 - alpha. None: no weights.
         reduction: as in `keras.losses.Loss`, over all elements.
         name: name of the loss.
         dtype: dtype of the result.
@@ -105,11 +105,11 @@ class AlphaBalancedCrossEntropy(ClassLoss):
         self.alpha = alpha
 
     def call(self, y_true, y_pred):
-        """Elementwise loss: targets (...), logits (...) -> (...)."""
+        """Return the elementwise loss: targets (...), logits (...) -> (...)."""
         return losses.alpha_balanced_cross_entropy(y_true, y_pred, self.alpha)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return {**_base_config(self), "alpha": self.alpha}
 
 
@@ -129,15 +129,15 @@ class SmoothL1(BoxLoss):
         self.beta = beta
 
     def call(self, y_true, y_pred):
-        """Elementwise loss: targets (...), predictions (...) -> (...)."""
+        """Return the elementwise loss: targets (...), predictions (...) -> (...)."""
         return losses.smooth_l1(y_true, y_pred, self.beta)
 
     def of_deltas(self, boxes, deltas, anchors):
-        """Sum over the four deltas, which are compared as they are; see `BoxLoss.of_deltas`."""
+        """Sum the loss over the four deltas; see `BoxLoss.of_deltas`."""
         return ops.sum(self.call(encode_deltas(boxes, anchors), deltas), axis=-1)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return {**_base_config(self), "beta": self.beta}
 
 
@@ -155,11 +155,11 @@ class IoULoss(BoxLoss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):
-        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.iou_loss(y_true, y_pred)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return _base_config(self)
 
 
@@ -177,11 +177,11 @@ class GIoULoss(BoxLoss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):
-        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.giou_loss(y_true, y_pred)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return _base_config(self)
 
 
@@ -199,11 +199,11 @@ class DIoULoss(BoxLoss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):
-        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.diou_loss(y_true, y_pred)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return _base_config(self)
 
 
@@ -221,11 +221,11 @@ class CIoULoss(BoxLoss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true, y_pred):
-        """Loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.ciou_loss(y_true, y_pred)
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return _base_config(self)
 
 
@@ -233,12 +233,12 @@ class CIoULoss(BoxLoss):
 class OnlineHardExamples(ClassLoss):
     """Online hard example mining over anchors, RetinaNet's baseline (arXiv 1708.02002, Table 1d).
 
-    Cross entropy per anchor; `over_anchors` keeps the hardest anchors of each image.
+    The loss is the cross entropy of each anchor; `over_anchors` keeps the hardest anchors of each image.
 
     Args:
         batch_size: anchors kept per image.
-        iou_threshold: of the suppression that spreads the examples over the image.
-        negatives_per_positive: 3 for the OHEM 1:3 variant, None to let the losses decide.
+        iou_threshold: overlap allowed by the suppression, which spreads the examples over the image.
+        negatives_per_positive: 3 for the OHEM 1:3 variant; None: the losses alone decide.
         reduction: as in `keras.losses.Loss`, over all elements.
         name: name of the loss.
         dtype: dtype of the result.
@@ -259,11 +259,11 @@ class OnlineHardExamples(ClassLoss):
         self.negatives_per_positive = negatives_per_positive
 
     def call(self, y_true, y_pred):
-        """Elementwise cross entropy: targets (...), logits (...) -> (...)."""
+        """Return the elementwise cross entropy: targets (...), logits (...) -> (...)."""
         return losses.alpha_balanced_cross_entropy(y_true, y_pred, None)
 
     def over_anchors(self, y_true, logits, counted, positive, boxes):
-        """Keep the hardest anchors of each image; the sum is divided by their number."""
+        """Keep the hardest anchors of each image; their number divides the sum."""
         values, _ = super().over_anchors(y_true, logits, counted, positive, boxes)
         kept = ohem(
             values,
@@ -276,7 +276,7 @@ class OnlineHardExamples(ClassLoss):
         return ops.where(kept, values, 0.0), ops.sum(ops.cast(kept, "float32"))
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return {
             **_base_config(self),
             "batch_size": self.batch_size,

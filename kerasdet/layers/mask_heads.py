@@ -1,4 +1,4 @@
-"""What a mask or keypoint branch computes from pooled regions: maps, where a class head has vectors."""
+"""The head of a mask or keypoint branch: it computes maps from pooled regions, not vectors."""
 
 import keras
 from keras import ops
@@ -12,8 +12,8 @@ class MaskHead(keras.layers.Layer):
 
     Args:
         convs: channels of each 3x3 convolution.
-        upsampled: channels of the 2x2 transposed convolution of stride 2 with ReLU that follows;
-            None: none follows (the keypoint branch of section 5).
+        upsampled: channels of the final 2x2 transposed convolution of stride 2 with ReLU; None: no such
+            convolution (the keypoint branch of section 5).
         norm: None, or "batch" for batch normalisation after each 3x3 convolution.
 
     Call arguments:
@@ -56,7 +56,7 @@ class MaskHead(keras.layers.Layer):
     def call(self, regions, training=False):
         """See the class docstring."""
         batch, count = ops.shape(regions)[:2]
-        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
+        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))  # (B R, h, w, C)
         for layer in self._layers_in_order():
             x = layer(x, training=training) if isinstance(layer, ConvNorm) else layer(x)
         return ops.reshape(x, (batch, count, *x.shape[1:]))

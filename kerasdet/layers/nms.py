@@ -7,7 +7,7 @@ from kerasdet.ops.nms import batched_nms, nms
 
 @keras.saving.register_keras_serializable("kerasdet")
 class NonMaxSuppression(keras.layers.Layer):
-    """Greedy non-maximum suppression of a fixed output size.
+    """Greedy non-maximum suppression with a fixed output size.
 
     Args:
         iou_threshold: a box is dropped when its IoU with a kept one is greater than this.
@@ -27,7 +27,7 @@ class NonMaxSuppression(keras.layers.Layer):
         self.score_threshold = score_threshold
 
     def build(self, boxes_shape, scores_shape, labels_shape=None):
-        """Nothing to create."""
+        """Do nothing: the layer has no weights."""
         self.built = True
 
     def call(self, boxes, scores, labels=None):
@@ -36,10 +36,10 @@ class NonMaxSuppression(keras.layers.Layer):
         Args:
             boxes: (B, N, 4) xyxy.
             scores: (B, N).
-            labels: (B, N) integers: boxes suppress their own label's only; None: one another's.
+            labels: (B, N) integers; boxes suppress only boxes of the same label. None: any box.
 
         Returns:
-            Indices (B, D) int32, by falling score, padded with -1, and counts (B,) int32.
+            Indices (B, D) int32, by descending score, padded with -1, and counts (B,) int32.
         """
         options = (self.iou_threshold, self.max_output_size, self.score_threshold)
         if labels is None:
@@ -47,7 +47,7 @@ class NonMaxSuppression(keras.layers.Layer):
         return batched_nms(boxes, scores, labels, *options)
 
     def compute_output_spec(self, boxes, scores, labels=None):
-        """Shapes of the indices and counts."""
+        """Return the shapes of the indices and counts."""
         batch = boxes.shape[0]
         return (
             keras.KerasTensor((batch, self.max_output_size), "int32"),
@@ -55,7 +55,7 @@ class NonMaxSuppression(keras.layers.Layer):
         )
 
     def get_config(self):
-        """Every argument of the constructor."""
+        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "iou_threshold": self.iou_threshold,

@@ -8,12 +8,12 @@ from kerasdet.ops.pooling import check_levels, l2_normalize, maxout, spatial_pyr
 
 @keras.saving.register_keras_serializable("kerasdet")
 class SpatialPyramidPooling(keras.layers.Layer):
-    """Pool maps of any size, or windows of them, to vectors of one length (SPP-net, arXiv 1406.4729).
+    """Pool maps of any size, or windows of them, to vectors of fixed length (SPP-net, arXiv 1406.4729).
 
     Args:
         levels: bins per side of each level.
         pooling: "max" or "average" of a bin.
-        spatial_scale: cells per pixel, for boxes.
+        spatial_scale: cells per pixel, used with boxes.
 
     Example:
         >>> layer = SpatialPyramidPooling(levels=(1, 2, 3, 6))
@@ -31,11 +31,11 @@ class SpatialPyramidPooling(keras.layers.Layer):
         self.spatial_scale = spatial_scale
 
     def build(self, features_shape, boxes_shape=None):
-        """Nothing to create."""
+        """Do nothing: the layer has no weights."""
         self.built = True
 
     def call(self, features, boxes=None):
-        """Pool: (B, H, W, C) -> (B, n, C); with boxes (B, R, 4) xyxy in image pixels (B, R, n, C)."""
+        """Pool (B, H, W, C) to (B, n, C); with boxes (B, R, 4) xyxy in image pixels, to (B, R, n, C)."""
         features = keras.ops.cast(features, self.compute_dtype)
         options = (self.levels, self.pooling, boxes, self.spatial_scale)
         return spatial_pyramid_pool(features, *options)
@@ -61,8 +61,8 @@ class Maxout(keras.layers.Layer):
     """Maximum over groups of channels (arXiv 1302.4389v4, section 3).
 
     Args:
-        num_units: channels of the result; must divide those of the input.
-        axis: where the channels are.
+        num_units: channels of the result; must divide the input's channels.
+        axis: the axis of the channels.
 
     Example:
         >>> Maxout(num_units=64)(inputs)  # (B, H, W, 256) -> (B, H, W, 64)
@@ -75,7 +75,7 @@ class Maxout(keras.layers.Layer):
         self.axis = axis
 
     def build(self, input_shape):
-        """Nothing to create."""
+        """Do nothing: the layer has no weights."""
         self.built = True
 
     def call(self, inputs):
@@ -95,10 +95,10 @@ class Maxout(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class L2Normalization(keras.layers.Layer):
-    """Each place's channels at Euclidean norm 1, times a learned scale per channel (SSD, section 3.1).
+    """Scale each place's channels to Euclidean norm 1, times a learned scale per channel (SSD, section 3.1).
 
     Args:
-        scale: value that the scale starts from; SSD's conv4_3 has 20.
+        scale: initial value of the scale; SSD's conv4_3 uses 20.
         epsilon: least squared norm, so that zeros stay zero.
 
     Example:

@@ -1,4 +1,4 @@
-"""What a second stage computes from pooled regions before it predicts."""
+"""The head of a second stage: what it computes from pooled regions before it predicts."""
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ class DenseHead(keras.layers.Layer):
 
     Args:
         units: outputs of each dense layer.
-        convs: channels of each 3x3 convolution before them (Detectron2's and torchvision's v2 head).
+        convs: channels of each 3x3 convolution before the dense layers (Detectron2's, torchvision's v2 head).
         norm: None, or "batch" for batch normalisation after each convolution.
         dropout: share of each dense layer's outputs dropped in training (VGG-16's classifier: 0.5).
 
@@ -30,7 +30,7 @@ class DenseHead(keras.layers.Layer):
         self.norm = norm
         self.dropout = dropout
         self.conv_layers = [self._conv(f"conv{i}", width) for i, width in enumerate(self.convs)]
-        # fc6 and fc7: the names that VGG-16's classifier gave them.
+        # fc6 and fc7 are the names in VGG-16's classifier.
         self.dense_layers = [
             keras.layers.Dense(
                 width,
@@ -58,10 +58,10 @@ class DenseHead(keras.layers.Layer):
     def call(self, regions, training=False):
         """See the class docstring."""
         batch, count = ops.shape(regions)[:2]
-        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
+        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))  # (B R, h, w, C)
         for layer in self.conv_layers:
             x = layer(x, training=training)
-        x = ops.reshape(x, (batch * count, self.dense_layers[0].kernel.shape[0]))
+        x = ops.reshape(x, (batch * count, self.dense_layers[0].kernel.shape[0]))  # (B R, h w C)
         for layer in self.dense_layers:
             x = self.drop(layer(x), training=training)
         return ops.reshape(x, (batch, count, self.units[-1]))

@@ -1,9 +1,9 @@
-"""How an image is brought to the size a detector sees: one serialisable part for data, `detect` and exports.
+"""Resizing an image to the size a detector sees: one serialisable part for data, `detect` and exports.
 
 Every part answers two questions, in Python integers or inside a TensorFlow graph (`xp=tensorflow`):
-to which size is the image resized, and on which canvas is it laid. The image lies at the canvas's
-top left, the rest is zero; resizing is bilinear with half-pixel centres, without antialiasing and
-without rounding to uint8. So a box moves by two factors, and `image_sizes` tells image from padding.
+to which size is the image resized, and how large is its canvas? The image is placed at the top left of
+the canvas, and the rest is zero. Resizing is bilinear with half-pixel centres, without antialiasing and
+without rounding to uint8. A box therefore moves by two factors, and `image_sizes` tells image from padding.
 """
 
 import keras
@@ -11,14 +11,14 @@ import numpy as np
 
 
 class Resize:
-    """A rule for the size of an image on its canvas. Final classes below; compared by configuration."""
+    """A rule for the size of an image and its canvas. Two rules are equal if their configurations are."""
 
     def target_size(self, height, width, xp=np):
-        """Size to which an image is resized.
+        """Return the size to which an image is resized.
 
         Args:
-            height: of the image, in pixels (an integer, or an int32 scalar of `xp`).
-            width: of the image, likewise.
+            height: height of the image in pixels (an integer, or an int32 scalar of `xp`).
+            width: width of the image, likewise.
             xp: `numpy`, or `tensorflow` where the sizes are tensors.
 
         Returns:
@@ -27,11 +27,11 @@ class Resize:
         raise NotImplementedError
 
     def canvas_size(self, height, width, xp=np):
-        """Size of the canvas for an image that was resized to (height, width)."""
+        """Return the size of the canvas for an image that was resized to (height, width)."""
         raise NotImplementedError
 
     def get_config(self):
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return dict(vars(self))
 
     @classmethod
@@ -52,7 +52,7 @@ class Resize:
 
 @keras.saving.register_keras_serializable("kerasdet")
 class KeepSize(Resize):
-    """Leave the image as it is; the canvas is its size rounded up to a multiple of `divisor`."""
+    """Keep the image's size; the canvas is that size rounded up to a multiple of `divisor`."""
 
     def __init__(self, divisor=32):
         self.divisor = _positive("divisor", divisor)
@@ -68,7 +68,7 @@ class KeepSize(Resize):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class ShortestEdge(Resize):
-    """Scale the shorter side to `short` unless the longer would exceed `long` (torchvision's rule).
+    """Scale the shorter side to `short`, or less if the longer side would exceed `long` (torchvision's rule).
 
     The scale is computed in float64 and the size is floored; the canvas is rounded up to `divisor`.
     Source: Faster R-CNN, section 3.3 (s = 600); torchvision's GeneralizedRCNNTransform for the rounding.
@@ -112,7 +112,7 @@ class Fit(Resize):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class Stretch(Resize):
-    """Scale both sides to a fixed size, whatever the aspect ratio (SSD, YOLO v1)."""
+    """Scale both sides to a fixed size, without keeping the aspect ratio (SSD, YOLO v1)."""
 
     def __init__(self, height, width=None):
         self.height = _positive("height", height)

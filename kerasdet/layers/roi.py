@@ -11,9 +11,9 @@ from kerasdet.ops.checks import check_positive, pair
 
 
 class RegionPooling(keras.layers.Layer):
-    """What the layers that pool from one map share: their first two arguments and the result's shape.
+    """Base of the layers that pool from one map: their first two arguments and the shape of the result.
 
-    The map may come as a dict of one level, as models hand it on.
+    The map may also be a dict of one level, as models pass it.
 
     Args:
         output_size: bins, an integer or (h, w).
@@ -28,7 +28,7 @@ class RegionPooling(keras.layers.Layer):
         self.spatial_scale = spatial_scale
 
     def build(self, features_shape, boxes_shape):
-        """Nothing to create."""
+        """Do nothing: the layer has no weights."""
         self.built = True
 
     def compute_output_shape(self, features_shape, boxes_shape):
@@ -45,11 +45,11 @@ class RegionPooling(keras.layers.Layer):
         }
 
     def cast(self, features):
-        """Features in the layer's compute type."""
+        """Cast the features to the layer's compute type."""
         return ops.cast(self.only_map(features), self.compute_dtype)
 
     def only_map(self, features):
-        """The map, or its shape, from a dict of one level."""
+        """Return the map, or its shape, from a dict of one level."""
         if not isinstance(features, dict):
             return features
         if len(features) > 1:
@@ -61,7 +61,7 @@ class RegionPooling(keras.layers.Layer):
 
 
 class PositionSensitivePooling(RegionPooling):
-    """What the position-sensitive layers share: k k channels of the features make one of the result."""
+    """Base of the position-sensitive layers, which turn k k channels of the features into one."""
 
     def compute_output_shape(self, features_shape, boxes_shape):
         """Return (B, R, k, k, C)."""
@@ -95,7 +95,7 @@ class RoIAlign(RegionPooling):
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel, 1/16 for a map of stride 16.
         sampling_ratio: points per bin in each direction.
-        aligned: whether cell (0, 0) lies at half a cell from the image's corner.
+        aligned: whether cell (0, 0) is half a cell from the image's corner.
         reduction: "mean" or "max" of a bin's points.
 
     Example:
@@ -141,9 +141,9 @@ class RoIAlign(RegionPooling):
 
 
 class MultilevelPooling(keras.layers.Layer):
-    """What the layers that pool from a pyramid share: the size of their result.
+    """Base of the layers that pool from a pyramid: the size of their result.
 
-    A pyramid has consecutive levels, level k of stride 2^k; a single level is one, too.
+    A pyramid has consecutive levels, and level k has stride 2^k. A single level is a pyramid too.
 
     Args:
         output_size: bins, an integer or (h, w).
@@ -155,7 +155,7 @@ class MultilevelPooling(keras.layers.Layer):
         self.output_size = output_size
 
     def build(self, pyramid_shape, boxes_shape):
-        """Nothing to create."""
+        """Do nothing: the layer has no weights."""
         self.built = True
 
     def compute_output_shape(self, pyramid_shape, boxes_shape):
@@ -168,18 +168,18 @@ class MultilevelPooling(keras.layers.Layer):
         return {**super().get_config(), "output_size": self.output_size}
 
     def cast(self, pyramid):
-        """Maps in the layer's compute type."""
+        """Cast the maps to the layer's compute type."""
         return {level: ops.cast(map_, self.compute_dtype) for level, map_ in pyramid.items()}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
 class MultilevelRoIAlign(MultilevelPooling):
-    """RoIAlign from the level of a pyramid that fits each region (FPN, arXiv 1612.03144, section 4.2).
+    """RoIAlign from the pyramid level that fits each region (FPN, arXiv 1612.03144, section 4.2).
 
     Args:
         output_size: bins, an integer or (h, w).
         sampling_ratio: points per bin in each direction.
-        aligned: whether cell (0, 0) lies at half a cell from the image's corner.
+        aligned: whether cell (0, 0) is half a cell from the image's corner.
         reduction: "mean" or "max" of a bin's points.
 
     Example:
@@ -211,9 +211,9 @@ class MultilevelRoIAlign(MultilevelPooling):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class MultilevelRoIPool(MultilevelPooling):
-    """RoIPool from the level of a pyramid that fits each region (FPN, arXiv 1612.03144, section 4.2).
+    """RoIPool from the pyramid level that fits each region (FPN, arXiv 1612.03144, section 4.2).
 
-    What `MultilevelRoIAlign` is compared with. Every level is pooled for every region.
+    A baseline for `MultilevelRoIAlign`. Every level is pooled for every region.
 
     Args:
         output_size: bins, an integer or (h, w).

@@ -1,4 +1,4 @@
-"""The two towers of a dense detector: one for what is at each place, one for where exactly."""
+"""The two towers of a dense detector: one for the class at each place, one for the exact box."""
 
 import keras
 from keras import ops
@@ -13,11 +13,11 @@ GROUPS = 32  # of group normalisation
 class Subnets(keras.layers.Layer):
     """Hidden 3x3 convolutions for classes and for boxes, shared by all levels (RetinaNet, section 4).
 
-    The detector puts its own output convolutions on them.
+    The detector adds its own output convolutions.
 
     Args:
         channels: channels of the hidden maps.
-        depth: hidden convolutions of each tower (RetinaNet and FCOS: 4); 0: the maps themselves.
+        depth: hidden convolutions of each tower (RetinaNet and FCOS: 4); 0: the maps pass unchanged.
         norm: None (RetinaNet), "batch" (statistics per level, convolutions shared) or "group" (32 groups;
             FCOS).
 
@@ -28,7 +28,7 @@ class Subnets(keras.layers.Layer):
         ({"P3": (B, H3, W3, channels), ...} for classes, the same for boxes), in the compute type.
 
     Raises:
-        ValueError: another norm.
+        ValueError: an unknown norm.
 
     Source: RetinaNet (arXiv 1708.02002), section 4, Classification Subnet and Box Regression Subnet.
     """

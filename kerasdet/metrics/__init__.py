@@ -1,8 +1,8 @@
-"""How good detections and segmentations are: average precision, curves, confusion, IU, as numbers.
+"""Metrics of detections and segmentations as numbers: average precision, curves, confusion, IU.
 
-`evaluate` and `evaluate_segmentation` run a model over a data set. All else takes annotations
-(`Record`s, or a `Dataset`) and detections as `model.detect` returns them, one dict per image in the
-same order. Everything works on NumPy arrays, without TensorFlow.
+`evaluate` and `evaluate_segmentation` run a model over a data set. All other functions take annotations
+(`Record`s, or a `Dataset`) and the detections of `model.detect`, one dict per image in the same order.
+Everything works on NumPy arrays, without TensorFlow.
 """
 
 from kerasdet.metrics.coco import coco_metrics, encode_masks, to_coco_json

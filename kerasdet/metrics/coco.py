@@ -6,38 +6,38 @@ import io
 import numpy as np
 
 IOU_TYPES = ("bbox", "segm", "keypoints")
-PARTS = {"segm": "masks", "keypoints": "keypoints"}  # what is measured beside boxes
+PARTS = {"segm": "masks", "keypoints": "keypoints"}  # what can be measured besides boxes
 
 
 def coco_metrics(
     records, detections, class_names, iou_type="bbox", keypoint_sigmas=None, max_detections=None
 ):
-    """COCO average precision and recall: ten IoU (or OKS) thresholds, 101 recall points.
+    """Compute COCO average precision and recall: ten IoU (or OKS) thresholds, 101 recall points.
 
-    `ignore`d objects (crowd or VOC's difficult) are COCO's `iscrowd`: neither found nor missed,
-    and what is detected on them is no error. For masks the same holds for objects whose mask is
-    empty, as their annotation has none. Images without objects count for false positives.
+    `ignore`d objects (crowds, or VOC's difficult objects) are COCO's `iscrowd`: they are neither found nor
+    missed, and a detection on them is not an error. For masks this also holds for objects whose mask is
+    empty, because their annotation has no mask. Images without objects count for false positives.
 
     Args:
         records: data set or sequence of `Record`.
         detections: list of dicts in the records' order: "boxes" (D, 4), "labels" (D,),
-            "confidence" (D,); for "segm" also "masks", (D, H, W) of the whole image or D COCO
-            run-length dicts (`encode_masks` makes them); for "keypoints" also "keypoints"
+            "confidence" (D,); for "segm" also "masks", either (D, H, W) over the whole image or D COCO
+            run-length dicts (from `encode_masks`); for "keypoints" also "keypoints"
             (D, P, 3).
         class_names: names of the labels 0..K-1, the same for records and detections.
-        iou_type: "bbox", "segm" (areas are then those of the masks) or "keypoints".
-        keypoint_sigmas: (P,) OKS standard deviations; COCO's own for 17 points if None.
-        max_detections: most detections that count per image and class; 100, or 20 for keypoints.
+        iou_type: "bbox", "segm" (then areas are those of the masks) or "keypoints".
+        keypoint_sigmas: (P,) OKS standard deviations; None: COCO's own for 17 points.
+        max_detections: largest number of detections that count per image and class; 100, or 20 for keypoints.
 
     Returns:
         Dict of "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
-        for keypoints no "APs", and "AR20" in place of "AR100") and "per_class": name ->
-        {"AP", "AP50", "objects"}. A figure is None where there is no object to find; for keypoints,
+        for keypoints no "APs", and "AR20" instead of "AR100") and "per_class": name ->
+        {"AP", "AP50", "objects"}. A figure is None if there is no object to find; for keypoints,
         objects without a labelled point do not count.
 
     Raises:
-        ValueError: unequal lengths, labels out of range, masks or keypoints missing, masks
-            relative to their boxes, or another number of keypoints than of sigmas.
+        ValueError: different lengths, labels out of range, missing masks or keypoints, masks
+            relative to their boxes, or different numbers of keypoints and sigmas.
 
     Source: pycocotools.cocoeval.COCOeval.
     """
@@ -46,7 +46,7 @@ def coco_metrics(
     records = as_records(records, detections)
     if max_detections is None:
         max_detections = 20 if iou_type == "keypoints" else 100
-    # COCO's evaluation breaks ties between images by their ids: those of the data, if numbers.
+    # COCO's evaluation breaks ties between images by their ids: the ids of the data if they are numbers.
     image_ids = [record.image_id for record in records]
     if not all(isinstance(i, int | np.integer) for i in image_ids):
         image_ids = range(1, len(records) + 1)
@@ -74,30 +74,30 @@ def coco_metrics(
 
 
 def as_records(records, detections):
-    """The records of a data set or a sequence as a list; an error if detections are more or fewer."""
+    """List the records of a data set or sequence; refuse more or fewer detections than records."""
     if hasattr(records, "record"):
         records = [records.record(i) for i in range(len(records))]
     records = list(records)
     if len(records) != len(detections):
         raise ValueError(
-            f"There are {len(records)} annotated images but detections of {len(detections)}: "
+            f"There are {len(records)} annotated images, but detections for {len(detections)}: "
             "give one dict per image, in the same order."
         )
     return records
 
 
 def encode_masks(detections, size):
-    """Lay one image's masks over it, and keep them as COCO run lengths.
+    """Paste one image's masks into it, and store them as COCO run lengths.
 
-    The masks are laid one after the other, so that only one of the image's size is in memory.
+    The masks are pasted one after the other, so memory holds only one of the image's size.
 
     Args:
-        detections: dict as `model.detect` returns for the image: "masks" (D, m, m) relative to
+        detections: dict from `model.detect` for the image: "masks" (D, m, m) relative to
             "boxes" (D, 4).
         size: (H, W) of the image.
 
     Returns:
-        The same dict with "masks" a list of D run-length dicts of the image's size; a dict without
+        The same dict, with "masks" as a list of D run-length dicts of the image's size; a dict without
         masks is returned unchanged.
     """
     if "masks" not in detections:
@@ -112,17 +112,17 @@ def encode_masks(detections, size):
 
 
 def to_coco_json(detections, image_ids, category_ids):
-    """Detections as COCO's list of results.
+    """Convert detections to COCO's list of results.
 
     Args:
-        detections: list of dicts as `model.detect` returns, their masks (D, H, W) of the whole
-            image or as `encode_masks` leaves them.
+        detections: list of dicts from `model.detect`, with masks (D, H, W) over the whole image or
+            from `encode_masks`.
         image_ids: id of each image, in the same order.
         category_ids: category id of each label.
 
     Returns:
         List of {"image_id", "category_id", "bbox" [x, y, width, height] in pixels, "score"}, with
-        "segmentation" (run-length dict) and "keypoints" (3P numbers: x, y, score) where detections
+        "segmentation" (run-length dict) and "keypoints" (3P numbers: x, y, score) if detections
         have them.
 
     Raises:
@@ -155,14 +155,14 @@ def to_coco_json(detections, image_ids, category_ids):
 
 
 def _run_lengths(mask):
-    """COCO's compressed run-length dict, counts as text, of a mask (H, W) or of such a dict."""
+    """Return COCO's compressed run-length dict, counts as text, of a mask (H, W) or of such a dict."""
     from pycocotools import mask as coco_mask
 
     if not isinstance(mask, dict):
         mask = np.asarray(mask)
         if np.issubdtype(mask.dtype, np.floating):
             raise ValueError(
-                f"Masks are probabilities {mask.shape} relative to their boxes: lay them over the "
+                f"Masks are probabilities {mask.shape} relative to their boxes: paste them into the "
                 "image first, by kerasdet.metrics.encode_masks(detections, size)."
             )
         mask = coco_mask.encode(np.asfortranarray(mask, "uint8"))
@@ -172,7 +172,7 @@ def _run_lengths(mask):
 
 
 def _objects_json(records, image_ids, iou_type):
-    """Ground truth as COCO annotations; ids from 1, because pycocotools reads id 0 as "no match"."""
+    """Return ground truth as COCO annotations; ids start at 1, as pycocotools reads id 0 as "no match"."""
     objects = []
     for image_id, record in zip(image_ids, records):
         part = PARTS.get(iou_type)
@@ -203,9 +203,9 @@ def _objects_json(records, image_ids, iou_type):
 
 
 def _mask_json(mask, annotation):
-    """Fields of an object's mask; where its annotation has none, its box is ignored as a crowd is.
+    """Return the fields of an object's mask; without a mask, its box is ignored like a crowd.
 
-    What is found in that box is no error then, and nothing is missed.
+    A detection in that box is then not an error, and the object is not missed.
     """
     from pycocotools import mask as coco_mask
 
@@ -237,7 +237,7 @@ def _add_areas(results, iou_type):
 
 
 def _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections):
-    """The evaluator, run up to `accumulate`: faster-coco-eval's if it is installed."""
+    """Return the evaluator, run up to `accumulate`; it is faster-coco-eval's if that is installed."""
     try:
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as COCOeval
@@ -264,7 +264,7 @@ def _run(dataset, objects, results, iou_type, keypoint_sigmas, max_detections):
 
 
 def _sigmas(keypoint_sigmas, params, annotations):
-    """One OKS standard deviation per point, COCO's if none are given."""
+    """Return one OKS standard deviation per point; by default COCO's."""
     if keypoint_sigmas is None or not len(keypoint_sigmas):
         keypoint_sigmas = params.kpt_oks_sigmas
     points = {len(annotation["keypoints"]) // 3 for annotation in annotations}
@@ -277,7 +277,7 @@ def _sigmas(keypoint_sigmas, params, annotations):
 
 
 def _summary(evaluator, class_names, counts):
-    """The figures of `coco_metrics` from the accumulated precision and recall."""
+    """Compute the figures of `coco_metrics` from the accumulated precision and recall."""
     params = evaluator.params
     # thresholds, recall points, classes, area ranges, detections; -1 where there is no object
     precision = np.asarray(evaluator.eval["precision"])[..., -1]
@@ -302,6 +302,6 @@ def _summary(evaluator, class_names, counts):
 
 
 def _mean(values):
-    """Mean of the measured values; None if there are none."""
+    """Return the mean of the measured values; None if there are none."""
     values = values[values > -1]
     return float(values.mean()) if values.size else None

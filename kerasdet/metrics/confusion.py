@@ -1,4 +1,4 @@
-"""The confusion matrix of detections: what was taken for what."""
+"""The confusion matrix of detections: which class was detected as which."""
 
 import numpy as np
 
@@ -7,21 +7,21 @@ from kerasdet.metrics.voc import box_iou
 
 
 def confusion_matrix(records, detections, class_names, iou_threshold=0.5, score_threshold=0.5):
-    """Count what every object was detected as, whatever its class.
+    """Count the class that each object was detected as.
 
-    By falling confidence, each detection takes the object that it overlaps most among those not yet
-    taken. Ignored objects do not count; nor do detections that lie on an ignored object and no other.
+    By descending confidence, each detection takes the object that it overlaps most among those not yet
+    taken. Ignored objects do not count. Detections that overlap only an ignored object do not count.
 
     Args:
         records: data set or sequence of `Record`.
         detections: list of dicts "boxes", "labels", "confidence", in the records' order.
         class_names: names of the labels 0..K-1.
-        iou_threshold: least IoU of a detection with its object.
-        score_threshold: least confidence of a detection that counts.
+        iou_threshold: lowest IoU of a detection with its object.
+        score_threshold: lowest confidence of a detection that counts.
 
     Returns:
-        (K + 1, K + 1) int64: objects of the row's class detected as the column's. The last row
-        is background taken for an object, the last column objects missed.
+        (K + 1, K + 1) int64: objects of the row's class that were detected as the column's class. The last
+        row is background detected as an object, the last column is objects that were missed.
     """
     background = len(class_names)
     matrix = np.zeros((background + 1, background + 1), "int64")

@@ -1,4 +1,4 @@
-"""A model on a data set: classes matched by name, detections made and measured."""
+"""Evaluation of a model on a data set: match classes by name, detect, measure."""
 
 import itertools
 
@@ -8,26 +8,26 @@ from kerasdet.metrics.coco import IOU_TYPES, PARTS, coco_metrics, encode_masks
 
 
 def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
-    """Detect on every image of a data set and measure.
+    """Detect on every image of a data set, and measure.
 
     Args:
-        model: detector with `detect` and `class_names`; `EXTRAS` names what it gives beside boxes, and
+        model: detector with `detect` and `class_names`; `EXTRAS` names what it predicts besides boxes, and
             "proposals" in `INPUTS` says that it takes the data set's proposals.
         dataset: `kerasdet.data` data set; its classes are matched to the model's by name.
         batch_size: images per step.
         progress: None, or a function that wraps the iterator of images (a progress bar).
         iou_type: "bbox", "segm" or "keypoints"; or several, such as ("bbox", "segm"), which are
-            measured on the same detections. `iou_types` lists all that can be measured.
+            measured on the same detections. `iou_types` lists everything that can be measured.
 
     Returns:
-        Tuple of the metrics (as `coco_metrics`; of several types a dict of these by type) and the
-        list of detections, labelled by the data set's classes. Their masks are COCO run lengths of
-        the whole image if "segm" is measured, and otherwise left out.
+        Tuple of the metrics (from `coco_metrics`; for several types a dict of these by type) and the
+        list of detections, labelled by the data set's classes. Their masks are COCO run lengths over
+        the whole image if "segm" is measured, and are otherwise left out.
 
     Raises:
-        ValueError: the data has a class that the model does not know, or no proposals where the model
-            takes them; or the model does not give, or the data does not have, what is to be measured.
-            This is checked before anything is detected.
+        ValueError: the data has a class that the model does not know, or no proposals although the
+            model takes them; or the model does not predict, or the data does not have, what is to be
+            measured. This is checked before detection starts.
     """
     types = (iou_type,) if isinstance(iou_type, str) else tuple(iou_type)
     label_map = match_classes(model.class_names, dataset.class_names)
@@ -39,7 +39,7 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
     while chunk := list(itertools.islice(images, batch_size)):
         given = {} if proposals is None else {"proposals": _as_many(proposals, chunk)}
         found = relabel(model.detect(chunk, batch_size=batch_size, **given), label_map)
-        # At once: masks laid over all images would not fit into memory.
+        # Immediately, because the pasted masks of all images would not fit into memory.
         detections += [
             encode_masks(one, image.shape[:2]) if "segm" in types else _without_masks(one)
             for one, image in zip(found, chunk)
@@ -53,14 +53,14 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
 
 
 def iou_types(model, dataset):
-    """All that can be measured of a model on a data set.
+    """List everything that can be measured for a model on a data set.
 
     Args:
-        model: detector; its `EXTRAS` say what it gives beside boxes.
+        model: detector; its `EXTRAS` say what it predicts besides boxes.
         dataset: `kerasdet.data` data set.
 
     Returns:
-        Tuple of "bbox" and, where the model gives and the data has them, "segm" (masks) and
+        Tuple of "bbox" and, if the model predicts and the data has them, "segm" (masks) and
         "keypoints".
     """
     return (
@@ -72,7 +72,7 @@ def iou_types(model, dataset):
 def _check_measurable(model, dataset, types):
     if _takes_proposals(model) and len(dataset) and not _has(dataset, "proposals"):
         raise ValueError(
-            f"{type(model).__name__} takes proposals and {dataset.name} has none; add them by "
+            f"{type(model).__name__} takes proposals, but {dataset.name} has none; add them by "
             "data.with_proposals(source)."
         )
     for name in types:
@@ -81,8 +81,8 @@ def _check_measurable(model, dataset, types):
         part = PARTS.get(name)
         if part and not _gives(model, part):
             raise ValueError(
-                f"{type(model).__name__} gives no {part}, which iou_type={name!r} measures: "
-                'measure "bbox", or take a model that learns them.'
+                f"{type(model).__name__} predicts no {part}, which iou_type={name!r} measures: "
+                'measure "bbox", or use a model that learns them.'
             )
         if part and not _has(dataset, part):
             raise ValueError(
@@ -103,7 +103,7 @@ def _takes_proposals(model):
 
 
 def _as_many(values, chunk):
-    """The next values, one for each image of a chunk."""
+    """Return the next values, one for each image of a chunk."""
     return list(itertools.islice(values, len(chunk)))
 
 
@@ -119,10 +119,10 @@ def match_classes(model_names, dataset_names):
         dataset_names: names of the data set's classes, in its order.
 
     Returns:
-        (K,) int32: the data set's label for each of the model's labels, -1 where it has none.
+        (K,) int32: the data set's label for each of the model's labels, -1 if it has none.
 
     Raises:
-        ValueError: a name of the data set is not among the model's, or the data set has it twice.
+        ValueError: the model does not have a name of the data set, or the data set repeats a name.
     """
     dataset_names = list(dataset_names)
     for name in dataset_names:
@@ -140,10 +140,10 @@ def match_classes(model_names, dataset_names):
 
 
 def relabel(detections, label_map):
-    """Translate labels by `match_classes`' map; detections of classes not in the data are dropped.
+    """Translate labels by the map of `match_classes`; drop detections of classes not in the data.
 
     Args:
-        detections: list of dicts as `model.detect` returns.
+        detections: list of dicts from `model.detect`.
         label_map: (K,) int, new label of each label, -1 to drop.
 
     Returns:

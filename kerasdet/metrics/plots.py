@@ -28,8 +28,8 @@ def plot_precision_recall(path, curves, title="Precision and recall"):
 
     Args:
         path: PNG file to write.
-        curves: what `precision_recall_curves` returned. Of more than ten classes the curves are
-            grey, with their mean in colour.
+        curves: the result of `precision_recall_curves`. With more than ten classes, the curves are
+            grey and their mean has a colour.
         title: heading.
     """
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def plot_precision_recall(path, curves, title="Precision and recall"):
     axes.grid(alpha=0.3)
     named = len(curves) <= MOST_NAMED_CURVES
     for label, (name, curve) in enumerate(curves.items()):
-        # From recall 0 on, with the first precision; nothing if nothing was found.
+        # Starts at recall 0 with the first precision; nothing is drawn if nothing was found.
         recall = np.append(0.0, curve["recall"])[: 2 * len(curve["recall"])]
         precision = np.append(curve["precision"][:1], curve["precision"])
         if named:
@@ -96,12 +96,12 @@ def plot_history(csv_path, png_path):
     """Draw a training log over epochs, and over minutes if it has them: loss, validation AP and IU.
 
     Args:
-        csv_path: log with a heading line, as `keras.callbacks.CSVLogger` writes it.
+        csv_path: log with a header line, as `keras.callbacks.CSVLogger` writes it.
         png_path: PNG file to write.
 
     Raises:
         FileNotFoundError: there is no such log.
-        ValueError: the log has no column `epoch` or no line to draw.
+        ValueError: the log has no column `epoch`, or nothing to draw.
     """
     from matplotlib.figure import Figure
 
@@ -132,21 +132,21 @@ def plot_history(csv_path, png_path):
 
 
 def _history_line(axes, x, y, color, name):
-    """One curve over the epochs where it was measured; the best AP or mean IU is marked."""
+    """Draw a curve over the epochs where it was measured; mark the best AP or mean IU."""
     there = np.isfinite(x) & np.isfinite(y)
     marker = "." if np.count_nonzero(there) < 60 else None
     axes.plot(x[there], y[there], color=color, label=name, marker=marker, linewidth=1.5)
     if name.endswith(("mAP", "mIU")) and there.any():
         best = int(np.nanargmax(y))
         axes.plot(x[best], y[best], "o", color=color, markersize=7)
-        # Below the curve for masks and keypoints, which are mostly lower than the boxes, else above.
+        # Below the curve for masks and keypoints, which are usually lower than the boxes, otherwise above.
         place = (0, 8) if name in ("val_mAP", "val_mIU") else (0, -16)
         near = {"textcoords": "offset points", "xytext": place, "ha": "center", "color": color}
         axes.annotate(f"{y[best]:.3f}", (x[best], y[best]), **near)
 
 
 def _read_log(path):
-    """Columns of a CSV log as float arrays, NaN where there is no number (CSVLogger's NA)."""
+    """Return the columns of a CSV log as float arrays, NaN where there is no number (CSVLogger's NA)."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such training log.")
@@ -164,7 +164,7 @@ def _number(text):
 
 
 def _interpolated(curve, levels):
-    """Precision interpolated at the recalls `levels`, 0 where they are not reached."""
+    """Interpolate precision at the recalls `levels`; 0 where they are not reached."""
     best = np.maximum.accumulate(curve["precision"][::-1])[::-1]
     return np.append(best, 0.0)[np.searchsorted(curve["recall"], levels, side="left")]
 

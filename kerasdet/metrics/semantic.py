@@ -1,7 +1,7 @@
-"""Semantic segmentation: which class each pixel was taken for, and the four figures made of it.
+"""Semantic segmentation: the class predicted for each pixel, and the four figures computed from it.
 
 Source: Long et al., Fully Convolutional Networks for Semantic Segmentation, arXiv 1411.4038v2,
-section 5. Pixels of the class -1 are void and count nowhere.
+section 5. Pixels of the class -1 are void and never count.
 """
 
 import numpy as np
@@ -12,24 +12,24 @@ VOID = -1
 
 
 def count_pixels(truth, prediction, num_classes):
-    """The confusion matrix of one image's pixels.
+    """Compute the confusion matrix of one image's pixels.
 
     Args:
-        truth: (H, W) integers 0..K-1, or -1 for void pixels, which are left out.
+        truth: (H, W) integers 0..K-1, or -1 for void pixels, which do not count.
         prediction: (H, W) integers 0..K-1.
         num_classes: K.
 
     Returns:
-        (K, K) int64: n_ij, pixels of class i that are predicted to be of class j.
+        (K, K) int64: n_ij, number of pixels of class i that are predicted as class j.
 
     Raises:
-        ValueError: the maps have other sizes, or a class outside the range.
+        ValueError: the maps have different sizes, or a class outside the range.
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.shape != prediction.shape or truth.ndim != 2:
         raise ValueError(
             f"the semantic map has shape {truth.shape} and its prediction {prediction.shape}; both "
-            "are (height, width) of the image."
+            "must be (height, width) of the image."
         )
     _check_range(truth, VOID, num_classes, "the semantic map", "write void pixels as -1")
     _check_range(prediction, 0, num_classes, "the prediction", "every pixel gets a class")
@@ -39,32 +39,30 @@ def count_pixels(truth, prediction, num_classes):
 
 
 def semantic_figures(matrix, class_names=None):
-    """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU.
+    """Compute pixel accuracy, mean accuracy, mean IU and frequency-weighted IU.
 
-    A class that has pixels neither in truth nor in prediction is left out of the means; so is, of
-    the mean accuracy, a class without pixels in truth. A class that was predicted and is nowhere
-    true has an IU of 0, which counts.
+    A class without pixels in truth and prediction is left out of the means. A class without pixels in
+    truth is also left out of the mean accuracy; if it was predicted, its IU is 0, which counts.
 
     Args:
-        matrix: (K, K) counts n_ij of pixels of class i predicted to be of class j, as
-            `count_pixels` returns them, summed over all images.
+        matrix: (K, K) counts n_ij of pixels of class i predicted as class j, from `count_pixels`,
+            summed over all images.
         class_names: K names, default "0".."K-1".
 
     Returns:
         Dict of "mIU", "pixel_accuracy", "mean_accuracy" and "fwIU" (floats 0..1) and "per_class":
-        name -> {"IU", "accuracy", "pixels"}, pixels in truth. None stands for what could not be
-        measured.
+        name -> {"IU", "accuracy", "pixels"}, with pixels in truth. A figure that could not be measured
+        is None.
 
     Raises:
-        ValueError: the matrix is not square or has a negative count, or there is another number of
-            names.
+        ValueError: the matrix is not square or has a negative count, or the number of names is wrong.
 
     Source: arXiv 1411.4038v2, section 5.
     """
     matrix = np.asarray(matrix)
     count = len(matrix)
     if matrix.shape != (count, count) or (matrix < 0).any():
-        raise ValueError(f"the matrix holds counts (K, K), not {matrix.tolist()!r:.80}.")
+        raise ValueError(f"the matrix must hold counts (K, K), not {matrix.tolist()!r:.80}.")
     names = [str(label) for label in range(count)] if class_names is None else list(class_names)
     if len(names) != count:
         raise ValueError(
@@ -101,26 +99,26 @@ def semantic_figures(matrix, class_names=None):
 
 
 def evaluate_segmentation(model, dataset, progress=None):
-    """Segment every image of a data set and measure, one image in memory at a time.
+    """Segment every image of a data set, and measure, with one image in memory at a time.
 
     Args:
         model: segmenter with `class_names`, K of them, and `segment(images)`, which returns a list of
             (H, W) integer maps 0..K-1 of the images' own sizes.
-        dataset: `kerasdet.data` data set with semantic maps. Where it has `semantic_names`, its
-            classes are matched to the model's by name; else its numbers are the model's.
+        dataset: `kerasdet.data` data set with semantic maps. If it has `semantic_names`, its classes
+            are matched to the model's by name; otherwise its numbers are the model's.
         progress: None, or a function that wraps the iterator of images (a progress bar).
 
     Returns:
-        Tuple of the figures, as `semantic_figures` returns them, and the matrix (K, K) int64 of
-        pixels they were made of: rows true, columns predicted, in the order of the model's classes.
+        Tuple of the figures from `semantic_figures`, and the matrix (K, K) int64 of pixels that
+        they come from: true classes in rows, predicted in columns, in the order of the model's classes.
 
     Raises:
-        ValueError: the data has no semantic maps or a class that the model does not know, or a map
-            is not as described; names the image.
+        ValueError: the data has no semantic maps, or a class that the model does not know; or a map
+            is not as described (the message names the image).
     """
     if len(dataset) == 0 or dataset.semantic(0) is None:
         raise ValueError(
-            f"{dataset.name} has no semantic maps, which segmentation is measured on: open the data "
+            f"{dataset.name} has no semantic maps to measure segmentation on: open the data "
             "with them, such as data.coco(..., semantic=FOLDER)."
         )
     count = len(model.class_names)
@@ -142,10 +140,10 @@ def evaluate_segmentation(model, dataset, progress=None):
 
 
 def _model_labels(model_names, data_names):
-    """The model's label of each of the data's, (K + 1,), the last that of void; None without names."""
+    """Map the data's labels to the model's, (K + 1,), the last for void; None without names."""
     if not len(data_names):
         return None
-    data_labels = match_classes(model_names, data_names)  # of each of the model's
+    data_labels = match_classes(model_names, data_names)  # one per class of the model
     labels = np.full(len(data_names) + 1, VOID, "int32")
     labels[data_labels[data_labels >= 0]] = np.flatnonzero(data_labels >= 0)
     return labels
@@ -153,11 +151,11 @@ def _model_labels(model_names, data_names):
 
 def _check_range(classes, low, num_classes, what, fix):
     if classes.dtype.kind not in "iu":
-        raise ValueError(f"{what} has dtype {classes.dtype}; classes are integers.")
+        raise ValueError(f"{what} has dtype {classes.dtype}; classes must be integers.")
     if classes.size and not (classes.min() >= low and classes.max() < num_classes):
         wrong = classes.min() if classes.min() < low else classes.max()
         raise ValueError(
-            f"{what} has the class {wrong}; there are {num_classes}, 0..{num_classes - 1}: {fix}."
+            f"{what} has the class {wrong}, but there are {num_classes}, 0..{num_classes - 1}: {fix}."
         )
 
 

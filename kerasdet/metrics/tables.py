@@ -1,16 +1,16 @@
-"""Figures as rows of text, the first row the heading: for rich, CSV or plain text."""
+"""Figures as rows of text, with the header first: for rich, CSV or plain text."""
 
 import numpy as np
 
 
 def metrics_table(metrics):
-    """Rows of overall figures and of each class, from `coco_metrics` (or `voc_ap`).
+    """Return rows of overall figures and of each class, from `coco_metrics` (or `voc_ap`).
 
     Args:
-        metrics: what `coco_metrics` or `voc_ap` returned.
+        metrics: the result of `coco_metrics` or `voc_ap`.
 
     Returns:
-        List of rows of str: class, objects, then the figures; "all" comes last.
+        List of rows of str: class, objects, then the figures; "all" is the last row.
     """
     per_class = metrics["per_class"]
     keys = [key for key in metrics if key != "per_class"]
@@ -25,7 +25,7 @@ def metrics_table(metrics):
 
 
 def confusion_table(matrix, class_names):
-    """Rows of the confusion matrix: true class, then counts by detected class.
+    """Return rows of the confusion matrix: true class, then counts by detected class.
 
     Args:
         matrix: (K + 1, K + 1) from `confusion_matrix`.
@@ -40,14 +40,14 @@ def confusion_table(matrix, class_names):
 
 
 def precision_recall_table(curves):
-    """Precision, and the score that gives it, of each class at recall 0.1, 0.2, ... 1.
+    """Return precision, and the score that gives it, of each class at recall 0.1, 0.2, ... 1.
 
     Args:
-        curves: what `precision_recall_curves` returned.
+        curves: the result of `precision_recall_curves`.
 
     Returns:
-        List of rows of str: class, recall, precision (interpolated), score; a recall that is
-        never reached has "-".
+        List of rows of str: class, recall, precision (interpolated), score; "-" for a recall that is
+        never reached.
     """
     rows = [["class", "recall", "precision", "score"]]
     for name, curve in curves.items():
@@ -61,7 +61,7 @@ def precision_recall_table(curves):
 
 
 def format_table(rows):
-    """Rows as plain text: first column to the left, the others to the right."""
+    """Format rows as plain text: the first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
         "  ".join(
@@ -75,5 +75,5 @@ def format_table(rows):
 
 
 def _figure(value):
-    """Three decimals; "-" for what could not be measured."""
+    """Format with three decimals; "-" for a figure that could not be measured."""
     return "-" if value is None else f"{value:.3f}"

@@ -6,20 +6,20 @@ from kerasdet.metrics.coco import as_records
 
 
 def voc_ap(records, detections, class_names, iou_threshold=0.5, points=11):
-    """VOC's mean average precision.
+    """Compute VOC's mean average precision.
 
     Args:
         records: data set or sequence of `Record`.
         detections: list of dicts "boxes", "labels", "confidence", in the records' order.
         class_names: names of the labels 0..K-1.
-        iou_threshold: least IoU of a detection with its object.
-        points: 11 (VOC 2007) or "all" (VOC 2010 on).
+        iou_threshold: lowest IoU of a detection with its object.
+        points: 11 (VOC 2007) or "all" (from VOC 2010).
 
     Returns:
-        Dict of "mAP" and "per_class": name -> {"AP", "objects"}; None where there are no objects.
+        Dict of "mAP" and "per_class": name -> {"AP", "objects"}; None if there are no objects.
 
-    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, §4.2. Boxes are
-    continuous here, where the development kit adds one pixel to their sides.
+    Source: Everingham et al., The PASCAL Visual Object Classes Challenge, §4.2. Boxes are continuous
+    here; the development kit adds one pixel to their sides.
     """
     curves = precision_recall_curves(records, detections, class_names, iou_threshold)
     per_class = {}
@@ -32,13 +32,13 @@ def voc_ap(records, detections, class_names, iou_threshold=0.5, points=11):
 
 
 def precision_recall_curves(records, detections, class_names, iou_threshold=0.5):
-    """Precision and recall of each class at every detection, best first.
+    """Compute precision and recall of each class at every detection, best first.
 
     Args:
         records: data set or sequence of `Record`.
         detections: list of dicts "boxes", "labels", "confidence", in the records' order.
         class_names: names of the labels 0..K-1.
-        iou_threshold: least IoU of a detection with its object.
+        iou_threshold: lowest IoU of a detection with its object.
 
     Returns:
         Dict name -> {"scores" (N,), "precision" (N,), "recall" (N,), "objects" int}.
@@ -58,7 +58,7 @@ def precision_recall_curves(records, detections, class_names, iou_threshold=0.5)
 
 
 def precision_recall(scores, true_positive, num_objects):
-    """Precision and recall after each detection, by falling score (equal scores in order).
+    """Compute precision and recall after each detection, by descending score (equal scores in order).
 
     Args:
         scores: (N,) confidences, in any order.
@@ -66,7 +66,7 @@ def precision_recall(scores, true_positive, num_objects):
         num_objects: number of objects to find.
 
     Returns:
-        Tuple of precision (N,) and recall (N,); recall is 0 where there are no objects.
+        Tuple of precision (N,) and recall (N,); recall is 0 if there are no objects.
 
     Source: Everingham et al., §4.2.
     """
@@ -77,18 +77,18 @@ def precision_recall(scores, true_positive, num_objects):
 
 
 def average_precision(precision, recall, points=11):
-    """Area under the interpolated precision-recall curve.
+    """Compute the area under the interpolated precision-recall curve.
 
     Args:
-        precision: (N,) as `precision_recall` returns it.
-        recall: (N,) likewise, rising.
+        precision: (N,), from `precision_recall`.
+        recall: (N,), likewise, ascending.
         points: 11: the mean at recall 0, 0.1, ... 1; "all": the area under every step.
 
     Returns:
         float in 0..1; 0 if there are no detections.
 
     Raises:
-        ValueError: another value of `points`.
+        ValueError: `points` has another value.
 
     Source: Everingham et al., §4.2 (11 points); VOC 2010 development kit, §3.4.1 (all).
     """
@@ -101,14 +101,14 @@ def average_precision(precision, recall, points=11):
     interpolated = np.maximum.accumulate(precision[::-1])[::-1]
     if points == "all":
         return float(np.sum(np.diff(recall, prepend=0.0) * interpolated))
-    levels = np.arange(11) / 10  # linspace's 0.3 is not the float that 3 / 10 is
+    levels = np.arange(11) / 10  # linspace's 0.3 is not the float 3 / 10
     first = np.searchsorted(recall, levels, side="left")
     # Eq: voc §4.2 | AP = 1/11 sum of p_interp(r) over r in {0, 0.1, ..., 1}
     return float(np.sum(np.append(interpolated, 0.0)[first]) / 11)
 
 
 def box_iou(boxes1, boxes2):
-    """IoU of every pair in float64, by pycocotools: (N, 4), (M, 4) xyxy -> (N, M)."""
+    """Compute the IoU of every pair in float64, by pycocotools: (N, 4), (M, 4) xyxy -> (N, M)."""
     from pycocotools import mask as coco_mask
 
     if not len(boxes1) or not len(boxes2):
@@ -120,11 +120,11 @@ def box_iou(boxes1, boxes2):
 
 
 def _hits(records, detections, label, iou_threshold):
-    """Scores (N,) and hits (N,) of one class's detections, without those on ignored objects.
+    """Return scores (N,) and hits (N,) of one class's detections, without those on ignored objects.
 
-    By falling score, each detection takes its image's object of greatest IoU. The first detection of
-    an object is a hit, later ones are false; detections of an ignored object do not count. Each image
-    is matched on its own.
+    By descending score, each detection takes its image's object of greatest IoU. The first detection of
+    an object is a hit, and later ones are false. Detections of an ignored object do not count. Each image
+    is matched separately.
     """
     scores, hits, num_objects = [], [], 0
     for record, found in zip(records, detections):

@@ -1,4 +1,4 @@
-"""Floor 3: one file per paper, on the contract of `base` and `detector`."""
+"""One file per paper, on the shared contract of `base` and `detector`."""
 
 from kerasdet.models.base import ImageModel
 from kerasdet.models.detector import Detector

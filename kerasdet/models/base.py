@@ -1,17 +1,17 @@
 """What boxes and maps share: pixels in, gradients, files out. `detector.py` adds what concerns boxes.
 
-A paper trained by gradients fills three hooks and names its loss terms:
+A paper that is trained by gradients fills three hooks and names its loss terms:
 
     LOSS_TERMS                              the names under which `fit` reports the objective's parts
-    INPUTS                                  what inputs must hold: "images", and "proposals" where a paper
-                                            takes its regions from elsewhere
-    TARGETS                                 what the targets of training must hold
-    call(inputs, training)                  all that has weights; a dict of raw outputs, float32
+    INPUTS                                  what inputs must hold: "images", and "proposals" if the
+                                            regions come from elsewhere
+    TARGETS                                 what training targets must hold
+    call(inputs, training)                  everything that has weights; a dict of raw outputs, float32
     loss_terms(outputs, targets, training)  the paper's objective, {name: (sum, count)}
-    decode(outputs)                         weightless: raw outputs to what `predict` returns
+    decode(outputs)                         without weights: raw outputs to the result of `predict`
 
-and tells how a good small one is made for a data set: `for_data(data, resize, backbone, **options)`. Its
-options are those that the paper's `kerasdet train --detector NAME` takes.
+It also says how to build a good small model for a data set: `for_data(data, resize, backbone, **options)`.
+The options are those of `kerasdet train --detector NAME`.
 
 Axes: B batch, K classes, H W C image.
 """
@@ -42,32 +42,32 @@ class ImageModel(keras.Model):
 
     Args:
         num_classes: K, classes 0..K-1.
-        backbone: the feature extractor, whose `mean` and `std` normalise raw pixels; None: the model has
-            none, and pixels are normalised by its class's `MEAN` and `STD`.
+        backbone: the feature extractor, whose `mean` and `std` normalise raw pixels. None: the model has no
+            backbone, and the `MEAN` and `STD` of its class normalise pixels.
         class_names: K names, default "0".."K-1".
         category_ids: K integers that name the classes in COCO files, default 1..K.
-        resize: `Resize` part that brings an image to its canvas; default `KeepSize()`.
+        resize: `Resize` part that fits an image to its canvas; default `KeepSize()`.
 
     Call arguments:
-        inputs: images (B, H, W, C), 0..255, uint8 or float, that fill their canvas; or a dict
-            `{"images": ..., "image_sizes": (B, 2)}` with each image's height and width; it lies at
-            its canvas's top left. The dict holds what else `INPUTS` names.
+        inputs: images (B, H, W, C), 0..255, uint8 or float, that fill their canvas. Or a dict
+            `{"images": ..., "image_sizes": (B, 2)}` with the height and width of each image, which is
+            placed at the top left of its canvas. The dict also holds everything else that `INPUTS` names.
 
     Attributes:
-        mean: C values in units of the pixels; they tell the number of channels.
+        mean: C values in units of the pixels; their number is the number of channels.
         std: C values, likewise.
 
     Raises:
-        ValueError: an argument is out of its range, or names and ids do not number K.
+        ValueError: an argument is out of its range, or there are not K names or ids.
     """
 
     GRADIENTS = True  # False: `fit` takes a `Dataset` and needs no optimizer
     LOSS_TERMS = ()
     INPUTS = ("images",)
     TARGETS = ()
-    TRANSFERRED = ("backbone",)  # attributes that a model of other classes takes over
+    TRANSFERRED = ("backbone",)  # attributes that a model for other classes keeps
     ADJUSTABLE = ()  # arguments that can be changed after loading
-    MEAN, STD = (0.0,) * 3, (1.0,) * 3  # of models without a backbone
+    MEAN, STD = (0.0,) * 3, (1.0,) * 3  # for models without a backbone
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ImageModel(keras.Model):
         resize=None,
         **kwargs,
     ):
-        # Pixels and sizes must not be cast to half precision on the way in.
+        # Pixels and sizes must not be cast to half precision as inputs.
         super().__init__(autocast=False, **kwargs)
         if int(num_classes) != num_classes or num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, not {num_classes!r}.")
@@ -106,20 +106,20 @@ class ImageModel(keras.Model):
         return self.STD if self.backbone is None else self.backbone.std
 
     def loss_terms(self, outputs, targets, training=False):
-        """The paper's objective.
+        """Return the paper's objective.
 
         Args:
-            outputs: what `call` returned.
-            targets: what `prepare` made of the targets.
+            outputs: the result of `call`.
+            targets: the result of `prepare`.
             training: bool.
 
         Returns:
-            {name: (sum, count)} of float32 scalars; the term is sum / max(1, count over all replicas).
+            {name: (sum, count)} of float32 scalars; a term is sum / max(1, count over all replicas).
         """
         raise NotImplementedError
 
     def decode(self, outputs):
-        """Raw outputs to what `predict` returns, on the canvas."""
+        """Turn raw outputs into the result of `predict`, on the canvas."""
         raise NotImplementedError
 
     def verify(self, inputs, targets):
@@ -145,10 +145,10 @@ class ImageModel(keras.Model):
     # -- pixels in ---------------------------------------------------------------------------
 
     def normalize(self, inputs):
-        """Raw pixels to what the backbone takes.
+        """Turn raw pixels into the backbone's input.
 
         Args:
-            inputs: as the class's call arguments.
+            inputs: the call arguments of the class.
 
         Returns:
             (images (B, H, W, C) in the compute dtype, zero outside each image;
@@ -167,17 +167,17 @@ class ImageModel(keras.Model):
         return ops.cast(images, self.compute_dtype), sizes
 
     def read_image(self, source):
-        """Read one image as this model takes it.
+        """Read one image in the form this model takes.
 
         Args:
-            source: file, array or PIL image, as `kerasdet.images.load_image` takes them; for a model of
-                another number of channels than three an array (H, W, C).
+            source: file, array or PIL image, as for `kerasdet.images.load_image`; for a model whose number of
+                channels is not three, an array (H, W, C).
 
         Returns:
             (H, W, C), raw pixels.
 
         Raises:
-            ValueError, FileNotFoundError: it cannot be read; names it.
+            ValueError, FileNotFoundError: the image cannot be read; the message names it.
         """
         channels = len(self.mean)
         if channels == 3:
@@ -191,7 +191,7 @@ class ImageModel(keras.Model):
         return image
 
     def to_canvas(self, images):
-        """Lay images on one canvas.
+        """Place images on one canvas.
 
         Args:
             images: list of (H, W, C) arrays.
@@ -216,12 +216,12 @@ class ImageModel(keras.Model):
 
         Args:
             optimizer: a Keras optimizer or its name.
-            jit_compile: XLA; default off on TensorFlow, Keras' choice elsewhere.
+            jit_compile: whether to use XLA; default off on TensorFlow, Keras' choice elsewhere.
             **kwargs: `run_eagerly`, `steps_per_execution`, `auto_scale_loss` as in `keras.Model.compile`.
 
         Raises:
-            ValueError: `loss`, `metrics` or their weights are given: the loss belongs to the paper, and
-                what is measured during `fit` to the callbacks of `kerasdet.callbacks`.
+            ValueError: `loss`, `metrics` or their weights are given. The loss belongs to the paper, and the
+                callbacks of `kerasdet.callbacks` measure during `fit`.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.pop(name, None) is not None:
@@ -234,12 +234,12 @@ class ImageModel(keras.Model):
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config):
-        """Compile as the saved model was, and give the optimizer its variables to load."""
+        """Compile like the saved model, and give the optimizer its variables to load."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The sum of the paper's loss terms, each divided by its count over all replicas."""
+        """Sum the paper's loss terms, each divided by its count over all replicas."""
         good, explain, *facts = self.verify(x, y)
         targets = self.prepare(native.insist(y, good, explain, *facts))
         replicas = distribute.num_replicas()
@@ -249,7 +249,7 @@ class ImageModel(keras.Model):
         for name, (value, count) in self.loss_terms(y_pred, targets, training).items():
             count = distribute.sum_over_replicas(ops.cast(count, "float32"))
             term = value / ops.maximum(count, 1.0)
-            # The replicas' means are averaged, their shares of a term must be added.
+            # The replicas' means are averaged, but their shares of a term must be added.
             self._trackers[name].update_state(term * replicas, sample_weight=count_images)
             total = total + term
         # Where nothing can be raised, in XLA, the loss tells.
@@ -282,7 +282,7 @@ class ImageModel(keras.Model):
             return super().test_on_batch(*args, **kwargs)
 
     def predict_step(self, *args):
-        """Keras' predict step, followed by `decode`."""
+        """Run Keras' predict step, followed by `decode`."""
         result = super().predict_step(*args)
         with native.portable() if self.jit_compile else contextlib.nullcontext():
             if keras.backend.backend() == "jax":
@@ -291,7 +291,7 @@ class ImageModel(keras.Model):
             return self._decoded(result)
 
     def _decoded(self, outputs):
-        """Decoded outputs, and whether the raw ones are "finite" (B,) bool."""
+        """Return decoded outputs, and whether the raw ones are "finite" (B,) bool."""
         finite = True
         for name, values in outputs.items():
             for value in keras.tree.flatten(values) if name != "maps" else ():
@@ -302,7 +302,7 @@ class ImageModel(keras.Model):
         return {**decoded, "finite": ops.broadcast_to(finite, (batch,))}
 
     def predict(self, *args, **kwargs):
-        """Decoded outputs, as `keras.Model.predict`.
+        """Return decoded outputs, as `keras.Model.predict`.
 
         Raises:
             FloatingPointError: raw outputs are not finite.
@@ -310,7 +310,7 @@ class ImageModel(keras.Model):
         return self._refuse_non_finite(super().predict(*args, **kwargs))
 
     def predict_on_batch(self, x):
-        """Decoded outputs of one batch; see `predict`."""
+        """Return decoded outputs of one batch; see `predict`."""
         return self._refuse_non_finite(super().predict_on_batch(x))
 
     def _refuse_non_finite(self, decoded):
@@ -328,7 +328,7 @@ class ImageModel(keras.Model):
         return decoded
 
     def _add_loss_terms(self, names):
-        """Report further terms, of parts that were handed to the constructor."""
+        """Report further terms, which come from parts given to the constructor."""
         names = tuple(names)
         self.LOSS_TERMS = (*self.LOSS_TERMS, *names)
         for name in names:
@@ -338,17 +338,17 @@ class ImageModel(keras.Model):
 
     @classmethod
     def from_preset(cls, name, **settings):
-        """A model with trained weights.
+        """Return a model with trained weights.
 
         Args:
             name: a name of `kerasdet.list_models()`, or a file or folder that `kerasdet.load` opens.
-            **settings: of a listed name, any argument of the constructor: another `num_classes` or
+            **settings: for a listed name, any argument of the constructor. Another `num_classes` or
                 `class_names` keeps the parts in `TRANSFERRED`, makes new heads and freezes the
-                backbone's batch normalisation; `freeze_at="C2"` freezes the backbone up to that
-                level. Of a file, what `ADJUSTABLE` names, such as `score_threshold`.
+                backbone's batch normalisation. `freeze_at="C2"` freezes the backbone up to that
+                level. For a file, the arguments in `ADJUSTABLE`, such as `score_threshold`.
 
         Raises:
-            ValueError: no such name or argument, or it is another class's.
+            ValueError: an unknown name or argument, or a model of another class.
             kerasdet.zoo.download.DownloadError: the weights could not be downloaded.
         """
         from kerasdet import zoo
@@ -374,7 +374,7 @@ class ImageModel(keras.Model):
         self._write(super().save_weights, filepath, overwrite, kwargs)
 
     def export(self, filepath, format="saved_model", **kwargs):
-        """Write one file (or SavedModel folder) that goes from raw pixels to the final result.
+        """Write one file (or SavedModel folder) from raw pixels to the final result.
 
         See `kerasdet.export.export_model` for the formats and options.
         """
@@ -390,9 +390,9 @@ class ImageModel(keras.Model):
             writer(temporary, overwrite=True, **kwargs)
 
     def get_config(self):
-        """Every constructor argument, read from the signatures, and the format's version.
+        """Return every constructor argument, read from the signatures, and the format's version.
 
-        An argument is an attribute of the same name; parts are serialised.
+        Each argument is an attribute of the same name; parts are serialised.
         """
         return {
             "format_version": FORMAT_VERSION,
@@ -403,7 +403,7 @@ class ImageModel(keras.Model):
 
     @classmethod
     def arguments(cls):
-        """Names of the constructor's arguments, those of the classes below it first."""
+        """Return the names of the constructor's arguments, those of subclasses first."""
         names = []
         for ancestor in reversed(cls.__mro__[: cls.__mro__.index(ImageModel) + 1]):
             parameters = inspect.signature(ancestor.__init__).parameters.values()
@@ -415,7 +415,7 @@ class ImageModel(keras.Model):
         """Rebuild a model from `get_config`.
 
         Raises:
-            ValueError: another version of kerasdet wrote it.
+            ValueError: another version of kerasdet wrote the configuration.
         """
         config = dict(config)
         version = config.pop("format_version", FORMAT_VERSION)
@@ -428,13 +428,13 @@ class ImageModel(keras.Model):
 
 
 def build_once(part, shape):
-    """Create a part's weights, unless it comes with them, as one that is loaded does."""
+    """Create a part's weights, unless it already has them, as a loaded part does."""
     if not part.built:
         part.build(shape)
 
 
 def data_classes(data):
-    """A data set's classes as a model's arguments."""
+    """Return a data set's classes as arguments of a model."""
     return {
         "num_classes": len(data.class_names),
         "class_names": data.class_names,
@@ -443,10 +443,10 @@ def data_classes(data):
 
 
 def norm_option(norm, known=("batch", "none")):
-    """The norm that an option of `for_data` names; None for "none".
+    """Return the norm that an option of `for_data` names, or None for "none".
 
     Raises:
-        ValueError: another one.
+        ValueError: an unknown norm.
     """
     if norm not in known:
         raise ValueError(f"norm is {' or '.join(known)}, not {norm!r}.")
@@ -486,7 +486,7 @@ def _resized(image, resize):
 
 
 def _inside(sizes, height, width):
-    """(B, H, W, 1) bool: the pixels of each image on its canvas."""
+    """Mark the pixels of each image on its canvas: (B, H, W, 1) bool."""
     rows = ops.arange(height, dtype="float32")[None, :, None, None]
     columns = ops.arange(width, dtype="float32")[None, None, :, None]
     return (rows < sizes[:, 0, None, None, None]) & (columns < sizes[:, 1, None, None, None])

@@ -1,7 +1,7 @@
 """The contract that every detector shares: from images to a loss, and from images to boxes.
 
-On `base.py`, whose docstring names the hooks. Here: what targets of boxes are, what suppression keeps, and
-the way back from the canvas to each image's own pixels.
+It extends `base.py`, whose docstring names the hooks. This file holds the form of box targets, the
+thresholds of suppression, and the way back from the canvas to each image's own pixels.
 
 Axes: B batch, G ground truth, K classes, R proposals, D detections, H W C image.
 """
@@ -19,7 +19,7 @@ from kerasdet.ops import candidates
 
 
 def _decoding_setting(name, valid, meaning):
-    """A number that may change after loading: `predict`, `detect` and exports follow it."""
+    """Return a property for a number that may change after loading and holds everywhere."""
 
     def get(self):
         return getattr(self, f"_{name}")
@@ -41,21 +41,21 @@ class Detector(ImageModel):
     """Base of all detectors. Abstract: see `base.py` for the hooks.
 
     `decode` returns {"boxes" (B, D, 4) in canvas pixels, "labels" (B, D) int32, "confidence" (B, D),
-    "num_detections" (B,)}, by falling confidence, padded with -1; `suppress` makes them.
+    "num_detections" (B,)}, by descending confidence, padded with -1; `suppress` computes them.
 
     Args:
         num_classes: K, foreground classes 0..K-1.
         score_threshold: detections at or below it are dropped.
-        iou_threshold: non-maximum suppression's overlap.
+        iou_threshold: overlap above which non-maximum suppression drops a detection.
         max_detections: D, the fixed number of rows that `predict` returns.
         **model: `backbone`, `class_names`, `category_ids`, `resize`, `name`: see `ImageModel`.
 
     Raises:
-        ValueError: an argument is out of its range, or names and ids do not number K.
+        ValueError: an argument is out of its range, or there are not K names or ids.
     """
 
     TARGETS = ("boxes", "labels")
-    EXTRAS = ()  # what detections hold beside boxes, labels and confidence
+    EXTRAS = ()  # what detections hold besides boxes, labels and confidence
     ADJUSTABLE = ("score_threshold", "iou_threshold", "max_detections")
 
     score_threshold = _decoding_setting(
@@ -105,11 +105,11 @@ class Detector(ImageModel):
         return f"A label is {label}, and the model has {classes}; padding rows have -1.{hint}"
 
     def prepare(self, targets):
-        """Mark what is no usable object; see the function `prepare`."""
+        """Mark rows that are not usable objects; see the function `prepare`."""
         return prepare(targets)
 
     def suppress(self, boxes, labels, scores):
-        """Thin candidates per class by the model's own thresholds.
+        """Apply non-maximum suppression per class, with the model's own thresholds.
 
         Args:
             boxes: (B, N, 4) xyxy.
@@ -129,20 +129,20 @@ class Detector(ImageModel):
         Args:
             images: one image or an iterable of them: files (str or Path), arrays (H, W, 3) 0..255 or PIL
                 images. An iterable is read lazily.
-            proposals: regions (R, 4) xyxy in the image's own pixels, one array for each image in step
-                with `images`; for models that take theirs from elsewhere ("proposals" in `INPUTS`).
-            threshold: least confidence of what is returned; default the model's `score_threshold`.
-            batch_size: images per step. With 1, an image's result does not depend on its companions;
+            proposals: regions (R, 4) xyxy in the image's own pixels, one array for each image, in the order
+                of `images`; for models that do not propose regions ("proposals" in `INPUTS`).
+            threshold: lowest confidence of the result; default the model's `score_threshold`.
+            batch_size: images per step. With 1, the result of an image does not depend on other images;
                 with more, each canvas is padded to the largest of its batch.
 
         Returns:
-            A list, one dict per image, of NumPy arrays without padding, by falling confidence:
-            "boxes" (D, 4) in the image's own pixels, "labels" (D,), "confidence" (D,), and what `EXTRAS`
-            names.
+            A list with one dict per image of NumPy arrays without padding, by descending confidence:
+            "boxes" (D, 4) in the image's own pixels, "labels" (D,), "confidence" (D,), and everything that
+            `EXTRAS` names.
 
         Raises:
-            ValueError, FileNotFoundError: an image cannot be read; names it. Or proposals are missing, or
-                fewer than images.
+            ValueError, FileNotFoundError: an image cannot be read (the message names it), or there are no
+                proposals, or fewer than images.
         """
         if proposals is None and "proposals" in self.INPUTS:
             raise ValueError(
@@ -180,10 +180,10 @@ class Detector(ImageModel):
 
 
 def prepare(targets):
-    """Targets as `loss_terms` takes them: float32 boxes, and -1 for the label of what is no object.
+    """Return targets as `loss_terms` takes them: float32 boxes, and label -1 for rows without an object.
 
-    Rows whose box is not finite or has no area are treated as padding: they can be neither matched
-    nor learnt. `ignore` defaults to nothing ignored.
+    Rows whose box is not finite or has no area are treated as padding: they are neither matched nor
+    learnt. By default no object is ignored.
 
     Args:
         targets: {"boxes" (B, G, 4), "labels" (B, G), optional "ignore" (B, G), ...}.
@@ -206,7 +206,7 @@ def prepare(targets):
 
 
 def to_image(detections, scale, image):
-    """One image's detections without padding, in the image's own pixels.
+    """Return one image's detections without padding, in the image's own pixels.
 
     Args:
         detections: one row of `predict`'s result, NumPy.
@@ -214,7 +214,7 @@ def to_image(detections, scale, image):
         image: the image itself, (H, W, C).
 
     Returns:
-        The same keys less "num_detections", with D rows.
+        The same keys without "num_detections", with D rows.
     """
     count = int(detections.pop("num_detections"))
     result = {name: value[:count] for name, value in detections.items()}
@@ -259,8 +259,8 @@ def _check_form(inputs, targets):
     canvas, masks = images.shape[1:3], targets["masks"].shape[2:4] if "masks" in targets else ()
     if any(None not in pair and pair[0] != pair[1] for pair in zip(canvas, masks)):
         raise ValueError(
-            f'Targets "masks" are {tuple(masks)} (height, width) and images {tuple(canvas)}: masks lie '
-            "on the canvas; data.batches(..., masks=True) makes them so."
+            f'Targets "masks" are {tuple(masks)} (height, width), but images are {tuple(canvas)}: masks must '
+            "lie on the canvas; data.batches(..., masks=True) returns them so."
         )
 
 
@@ -271,25 +271,25 @@ def _is_one_image(images):
 
 
 def _scale(size, original):
-    """Image pixels per canvas pixel along x, y, x, y; both sizes are (height, width)."""
+    """Return image pixels per canvas pixel along x, y, x, y; both sizes are (height, width)."""
     return np.array([original[1] / size[1], original[0] / size[0]] * 2, np.float32)
 
 
 def _in_step(proposals, count):
-    """The next proposals, (R, 4) float32 each."""
+    """Return the next proposals, (R, 4) float32 each."""
     arrays = [np.asarray(boxes, np.float32) for boxes in itertools.islice(proposals, count)]
     if len(arrays) < count:
         raise ValueError("There are fewer proposals than images: give one array (R, 4) for each.")
     for boxes in arrays:
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
             raise ValueError(
-                f"Proposals are finite boxes (R, 4) xyxy in the image's pixels, not {boxes!r:.200}."
+                f"Proposals must be finite boxes (R, 4) xyxy in the image's pixels, not {boxes!r:.200}."
             )
     return arrays
 
 
 def _padded(boxes):
-    """Arrays (R, 4) of different R as one (B, R, 4), with rows of zeros, which are no proposals."""
+    """Stack arrays (R, 4) of different R as (B, R, 4); rows of zeros are not proposals."""
     result = np.zeros((len(boxes), max(1, *map(len, boxes)), 4), np.float32)
     for rows, values in zip(result, boxes):
         rows[: len(values)] = values

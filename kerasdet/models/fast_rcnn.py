@@ -1,16 +1,16 @@
-"""Fast R-CNN: one pass over the image, and a classifier with box regression on each proposed region.
+"""Fast R-CNN: one pass over the image, then a classifier with box regression for each proposed region.
 
     Girshick. Fast R-CNN. ICCV 2015. arXiv 1504.08083v2.
 
 Reading order: `FastRCNN.call` (section 2: the whole image, then its regions), `RegionClassifier` (section 2.1
 and figure 1), `sample_regions` (section 2.3, Mini-batch sampling), `region_losses` (section 2.3, equations 1
-to 3), `decode_regions` (section 3). Descendants build on these parts: Faster R-CNN proposes the regions
-itself, Mask R-CNN adds branches.
+to 3), `decode_regions` (section 3). Later papers build on these parts: Faster R-CNN proposes the regions
+itself, and Mask R-CNN adds branches.
 
 Departures from the paper:
-    - The objects themselves join the proposals that are learnt from (the authors' code).
+    - The objects themselves are added to the proposals in training (the authors' code).
     - In an image without objects every region is background; the paper has no such images.
-    - Deltas are divided by fixed spreads (0.1, 0.1, 0.2, 0.2), as in the authors' later code, instead of by
+    - Deltas are divided by fixed spreads (0.1, 0.1, 0.2, 0.2), as in the authors' later code, and not by
       those of the training set.
 
 Axes: B batch, R proposals, S sampled regions, G ground truth, K classes, D detections.
@@ -35,22 +35,22 @@ from kerasdet.ops.matching import BACKGROUND, assign
 from kerasdet.ops.sampling import random_keys, sample_quota
 
 FOREGROUND_IOU = 0.5  # section 2.3, Mini-batch sampling
-BACKGROUND_IOU = 0.1  # the least of a background region, likewise
+BACKGROUND_IOU = 0.1  # the lowest IoU of a background region, likewise
 POSITIVES = 0.25
 REGIONS_PER_IMAGE = 64  # R = 128 of N = 2 images
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # one over the deltas' usual spread (the authors' code)
-CLASS_STD = 0.01  # section 2.3, SGD hyper-parameters: of the last layers' first weights
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the usual spread of the deltas (the authors' code)
+CLASS_STD = 0.01  # section 2.3, SGD hyper-parameters: initial weights of the last layers
 BOX_STD = 0.001
 SMALLEST_DETECTION = 1e-2  # pixels
 
 
 @keras.saving.register_keras_serializable("kerasdet")
 class RegionClassifier(keras.layers.Layer):
-    """Pool each region, and tell its class and its box (section 2.1).
+    """Pool each region, and predict its class and box (section 2.1).
 
     Args:
         num_classes: K.
-        pooling: a layer from maps, a dict, and boxes to regions (B, R, h, w, C).
+        pooling: a layer from a dict of maps and boxes to regions (B, R, h, w, C).
         head: a layer from regions to features (B, R, F).
 
     Call arguments:
@@ -120,14 +120,14 @@ class RegionClassifier(keras.layers.Layer):
 
 
 class RegionDetector(Detector):
-    """Base of the detectors that sample regions to learn from and classify all at test. Abstract.
+    """Base of the detectors that train on sampled regions and classify all regions in inference. Abstract.
 
     Args:
         num_classes: K, foreground classes 0..K-1.
-        pooling: a layer from maps, a dict, and boxes to regions (B, R, h, w, C).
+        pooling: a layer from a dict of maps and boxes to regions (B, R, h, w, C).
         head: a layer from regions to features (B, R, F).
-        regions_per_image: S, regions that are learnt from.
-        seed: of the sampling.
+        regions_per_image: S, regions sampled for training.
+        seed: seed of the sampling.
         **detector: see `Detector`.
     """
 
@@ -138,18 +138,18 @@ class RegionDetector(Detector):
         )
         self.regions_per_image = regions_per_image
         self.seed = seed
-        # Its state is the seed and the number of training steps; it is no weight. The optimizer's count
-        # would not do: JAX's stateless loss does not see it.
+        # Its state is the seed and the number of training steps; it is not a weight. The optimizer's count
+        # cannot replace it, because JAX's stateless loss does not see it.
         self.steps = keras.random.SeedGenerator(seed)
 
     pooling = property(lambda self: self.classifier.pooling, doc="How regions are pooled.")
     head = property(lambda self: self.classifier.head, doc="What each region passes through.")
 
     def given_proposals(self, inputs, image_sizes):
-        """The proposals that the inputs hold, clipped to their image.
+        """Return the proposals of the inputs, clipped to their image.
 
         Args:
-            inputs: as the model's call arguments, with "proposals" (B, R, 4).
+            inputs: the model's call arguments, with "proposals" (B, R, 4).
             image_sizes: (B, 2) height and width.
 
         Returns:
@@ -159,11 +159,11 @@ class RegionDetector(Detector):
         return proposals, ops.all(proposals[..., 2:] > proposals[..., :2], axis=-1)
 
     def step_and_images(self, targets, training):
-        """What the random choice of a training step depends on, beside the seed.
+        """Return what the random choice of a training step depends on, besides the seed.
 
         Args:
-            targets: prepared targets, for the number of images.
-            training: whether the step counts; the choice is that of step 0 otherwise.
+            targets: prepared targets, which give the number of images.
+            training: whether to count the step; otherwise the choice is that of step 0.
 
         Returns:
             The step's number, and numbers (B,) that differ between the images of all replicas.
@@ -173,34 +173,34 @@ class RegionDetector(Detector):
         return (self.steps.next()[1] if training else 0), images
 
     def save_own_variables(self, store):
-        """Save how many steps were trained, with the optimizer: not where weights alone are saved."""
+        """Save the number of trained steps with the optimizer, but not with weights alone."""
         if getattr(self, "optimizer", None):
             store["steps"] = self.steps.state
 
     def load_own_variables(self, store):
-        """Load what `save_own_variables` saved, if it did."""
+        """Load what `save_own_variables` saved, if anything."""
         if store.keys():
             self.steps.state.assign(store["steps"])
 
 
 @keras.saving.register_keras_serializable("kerasdet")
 class FastRCNN(RegionDetector):
-    """A detector of regions that something else proposes (arXiv 1504.08083).
+    """A detector that classifies regions proposed elsewhere (arXiv 1504.08083).
 
     Args:
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; regions are pooled from its last level. Default:
             `VGG16(levels=("C4",))`, the paper's largest.
-        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIPool(7)`.
+        pooling: a layer from a dict of maps and boxes to regions; default `MultilevelRoIPool(7)`.
         head: a layer from regions (B, R, h, w, C) to features (B, R, F); default fc6 and fc7,
             `DenseHead((4096, 4096), dropout=0.5)`.
-        regions_per_image: S, regions that are learnt from (section 2.3: 64 of each of two images).
+        regions_per_image: S, regions sampled for training (section 2.3: 64 of each of two images).
         **detector: `seed` of the sampling of regions, `class_names`, `category_ids`, `resize`,
             `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
 
     Call arguments:
         inputs: {"images": ..., "image_sizes": (B, 2), "proposals": (B, R, 4)}, xyxy in pixels of the
-            canvas; a row without area, such as zeros, is none.
+            canvas; a row without area, such as zeros, is not a proposal.
 
     Example:
         >>> backbone, head = VGG16.split_preset("vgg16_imagenet", freeze_at="C1")
@@ -238,14 +238,14 @@ class FastRCNN(RegionDetector):
 
     @classmethod
     def for_data(cls, data, resize=None, backbone=None, channels=256, regions=64, **detector):
-        """Build a small one for a data set with proposals.
+        """Build a small model for a data set with proposals.
 
         Args:
             data: `Dataset`, for its classes.
             resize: `Resize` part of the model.
             backbone: default MobileNetV2; regions are pooled from its "C4".
             channels: outputs of fc6 and of fc7.
-            regions: regions per image that are learnt from.
+            regions: regions per image sampled for training.
             **detector: further arguments of the constructor.
         """
         return cls(
@@ -263,17 +263,17 @@ class FastRCNN(RegionDetector):
         self.built = True
 
     def call(self, inputs, training=False):
-        """Raw outputs.
+        """Compute the raw outputs.
 
         Returns:
             {"maps": {level: (B, H, W, C)}, "proposals": (B, R, 4), "is_proposal": (B, R) bool,
-            "image_sizes": (B, 2)}; and, unless in training, for each proposal "class_logits"
-            (B, R, 1 + K), background first, and "box_deltas" (B, R, K, 4).
+            "image_sizes": (B, 2)}. Except in training, also "class_logits" (B, R, 1 + K), background first,
+            and "box_deltas" (B, R, K, 4) of each proposal.
         """
         if not isinstance(inputs, dict) or "proposals" not in inputs:
             raise ValueError(
-                'FastRCNN takes inputs {"images", "image_sizes", "proposals" (B, R, 4)}, and these '
-                "have no proposals: data.batches(..., proposals=True) gives them."
+                'FastRCNN takes inputs {"images", "image_sizes", "proposals" (B, R, 4)}, but these '
+                "have no proposals: data.batches(..., proposals=True) adds them."
             )
         images, image_sizes = self.normalize(inputs)
         level = self.backbone.levels[-1]
@@ -288,7 +288,7 @@ class FastRCNN(RegionDetector):
         return outputs if training else {**outputs, **self.classifier(maps, proposals)}
 
     def loss_terms(self, outputs, targets, training=False):
-        """The multi-task loss over sampled regions."""
+        """Compute the multi-task loss over sampled regions."""
         keys = functools.partial(random_keys, self.seed, *self.step_and_images(targets, training))
         count = self.regions_per_image
         sampled = sample_regions(targets, outputs, keys, count, BACKGROUND_IOU)
@@ -296,24 +296,24 @@ class FastRCNN(RegionDetector):
         return region_losses(predicted, targets, *sampled)
 
     def decode(self, outputs):
-        """Every class of every proposal, refined, and thinned per class by non-maximum suppression."""
+        """Refine every class of every proposal, and apply non-maximum suppression per class."""
         return self.suppress(*decode_regions(outputs))
 
 
 def sample_regions(targets, outputs, keys, count, background_iou=0.0):
-    """Sample the regions that are learnt from (section 2.3, Mini-batch sampling).
+    """Sample the regions for training (section 2.3, Mini-batch sampling).
 
     Args:
         targets: prepared targets.
-        outputs: "proposals" (B, R, 4) and "is_proposal" (B, R) of `call`.
-        keys: function of N that gives (B, N), the random order of the sampling.
+        outputs: "proposals" (B, R, 4) and "is_proposal" (B, R) from `call`.
+        keys: function of N that returns (B, N), the random order of the sampling.
         count: S, regions per image.
-        background_iou: least IoU of a background region with an object (Fast R-CNN: 0.1).
+        background_iou: lowest IoU of a background region with an object (Fast R-CNN: 0.1).
 
     Returns:
         regions: (B, S, 4), those with an object first.
-        objects: (B, S) int32, the object that each is to find, -1 for background.
-        counted: (B, S) bool, False where there are fewer than S.
+        objects: (B, S) int32, the object that each region must find, -1 for background.
+        counted: (B, S) bool, False for padding when there are fewer than S regions.
     """
     boxes = ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1)  # (B, R + G, 4)
     boxes = ops.stop_gradient(boxes)
@@ -335,12 +335,12 @@ def sample_regions(targets, outputs, keys, count, background_iou=0.0):
 
 
 def region_losses(predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS):
-    """Softmax and smooth L1 of the sampled regions, the latter for the true class only.
+    """Compute softmax and smooth L1 of the sampled regions; smooth L1 only for the true class.
 
     Args:
-        predicted: what a `RegionClassifier` returned for the regions.
+        predicted: the result of a `RegionClassifier` for the regions.
         targets: prepared targets.
-        regions: (B, S, 4), what `sample_regions` returned, as are the next two.
+        regions: (B, S, 4), from `sample_regions`, like the next two.
         objects: (B, S).
         counted: (B, S).
         delta_weights: factors of the deltas.
@@ -369,15 +369,15 @@ def region_losses(predicted, targets, regions, objects, counted, delta_weights=D
 
 
 def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
-    """Every class of every proposal, with its box refined and clipped.
+    """Return every class of every proposal, with its box refined and clipped.
 
     Args:
-        outputs: of `call` "class_logits", "box_deltas", "proposals", "is_proposal" and "image_sizes".
+        outputs: "class_logits", "box_deltas", "proposals", "is_proposal" and "image_sizes" from `call`.
         delta_weights: factors of the deltas.
 
     Returns:
-        boxes (B, R K, 4), labels (B, R K) int32, scores (B, R K), 0 where there is no proposal or nothing
-        is left of the box.
+        boxes (B, R K, 4), labels (B, R K) int32, scores (B, R K); the score is 0 where there is no proposal
+        or the clipped box is empty.
     """
     scores = ops.softmax(outputs["class_logits"], axis=-1)[..., 1:]  # (B, R, K)
     proposals = outputs["proposals"][:, :, None]  # (B, R, 1, 4)

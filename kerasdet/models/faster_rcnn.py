@@ -4,17 +4,17 @@
     NIPS 2015. arXiv 1506.01497v3. With feature pyramids: Lin et al., Feature Pyramid Networks for Object
     Detection, CVPR 2017, arXiv 1612.03144v2.
 
-Reading order: Fast R-CNN first (`fast_rcnn.py`: sampling of regions, multi-task loss, region classifier,
+Reading order: first Fast R-CNN (`fast_rcnn.py`: sampling of regions, multi-task loss, region classifier,
 decoding); then what this paper adds: the proposal network in `region_proposals.py` (sections 3.1 to 3.3),
 `FasterRCNN.call` (section 3: features, proposals, regions) and `FasterRCNN.loss_terms` (both stages). The
-neck is `kerasdet.layers.FeaturePyramid`. Branches, such as Mask R-CNN's, are parts that tell more of each
-detection.
+neck is `kerasdet.layers.FeaturePyramid`. Branches, such as Mask R-CNN's, are parts that predict more for
+each detection.
 
 Departures from the papers:
     - RoIAlign replaces RoIPool by default (Mask R-CNN, arXiv 1703.06870, section 3); `pooling` takes either.
     - Anchors that cross the image's border take part (FPN's code; section 3.1.2 of the paper leaves
       them out in training).
-    - Background regions may have any IoU under 0.5, as in the authors' code for both stages together.
+    - Background regions may have any IoU below 0.5, as in the authors' code for joint training.
 
 Axes: B batch, P proposals, S sampled regions, G ground truth, K classes, D detections.
 """
@@ -44,7 +44,7 @@ from kerasdet.models.region_proposals import (
 )
 from kerasdet.ops.sampling import random_keys
 
-REGIONS_PER_IMAGE = 512  # FPN, section 5.2; the paper's 128 at two images a step
+REGIONS_PER_IMAGE = 512  # FPN, section 5.2; the paper uses 128 at two images per step
 STAGES = ("proposals", "regions")
 FIRST_STAGE_TERMS = ("objectness_loss", "proposal_loss")
 
@@ -56,21 +56,21 @@ class FasterRCNN(RegionDetector):
     Args:
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; default `ResNet50()`.
-        neck: a `FeaturePyramid`, or False for none: the backbone's last level is then the only map.
+        neck: a `FeaturePyramid`, or False for no neck: then the backbone's last level is the only map.
             Default: P2 to P6 (FPN, section 4).
-        rpn: a `RegionProposalNetwork` whose anchors fit the maps; default `default_rpn`: FPN's, or
-            without neck the paper's.
-        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIAlign(7)`;
-            `MultilevelRoIPool(7)` is the paper's. Both take one map as well as a pyramid.
+        rpn: a `RegionProposalNetwork` whose anchors fit the maps; default `default_rpn`: FPN's, or the
+            paper's if there is no neck.
+        pooling: a layer from a dict of maps and boxes to regions; default `MultilevelRoIAlign(7)`;
+            `MultilevelRoIPool(7)` is the paper's. Both take one map or several levels.
         head: a layer from regions (B, R, h, w, C) to features (B, R, F); default `DenseHead()`.
-        regions_per_image: S, regions that the second stage learns from (the paper's 128 at two images
-            a step; FPN: 512).
-        branches: parts that tell more of each detection, such as `MaskBranch()`.
+        regions_per_image: S, regions sampled to train the second stage (the paper uses 128 at two images
+            per step; FPN uses 512).
+        branches: parts that predict more for each detection, such as `MaskBranch()`.
         **detector: `seed` of the sampling of anchors and regions, `class_names`, `category_ids`,
             `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
 
     Call arguments:
-        inputs: as `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then take the place of the
+        inputs: as in `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then replace the
             network's own (Fast R-CNN).
 
     Example:
@@ -78,8 +78,8 @@ class FasterRCNN(RegionDetector):
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(data.batches(2, resize=model.resize))
 
-        On a pyramid of any backbone with levels "C2" to "C5": ResNeXt50(), MobileNetV2(), ... The paper's
-        own, VGG-16 with fc6 and fc7 on each region:
+        The neck fits any backbone with levels "C2" to "C5": ResNeXt50(), MobileNetV2(), ... The paper's
+        own model, VGG-16 with fc6 and fc7 on each region:
 
         >>> backbone, head = VGG16.split_preset("vgg16_imagenet", freeze_at="C1")
         >>> FasterRCNN(20, backbone, neck=False, pooling=MultilevelRoIPool(7), head=head,
@@ -103,7 +103,7 @@ class FasterRCNN(RegionDetector):
     LOSS_TERMS = (*FIRST_STAGE_TERMS, "classification_loss", "box_loss")
     TRANSFERRED = ("backbone", "neck", "rpn")
 
-    # Another model's method `proposals`, whose proposals take the place of this one's; not saved.
+    # Another model's method `proposals`, whose result replaces this model's proposals; not saved.
     proposer = None
     keypoint_names = ()
     _learns = STAGES
@@ -139,12 +139,12 @@ class FasterRCNN(RegionDetector):
 
     @property
     def TARGETS(self):
-        """What the targets of training must hold."""
+        """What training targets must hold."""
         return ("boxes", "labels", *(branch.TARGET for branch in self.branches))
 
     @property
     def EXTRAS(self):
-        """What detections hold beside boxes, labels and confidence."""
+        """What detections hold besides boxes, labels and confidence."""
         return tuple(branch.EXTRA for branch in self.branches)
 
     @classmethod
@@ -160,17 +160,17 @@ class FasterRCNN(RegionDetector):
         candidates=(2000, 1000),
         **detector,
     ):
-        """Build one on a feature pyramid for a data set.
+        """Build a model with a feature pyramid for a data set.
 
         Args:
             data: `Dataset`, for its classes and the sizes of its objects.
             resize: `Resize` part of the model.
             backbone: default MobileNetV2.
-            channels: of the neck and the proposal network; fc6 and fc7 have four times as many.
-            norm: "batch" (for training from scratch) or "none", of the neck.
+            channels: channels of the neck and the proposal network; fc6 and fc7 have four times as many.
+            norm: "batch" (for training from scratch) or "none", for the neck.
             anchors: "fitted" to the data's objects, or "paper": 32 to 512 pixels.
-            regions: regions per image that the second stage learns from.
-            candidates: anchors per level, and proposals per image, in training and at test.
+            regions: regions per image sampled to train the second stage.
+            candidates: anchors per level, and proposals per image, in training and in inference.
             **detector: further arguments of the constructor.
 
         Raises:
@@ -206,15 +206,14 @@ class FasterRCNN(RegionDetector):
         self.built = True
 
     def call(self, inputs, training=False):
-        """Raw outputs.
+        """Compute the raw outputs.
 
         Returns:
             {"maps": {level: (B, H, W, C)}, "objectness": {level: (B, A_l)}, "proposal_deltas": {level:
             (B, A_l, 4)}, "anchors": {level: (A_l, 4)}, "proposals": (B, P, 4), "is_proposal": (B, P)
-            bool, "image_sizes": (B, 2)}; and, unless in training, for each proposal "class_logits"
-            (B, P, 1 + K), background first, and "box_deltas" (B, P, K, 4). With branches also
-            "detections", as `decode` returns them, and what each branch draws in their boxes, such as
-            "mask_logits" (B, D, m, m, K).
+            bool, "image_sizes": (B, 2)}. Except in training, also "class_logits" (B, P, 1 + K), background
+            first, and "box_deltas" (B, P, K, 4) of each proposal; and with branches "detections", the result
+            of `decode`, and what each branch draws in their boxes, such as "mask_logits" (B, D, m, m, K).
         """
         outputs = self._first_stage(inputs, training)
         if isinstance(inputs, dict) and "proposals" in inputs:
@@ -229,21 +228,21 @@ class FasterRCNN(RegionDetector):
         maps = self.region_maps(outputs["maps"])
         outputs |= self.classifier(maps, proposals)
         if self.branches:
-            # Mask R-CNN, section 3.1: branches see the boxes that suppression leaves, not all proposals.
+            # Mask R-CNN, section 3.1: branches see only the boxes that suppression keeps, not all proposals.
             detections = self.suppress(*decode_regions(outputs))
             drawn = {b.OUTPUT: b.draw(self, maps, detections["boxes"]) for b in self.branches}
             outputs |= {"detections": detections, **drawn}
         return outputs
 
     def proposals(self, inputs, training=False):
-        """The first stage alone, its layers as at test: another model's `proposer`.
+        """Run only the first stage, its layers as in inference, as another model's `proposer`.
 
         Args:
-            inputs: as the class's call arguments.
-            training: whether as many proposals are given as in training.
+            inputs: the call arguments of the class.
+            training: whether to return as many proposals as in training.
 
         Returns:
-            Boxes (B, P, 4), zeros where there are fewer than P, and whether each is one (B, P) bool.
+            Boxes (B, P, 4), zeros if there are fewer than P, and whether each is a proposal (B, P) bool.
         """
         return propose(self._first_stage(inputs), self.rpn, training)
 
@@ -265,7 +264,7 @@ class FasterRCNN(RegionDetector):
         }
 
     def loss_terms(self, outputs, targets, training=False):
-        """The multi-task losses of the stages that are learnt, over sampled anchors and regions."""
+        """Compute the multi-task losses of the trained stages, over sampled anchors and regions."""
         step, images = self.step_and_images(targets, training)
         terms = {}
         if "proposals" in self.learns:
@@ -283,7 +282,7 @@ class FasterRCNN(RegionDetector):
         return terms
 
     def decode(self, outputs):
-        """Every class of every proposal, thinned per class, with what the branches tell of the rest."""
+        """Return every class of every proposal after suppression, with what the branches predict."""
         if not self.branches:
             return self.suppress(*decode_regions(outputs))
         detections = outputs["detections"]
@@ -293,31 +292,31 @@ class FasterRCNN(RegionDetector):
 
     @property
     def learns(self):
-        """The stages whose terms are the loss: ("proposals", "regions"), or one of them alone.
+        """The stages whose terms form the loss: ("proposals", "regions"), or one of them alone.
 
-        Not saved. Setting it does not freeze layers: `kerasdet.training.train_alternating` does both.
+        This is not saved. Setting it does not freeze layers: `kerasdet.training.train_alternating` does both.
         """
         return self._learns
 
     @learns.setter
     def learns(self, stages):
         if not stages or not set(stages) <= set(STAGES):
-            raise ValueError(f"learns takes some of {STAGES}, not {stages!r}.")
+            raise ValueError(f"learns must be one or more of {STAGES}, not {stages!r}.")
         self._learns = tuple(stage for stage in STAGES if stage in stages)
         self.train_function = self.test_function = None  # traced with the old terms
 
     @property
     def metrics(self):
-        """Keras' metrics, less those of terms that are not learnt."""
+        """Keras' metrics, without the terms of stages that are not trained."""
         stages = {term: STAGES[term not in FIRST_STAGE_TERMS] for term in self.LOSS_TERMS}
         return [m for m in super().metrics if stages.get(m.name, self.learns[0]) in self.learns]
 
     def region_maps(self, maps):
-        """The maps that regions are pooled from: without the pyramid's added level, or the only one."""
+        """Return the maps that regions are pooled from: all but the neck's added level, or the only one."""
         return {level: maps[level] for level in self.region_maps_shape()}
 
     def region_maps_shape(self):
-        """Their shapes, {level: (None, None, None, C)}."""
+        """Return the shapes of `region_maps`, {level: (None, None, None, C)}."""
         if not self.neck:
             last = self.backbone.levels[-1]
             return {last: (None, None, None, self.backbone.channels[last])}

@@ -1,20 +1,20 @@
-"""Keypoint R-CNN: Mask R-CNN's branch draws, for each type of keypoint, a mask of one single cell.
+"""Keypoint R-CNN: Mask R-CNN's branch draws, for each type of keypoint, a mask of a single cell.
 
     He, Gkioxari, Dollar, Girshick. Mask R-CNN. ICCV 2017. arXiv 1703.06870v3, section 5.
 
-Reading order: Mask R-CNN first (`mask_rcnn.py`); then what section 5 changed: `KeypointBranch` (eight
+Reading order: first Mask R-CNN (`mask_rcnn.py`); then what section 5 changed: `KeypointBranch` (eight
 convolutions, maps of 56 x 56), `keypoint_cells` and `keypoint_losses` (a softmax over all cells),
 `KeypointBranch.decode`.
 
 Departures from the paper:
     - A keypoint that is labelled but hidden is learnt like a visible one (the authors' and torchvision's
-      code); one outside its region is not.
-    - The paper does not say how a position is read from a map. As in torchvision, the map is thought of as
-      resized to the box's own pixels by cubic interpolation, and the highest pixel is taken
+      code); a keypoint outside its region is not learnt.
+    - The paper does not say how to read a position from a map. As in torchvision, the position is the highest
+      pixel of the map after cubic interpolation to the box's own pixels
       (`kerasdet.ops.mask_peaks`, in fixed shapes).
 
-Axes: B batch, G ground truth, S sampled regions, Q of them with an object, D detections, P points, m cells of
-a map's side.
+Axes: B batch, G ground truth, S sampled regions, Q of them with an object, D detections, P points, m cells
+of a map's side.
 """
 
 import keras
@@ -35,15 +35,15 @@ CONVS = (512,) * 8  # section 5, Implementation Details
 
 @keras.saving.register_keras_serializable("kerasdet")
 class KeypointBranch(RegionBranch):
-    """Tells where the keypoints of each object are: a map for every type of keypoint (section 5).
+    """Predicts the keypoints of each object: one map for every type of keypoint (section 5).
 
     Args:
-        pooling: a layer from maps, a dict, and boxes to regions; default `MultilevelRoIAlign(14)`.
+        pooling: a layer from a dict of maps and boxes to regions; default `MultilevelRoIAlign(14)`.
         head: a layer from regions (B, R, h, w, C) to features (B, R, h, w, F), from which maps of
             four times their size are drawn; default `MaskHead((512,) * 8, upsampled=None)`.
 
     Raises:
-        ValueError: in `attach`, the model names no keypoints.
+        ValueError: in `attach`, the model has no keypoint names.
     """
 
     LOSS_TERM = "keypoint_loss"
@@ -57,10 +57,10 @@ class KeypointBranch(RegionBranch):
         super().__init__(pooling, head, name=name, **kwargs)
 
     def make_output(self, model):
-        """A map for every type of keypoint, twice as large as the features."""
+        """Return the layer that draws one map per type of keypoint, twice as large as the features."""
         if not model.keypoint_names:
             raise ValueError(
-                f"KeypointBranch needs a model that names its keypoints, as KeypointRCNN, not a "
+                f"KeypointBranch needs a model with keypoint names, such as KeypointRCNN, not a "
                 f"{type(model).__name__}."
             )
         return keras.layers.Conv2DTranspose(
@@ -74,18 +74,18 @@ class KeypointBranch(RegionBranch):
         )
 
     def upsample(self, logits):
-        """Double the maps, to 56 x 56."""
+        """Double the size of the maps, to 56 x 56."""
         size = [2 * side for side in logits.shape[1:3]]
         return ops.image.resize(logits, size, "bilinear", data_format="channels_last")
 
     def loss(self, model, maps, targets, sampled, training=False):
-        """The keypoints' loss of the sampled regions, as (sum, count)."""
+        """Return the keypoints' loss over the sampled regions, as (sum, count)."""
         points, number = targets.get("keypoints"), len(model.keypoint_names)
         if points is None or points.shape[2] not in (None, number):
             given = "none" if points is None else f"the shape {tuple(points.shape)}"
             raise ValueError(
                 f'{type(model).__name__} learns targets "keypoints" (B, G, {number}, 3), '
-                f"and they have {given}: use data with keypoints, and num_keypoints= their number."
+                f"but they have {given}: use data with keypoints, and set num_keypoints= to their number."
             )
         regions, objects, rows = positive_regions(sampled, model.regions_per_image)
         logits = self.draw(model, maps, regions, training, rows)  # (1, N, m, m, P)
@@ -101,15 +101,15 @@ class KeypointBranch(RegionBranch):
 
 @keras.saving.register_keras_serializable("kerasdet")
 class KeypointRCNN(FasterRCNN):
-    """Faster R-CNN that also tells where the keypoints of each object are (arXiv 1703.06870, section 5).
+    """Faster R-CNN that also predicts the keypoints of each object (arXiv 1703.06870, section 5).
 
-    Detections have "keypoints" (B, D, P, 3): x, y and a score, the logit of the map there; -1 for padding.
-    Targets need "keypoints" (B, G, P, 3): x, y and visibility, 0 where unknown; data sets that have
-    keypoints give them.
+    Detections have "keypoints" (B, D, P, 3): x, y and a score, the map's logit at that place; -1 for
+    padding. Targets need "keypoints" (B, G, P, 3): x, y and visibility, 0 where unknown. Data sets with
+    keypoints provide them.
 
     Args:
-        num_classes: K, foreground classes 0..K-1; they share the keypoints. Default: 1, the person.
-        num_keypoints: P; default as many as there are names, else COCO's 17.
+        num_classes: K, foreground classes 0..K-1; all have the same keypoints. Default: 1, the person.
+        num_keypoints: P; default the number of names, or COCO's 17 without names.
         keypoint_names: P names, default "0".."P-1".
         branches: default one `KeypointBranch()`.
         **faster_rcnn: every other argument of `FasterRCNN`.
@@ -121,13 +121,13 @@ class KeypointRCNN(FasterRCNN):
         >>> model.detect(image)[0]["keypoints"]
 
     Raises:
-        ValueError: an argument is out of its range, or, in training, targets have no such "keypoints".
+        ValueError: an argument is out of its range, or training targets have no such "keypoints".
     """
 
     def __init__(
         self, num_classes=1, num_keypoints=None, keypoint_names=None, branches=None, **faster_rcnn
     ):
-        # Before the constructor below builds the branch, which draws a map for each.
+        # Before the constructor below builds the branch, which draws a map for each keypoint.
         self.num_keypoints = num_keypoints or len(keypoint_names or ()) or COCO_KEYPOINTS
         self.keypoint_names = tuple(keypoint_names or map(str, range(self.num_keypoints)))
         if len(self.keypoint_names) != self.num_keypoints:
@@ -141,7 +141,7 @@ class KeypointRCNN(FasterRCNN):
     def for_data(
         cls, data, resize=None, backbone=None, channels=128, depth=4, norm="batch", **options
     ):
-        """Build one for a data set with keypoints.
+        """Build a model for a data set with keypoints.
 
         Args:
             data: `Dataset`, for its classes, its keypoints and the sizes of its objects.
@@ -149,14 +149,14 @@ class KeypointRCNN(FasterRCNN):
             backbone: default MobileNetV2.
             channels: as in `FasterRCNN.for_data`; the keypoint branch has twice as many.
             depth: half the number of hidden convolutions of the keypoint branch.
-            norm: "batch" (for training from scratch) or "none", of the neck and the branch.
+            norm: "batch" (for training from scratch) or "none", for the neck and the branch.
             **options: as in `FasterRCNN.for_data`.
 
         Raises:
             ValueError: the data set has no keypoints.
         """
         if not data.keypoint_names:
-            raise ValueError(f"{cls.__name__} learns keypoints, and {data.name} has none.")
+            raise ValueError(f"{cls.__name__} learns keypoints, but {data.name} has none.")
         widths = (2 * channels,) * (2 * depth)
         head = MaskHead(widths, upsampled=None, norm=norm_option(norm), name="keypoint_head")
         options = {"branches": (KeypointBranch(head=head),), **options}
@@ -165,7 +165,7 @@ class KeypointRCNN(FasterRCNN):
 
 
 def keypoint_cells(points, regions, size):
-    """The one cell of each keypoint's mask that is foreground (section 5).
+    """Find the one foreground cell of each keypoint's mask (section 5).
 
     Args:
         points: (B, R, P, 3) x, y in pixels and visibility.
@@ -173,30 +173,30 @@ def keypoint_cells(points, regions, size):
         size: m.
 
     Returns:
-        Index of the cell, row by row (B, R, P) int32, and whether there is one (B, R, P) bool: the
-        keypoint is labelled and lies in the region, its right and lower edges included.
+        Index of the cell, row by row (B, R, P) int32, and whether there is such a cell (B, R, P) bool: the
+        keypoint is labelled and inside the region, including the region's right and lower edges.
     """
     corner, other = regions[..., None, :2], regions[..., None, 2:]
     points, known = ops.cast(points[..., :2], "float32"), points[..., 2] > 0
-    inside = ops.all((points >= corner) & (points <= other), axis=-1)
+    inside = ops.all((points >= corner) & (points <= other), axis=-1)  # (B, R, P)
     # Eq: mask_rcnn §5 | one-hot m x m mask: cell floor(m (x - x1) / w), floor(m (y - y1) / h)
     cells = ops.floor((points - corner) * (size / ops.maximum(other - corner, 1e-6)))
-    cells = ops.cast(ops.where(inside[..., None], cells, 0.0), "int32")
+    cells = ops.cast(ops.where(inside[..., None], cells, 0.0), "int32")  # (B, R, P, 2)
     column, row = ops.unstack(ops.minimum(cells, size - 1), 2, axis=-1)
     return row * size + column, known & inside
 
 
 def keypoint_losses(logits, points, regions, positive):
-    """Cross entropy of a softmax over all cells of each keypoint's map (section 5).
+    """Compute the cross entropy of a softmax over all cells of each keypoint's map (section 5).
 
     Args:
         logits: (B, R, m, m, P).
-        points: (B, R, P, 3), of each region's object.
+        points: (B, R, P, 3), the keypoints of each region's object.
         regions: (B, R, 4) xyxy.
         positive: (B, R), whether a region has an object.
 
     Returns:
-        (sum, count) over the keypoints that are labelled and lie in their region.
+        (sum, count) over the keypoints that are labelled and inside their region.
     """
     batch, count, size, _, num_points = ops.shape(logits)
     cells, known = keypoint_cells(points, regions, size)
@@ -204,7 +204,7 @@ def keypoint_losses(logits, points, regions, positive):
     # Eq: mask_rcnn §5 | cross entropy of an m^2-way softmax whose target is one-hot
     logits = ops.reshape(ops.cast(logits, "float32"), (batch, count, size * size, num_points))
     flat = ops.reshape(ops.moveaxis(logits, 3, 2), (batch, count * num_points, size * size))
-    own = ops.take_along_axis(flat, ops.reshape(cells, (batch, -1, 1)), axis=2)[..., 0]
-    losses = ops.reshape(ops.logsumexp(flat, axis=2) - own, (batch, count, num_points))
+    own = ops.take_along_axis(flat, ops.reshape(cells, (batch, -1, 1)), axis=2)[..., 0]  # (B, R P)
+    losses = ops.reshape(ops.logsumexp(flat, axis=2) - own, (batch, count, num_points))  # (B, R, P)
     total = ops.sum(ops.where(known, losses, 0.0))
     return total, ops.sum(ops.cast(known, "float32"))

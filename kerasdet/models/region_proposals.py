@@ -1,4 +1,4 @@
-"""The first stage of Faster R-CNN: a network that proposes regions, and what it learns.
+"""The first stage of Faster R-CNN: a network that proposes regions, and its losses.
 
     Ren, He, Girshick, Sun. Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks.
     NIPS 2015. arXiv 1506.01497v3, section 3. With feature pyramids: Lin et al., Feature Pyramid Networks for
@@ -30,20 +30,20 @@ ANCHORS_PER_IMAGE = 256
 ANCHOR_POSITIVES = 0.5
 PROPOSAL_IOU = 0.7  # section 3.3
 PROPOSAL_BETA = 1 / 9  # of smooth L1, as in the authors' code
-SMALLEST_PROPOSAL = 1e-3  # pixels; what clipping leaves of a box beyond the image is dropped
+SMALLEST_PROPOSAL = 1e-3  # pixels; smaller boxes, left by clipping, are dropped
 
 
 @keras.saving.register_keras_serializable("kerasdet")
 class RegionProposalNetwork(keras.layers.Layer):
-    """At each anchor: is there an object, and where exactly (section 3.1). Shared by all levels.
+    """Predicts whether each anchor has an object, and its exact box (section 3.1). Shared by all levels.
 
     Args:
         anchors: an `AnchorGenerator`, one level per map.
         channels: channels of the hidden map.
         depth: hidden 3x3 convolutions.
-        candidates: anchors per level that are suppressed among, (in training, at test).
-        proposals: proposals per image, (in training, at test).
-        score_threshold: least probability of an object, for proposals at test.
+        candidates: anchors per level that enter suppression, (in training, in inference).
+        proposals: proposals per image, (in training, in inference).
+        score_threshold: lowest probability of an object for proposals in inference.
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
@@ -72,7 +72,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         count = anchors.num_anchors
         if not isinstance(count, int):
             raise ValueError(
-                f"the levels' anchors differ in number: {count}; they share a network."
+                f"the levels have {count} anchors; to share a network, their numbers must be equal."
             )
         normal, policy = keras.initializers.RandomNormal(stddev=0.01), self.dtype_policy
         self.convs = [
@@ -81,7 +81,7 @@ class RegionProposalNetwork(keras.layers.Layer):
                 3,
                 activation="relu",
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                sparsely_taught=True,  # by 256 anchors
+                sparsely_taught=True,  # the loss counts 256 anchors
                 dtype=policy,
                 name=f"conv{i}",
             )
@@ -109,12 +109,12 @@ class RegionProposalNetwork(keras.layers.Layer):
             for conv in self.convs:
                 x = conv(x, training=training)
             batch = ops.shape(x)[0]
-            logits[level] = ops.reshape(self.logits(x), (batch, -1))
-            deltas[level] = ops.reshape(self.deltas(x), (batch, -1, 4))
+            logits[level] = ops.reshape(self.logits(x), (batch, -1))  # (B, H W A)
+            deltas[level] = ops.reshape(self.deltas(x), (batch, -1, 4))  # (B, H W A, 4)
         return logits, deltas
 
     def compute_output_spec(self, maps, training=False):
-        """One row per anchor of each level."""
+        """Return one row per anchor of each level."""
         logits, deltas = {}, {}
         for level, features in maps.items():
             batch, height, width, _ = features.shape
@@ -124,7 +124,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         return logits, deltas
 
     def get_config(self):
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "anchors": keras.saving.serialize_keras_object(self.anchors),
@@ -145,63 +145,63 @@ class RegionProposalNetwork(keras.layers.Layer):
 def propose(outputs, rpn, training):
     """Turn the first stage's outputs into regions (section 3.3).
 
-    The best candidates of each level are decoded, clipped and suppressed level by level; the best of
+    The best candidates of each level are decoded, clipped and suppressed level by level; then the best of
     all levels are kept.
 
     Args:
-        outputs: of `FasterRCNN.call` "objectness", "proposal_deltas", "anchors" and "image_sizes".
-        rpn: the `RegionProposalNetwork`, for its settings.
-        training: which of them.
+        outputs: "objectness", "proposal_deltas", "anchors" and "image_sizes" from `FasterRCNN.call`.
+        rpn: the `RegionProposalNetwork` with the settings.
+        training: whether to use the settings for training.
 
     Returns:
-        Boxes (B, P, 4), zeros where there are fewer than P, and whether each is one (B, P) bool;
+        Boxes (B, P, 4), zeros if there are fewer than P, and whether each is a proposal (B, P) bool;
         without gradient.
     """
     candidates, count = (values[0 if training else 1] for values in (rpn.candidates, rpn.proposals))
     boxes, scores, levels = [], [], []
     for number, (level, logits) in enumerate(outputs["objectness"].items()):
-        best, rows = top_rows(logits, candidates)
-        picked = gather_rows(outputs["proposal_deltas"][level], rows)
-        anchors = ops.take(outputs["anchors"][level], rows, axis=0)
-        boxes.append(decode_deltas(picked, anchors))
+        best, rows = top_rows(logits, candidates)  # (B, N)
+        picked = gather_rows(outputs["proposal_deltas"][level], rows)  # (B, N, 4)
+        anchors = ops.take(outputs["anchors"][level], rows, axis=0)  # (B, N, 4)
+        boxes.append(decode_deltas(picked, anchors))  # (B, N, 4)
         scores.append(ops.sigmoid(best))
         levels.append(ops.full_like(rows, number))
     boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
-    boxes = clip_boxes(boxes, outputs["image_sizes"])
+    boxes = clip_boxes(boxes, outputs["image_sizes"])  # (B, N of all levels, 4)
     scores = ops.where(sides_reach(boxes, SMALLEST_PROPOSAL), scores, -1.0)
     least = rpn.score_threshold if rpn.score_threshold else -0.5
-    kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)
+    kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)  # (B, P)
     is_proposal = kept >= 0
-    proposals = ops.where(is_proposal[..., None], gather_rows(boxes, kept), 0.0)
+    proposals = ops.where(is_proposal[..., None], gather_rows(boxes, kept), 0.0)  # (B, P, 4)
     return ops.stop_gradient(proposals), is_proposal
 
 
 def proposal_losses(outputs, targets, anchors, keys):
-    """Objectness and deltas of 256 sampled anchors per image (section 3.1.2).
+    """Compute the losses of objectness and deltas of 256 sampled anchors per image (section 3.1.2).
 
     Args:
-        outputs: what `FasterRCNN.call` returned.
+        outputs: the result of `FasterRCNN.call`.
         targets: prepared targets.
-        anchors: (A, 4), of all levels.
+        anchors: (A, 4), the anchors of all levels.
         keys: (B, A), the random order of the sampling.
 
     Returns:
         {"objectness_loss": (sum, count), "proposal_loss": (sum, count)}.
     """
-    logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)
-    deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)
+    logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)  # (B, A)
+    deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)  # (B, A, 4)
     # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
     matches = assign(targets, anchors, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)  # (B, A)
     sampled, counted = sample_quota(
         matches >= 0, matches == BACKGROUND, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
     )
-    objects = gather_rows(matches, sampled)
+    objects = gather_rows(matches, sampled)  # (B, 256)
     positive = counted & (objects >= 0)
 
     # Eq: faster_rcnn 1 | L = 1/N sum L_cls(p_i, p_i*) + lambda/N sum p_i* L_reg(t_i, t_i*)
     targets_, sampled_logits = ops.cast(positive, "float32"), gather_rows(logits, sampled)
     losses = alpha_balanced_cross_entropy(targets_, sampled_logits, alpha=None)
-    own = ops.take(anchors, sampled, axis=0)
+    own = ops.take(anchors, sampled, axis=0)  # (B, 256, 4)
     boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), own)
     box_losses = smooth_l1(encode_deltas(boxes, own), gather_rows(deltas, sampled), PROPOSAL_BETA)
     count = ops.sum(ops.cast(counted, "float32"))
@@ -212,10 +212,11 @@ def proposal_losses(outputs, targets, anchors, keys):
 
 
 def default_rpn(model):
-    """The papers' proposal network for a model's maps.
+    """Return the papers' proposal network for a model's maps.
 
-    Of a pyramid, FPN's: 15 anchors, sizes 32 to 512 on P2 to P6 (section 4.1). Of one map, the paper's for
-    VGG-16: 9 anchors, 512 channels, 12000 candidates and 2000 proposals in training, 6000 and 300 at test.
+    With a feature pyramid, FPN's: 15 anchors, sizes 32 to 512 on P2 to P6 (section 4.1). With one map, the
+    paper's for VGG-16: 9 anchors, 512 channels, 12000 candidates and 2000 proposals in training, 6000 and 300
+    in inference.
     """
     settings = {"dtype": model.dtype_policy, "name": "rpn"}
     if model.neck:

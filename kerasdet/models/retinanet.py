@@ -2,20 +2,20 @@
 
     Lin, Goyal, Girshick, He, Dollar. Focal Loss for Dense Object Detection. ICCV 2017. arXiv 1708.02002v2.
 
-Reading order: `RetinaNet.call` (section 4: backbone, pyramid, subnets), `RetinaNet.loss_terms` (sections 3
+Reading order: `RetinaNet.call` (section 4: backbone, neck, subnets), `RetinaNet.loss_terms` (sections 3
 and 4: matching and losses), `RetinaNet.decode` (section 4, Inference). The neck is
-`kerasdet.layers.FeaturePyramid`, the subnets are `kerasdet.layers.Subnets`, the focal loss is
+`kerasdet.layers.FeaturePyramid`, the subnets are `kerasdet.layers.Subnets`, and the focal loss is
 `kerasdet.ops.losses.sigmoid_focal_loss` (equation 5).
 
 Departures from the paper:
-    - Smooth L1's beta is 1/9, as in the authors' code; the paper names the loss and no beta.
-    - Objects keep the anchor that overlaps them most even below 0.5 (the authors' and torchvision's code), so
-      that an object of unusual size or shape is learnt too; these are often called low-quality matches.
-    - Batch or group normalisation in neck and head by argument: training from scratch needs it.
+    - Smooth L1's beta is 1/9, as in the authors' code; the paper names the loss but no beta.
+    - An object keeps the anchor that overlaps it most, even below 0.5 (the authors' and torchvision's code),
+      so that objects of unusual size or shape are learnt too. These are often called low-quality matches.
+    - Batch or group normalisation in neck and head is an option: training from scratch needs it.
 
-Results, measured: AP 0.617 on BCCD's val split and 0.712 on digit scenes, from scratch with MobileNetV2 on
-a CPU; commands and curves in `zoo/retinanet_mobilenetv2_*.md`. The paper's COCO figures are not reproduced.
-With torchvision's weights, v1 and v2, it finds torchvision's boxes (`tests/parity`).
+Results: AP 0.617 on BCCD's val split and 0.712 on digit scenes, from scratch with MobileNetV2 on
+a CPU; commands and curves are in `zoo/retinanet_mobilenetv2_*.md`. The paper's COCO figures are not
+reproduced. With torchvision's weights, v1 and v2, it finds torchvision's boxes (`tests/parity`).
 
 Axes: B batch, A anchors, G ground truth, K classes, D detections, L levels.
 """
@@ -41,7 +41,7 @@ from kerasdet.ops.matching import BETWEEN, assign
 
 FOREGROUND_IOU = 0.5  # section 4, Anchors
 BACKGROUND_IOU = 0.4
-PRIOR = 0.01  # section 4.1, Initialization: confidence of every anchor at the start
+PRIOR = 0.01  # section 4.1, Initialization: initial confidence of every anchor
 OUTPUT_STD = 0.01  # likewise
 CANDIDATES_PER_LEVEL = 1000  # section 4.1, Inference
 SMOOTH_L1_BETA = 1 / 9
@@ -63,7 +63,7 @@ class RetinaNet(Detector):
         neck: default `FeaturePyramid()`: P3 to P7, P6 from C5 (torchvision's v1 weights:
             `p6_from="P5"`).
         head: default `Subnets()`: four hidden convolutions for classes and four for boxes.
-        anchors: an `AnchorGenerator` of the neck's levels; default three octave scales times three aspect
+        anchors: an `AnchorGenerator` for the neck's levels; default three octave scales times three aspect
             ratios from 32 to 512 pixels (section 4, Anchors).
         classification_loss: `FocalLoss()` (default), or the paper's baselines `AlphaBalancedCrossEntropy()`
             (Table 1a) and `OnlineHardExamples()` (Table 1d).
@@ -127,15 +127,15 @@ class RetinaNet(Detector):
         box_loss="smooth_l1",
         **detector,
     ):
-        """Build one for a data set.
+        """Build a model for a data set.
 
         Args:
             data: `Dataset`, for its classes and the sizes of its objects.
             resize: `Resize` part of the model.
             backbone: default MobileNetV2.
-            channels: of the neck and the head.
+            channels: channels of the neck and the head.
             depth: hidden convolutions of each of the head's two towers.
-            norm: "batch" (for training from scratch), "group" or "none", of neck and head.
+            norm: "batch" (for training from scratch), "group" or "none", for neck and head.
             anchors: "fitted" to the data's objects, or "paper": 32 to 512 pixels.
             box_loss: "smooth_l1" (the paper's), "giou", "diou" or "ciou".
             **detector: further arguments of the constructor.
@@ -144,7 +144,7 @@ class RetinaNet(Detector):
             ValueError: an argument is out of its range.
         """
         if box_loss not in BOX_LOSSES:
-            raise ValueError(f"box_loss is one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
+            raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
         norm = norm_option(norm, ("batch", "group", "none"))
         return cls(
             backbone=backbone or MobileNetV2(),
@@ -168,7 +168,7 @@ class RetinaNet(Detector):
         self.built = True
 
     def call(self, inputs, training=False):
-        """Raw outputs.
+        """Compute the raw outputs.
 
         Returns:
             {"logits": {"P3": (B, A3, K), ...}, "deltas": {"P3": (B, A3, 4), ...},
@@ -188,7 +188,7 @@ class RetinaNet(Detector):
         }
 
     def loss_terms(self, outputs, targets, training=False):
-        """The focal loss over all anchors and the box loss over the matched, per matched anchor."""
+        """Compute the focal loss of all anchors and the box loss of matched ones, per matched anchor."""
         logits = _all_levels(outputs["logits"], axis=1)  # (B, A, K)
         deltas = _all_levels(outputs["deltas"], axis=1)  # (B, A, 4)
         anchors = _all_levels(outputs["anchors"], axis=0)  # (A, 4)
@@ -196,7 +196,7 @@ class RetinaNet(Detector):
         matches = assign(targets, anchors, BACKGROUND_IOU, FOREGROUND_IOU)  # (B, A)
         positive = matches >= 0
 
-        labels = ops.where(positive, gather_rows(targets["labels"], matches), -1)
+        labels = ops.where(positive, gather_rows(targets["labels"], matches), -1)  # (B, A)
         class_losses, count = self.classification_loss.over_anchors(
             ops.one_hot(labels, self.num_classes),
             logits,
@@ -205,8 +205,8 @@ class RetinaNet(Detector):
             lambda: decode_deltas(deltas, anchors),
         )
         boxes = gather_rows(targets["boxes"], matches)  # (B, A, 4)
-        # A stand-in for anchors without an object keeps logarithms, and gradients, finite.
-        boxes = ops.where(positive[..., None], boxes, anchors)
+        # A placeholder box for anchors without an object keeps logarithms, and gradients, finite.
+        boxes = ops.where(positive[..., None], boxes, anchors)  # (B, A, 4)
         box_losses = ops.where(positive, self.box_loss.of_deltas(boxes, deltas, anchors), 0.0)
         num_positive = ops.sum(ops.cast(positive, "float32"))
         return {
@@ -215,11 +215,11 @@ class RetinaNet(Detector):
         }
 
     def decode(self, outputs):
-        """The best 1000 per level, decoded, merged, and thinned by non-maximum suppression (section 4.1)."""
+        """Decode and merge the best 1000 per level, and apply non-maximum suppression (section 4.1)."""
         boxes, labels, scores = [], [], []
         for level, anchors in outputs["anchors"].items():
             rows, classes, logits = best_pairs(outputs["logits"][level], CANDIDATES_PER_LEVEL)
-            deltas = gather_rows(outputs["deltas"][level], rows)
+            deltas = gather_rows(outputs["deltas"][level], rows)  # (B, N, 4)
             boxes.append(decode_deltas(deltas, ops.take(anchors, rows, axis=0)))
             labels.append(classes)
             scores.append(ops.sigmoid(logits))
@@ -239,7 +239,7 @@ def _output(filters, name, bias_initializer):
 
 
 def _per_anchor(x, width):
-    """A map's channels as rows of anchors: (B, H, W, A width) -> (B, H W A, width)."""
+    """Turn a map's channels into rows of anchors: (B, H, W, A width) -> (B, H W A, width)."""
     batch, height, columns, channels = ops.shape(x)
     return ops.reshape(x, (batch, height * columns * (channels // width), width))
 

@@ -1,4 +1,4 @@
-"""Floor 0: pure functions of tensors, written in `keras.ops`; no weights, no layers, no data."""
+"""Pure functions of tensors, written in `keras.ops`, without weights, layers or data: the lowest floor."""
 
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
 from kerasdet.ops.boxes import (

@@ -5,7 +5,7 @@ from keras import ops
 
 
 def cell_anchors(sizes, aspect_ratios, rounded=False):
-    """Anchors of one cell, centred on the origin.
+    """Return the anchors of one cell, centred on the origin.
 
     Args:
         sizes: side lengths in pixels; an anchor of size s has area s * s.
@@ -28,7 +28,7 @@ def grid_anchors(cell, grid_size, strides, offset=0.0):
         cell: (A, 4) xyxy, centred on the origin.
         grid_size: (H, W) of the feature map; integers or scalar tensors.
         strides: (sy, sx), pixels from one cell to the next; numbers or scalar tensors.
-        offset: place of the centre within its cell, in cells: 0 is its corner, 0.5 its middle.
+        offset: position of the centre within its cell, in cells: 0 is the corner, 0.5 the middle.
 
     Returns:
         (H * W * A, 4) xyxy float32, ordered by row, then column, then anchor.

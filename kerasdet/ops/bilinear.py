@@ -1,8 +1,8 @@
 """Bilinear reading of feature maps at points between their cells.
 
-Cell (i, j) of a map lies at y = i, x = j. Two rules hold at the border. "clamp" (RoIAlign): up to one
-cell outside, the border's value; farther out 0. "fade" (deformable convolution): the map goes on as
-zeros, so that values fade to 0 over one cell.
+Cell (i, j) of a map is the point y = i, x = j. There are two rules for the border. "clamp" (RoIAlign):
+points up to one cell outside read the border's value; points farther out read 0. "fade" (deformable
+convolution): the map is surrounded by zeros, so values fade to 0 over one cell.
 """
 
 import functools
@@ -17,11 +17,11 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
     """Read a lattice of points in maps, clamped at the border, and reduce the points of each bin.
 
     Args:
-        maps: (M, H, W, C), or a list of such maps of different sizes for `planes` to count through:
-            those of the first, then those of the second, ...
-        planes: (N,) int32, the map that each lattice lies in.
+        maps: (M, H, W, C), or a list of such maps of different sizes. `planes` counts through the maps of
+            the first entry, then through those of the second, and so on.
+        planes: (N,) int32, the map of each lattice.
         starts: (N, 2) float32, y and x of the lattice's first point, in cells.
-        steps: (N, 2) float32, distance of the points in cells.
+        steps: (N, 2) float32, distance between points in cells.
         output_size: (h, w), bins.
         sampling_ratio: s, points per bin in each direction.
         reduction: "mean" or "max" of a bin's points.
@@ -31,7 +31,7 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
     """
     levels = maps if isinstance(maps, list) else [maps]
     table, *places = _table(levels)
-    own = [ops.take(values, planes) for values in places]
+    own = [ops.take(values, planes) for values in places]  # (N,) each
     if not native.available():
         pooled = _pool_by_gathers(table, own, starts, steps, output_size, sampling_ratio, reduction)
         return ops.cast(pooled, levels[0].dtype)
@@ -43,8 +43,10 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
         pooled = native.pool_lattice(table, own, starts, steps, points, 1)
         (height, width), ratio = output_size, sampling_ratio
         points = ops.reshape(pooled, (-1, height, ratio, width, ratio, table.shape[-1]))
-        # One by one: reductions of nothing, where there is no region, are errors.
-        each = [points[:, :, i, :, j] for i in range(ratio) for j in range(ratio)]
+        # Point by point: reducing an empty tensor, when there are no regions, is an error.
+        each = [
+            points[:, :, i, :, j] for i in range(ratio) for j in range(ratio)
+        ]  # (N, h, w, C) each
         pooled = functools.reduce(ops.maximum, each)
     return ops.cast(pooled, levels[0].dtype)
 
@@ -54,13 +56,13 @@ def _pool_by_gathers(table, maps, starts, steps, output_size, sampling_ratio, re
     reduced = None
     for sample_y in range(sampling_ratio):
         for sample_x in range(sampling_ratio):
-            first = starts + steps * ops.array([sample_y, sample_x], "float32")
+            first = starts + steps * ops.array([sample_y, sample_x], "float32")  # (N, 2)
             y, x = (
                 first[:, axis, None]
                 + sampling_ratio * steps[:, axis, None] * ops.arange(size, dtype="float32")
                 for axis, size in enumerate(output_size)
             )
-            values = _read_clamped(table, first_rows, extents, y, x)
+            values = _read_clamped(table, first_rows, extents, y, x)  # (N, h, w, C)
             if reduced is None:
                 reduced = values
             else:
@@ -69,16 +71,16 @@ def _pool_by_gathers(table, maps, starts, steps, output_size, sampling_ratio, re
 
 
 def read_points(maps, planes, points):
-    """Read maps at points, fading to 0 beyond the border.
+    """Read maps at points; values fade to 0 beyond the border.
 
     Args:
         maps: (M, H, W, C).
-        planes: (N,) int32, the map that each point lies in.
+        planes: (N,) int32, the map of each point.
         points: (N, 2) float32, y and x in cells, finite.
 
     Returns:
-        (N, C) float32, with gradients to maps and points; on a cell's edge the gradient to a point
-        is that of the cell below and to the right.
+        (N, C) float32, with gradients to maps and points. On the edge of a cell, a point has the
+        gradient of the cell below and to the right.
     """
     if native.available():
         return native.read_points(ops.cast(maps, "float32"), planes, points)
@@ -91,7 +93,7 @@ def read_points(maps, planes, points):
 
 
 def _table(levels):
-    """All maps as one table of cells (P, C), and each map's first row, height and width (M,)."""
+    """Return all maps as one table of cells (P, C), and each map's first row, height and width (M,)."""
     tables, first_rows, heights, widths, total = [], [], [], [], 0
     for maps in levels:
         count, height, width, channels = ops.shape(maps)

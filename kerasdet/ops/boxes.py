@@ -1,7 +1,7 @@
-"""Boxes: formats, areas, overlaps and clipping, and the one reading of the padding value -1.
+"""Boxes: formats, areas, overlaps, clipping, and the only interpretation of the padding value -1.
 
-Unsuffixed boxes are xyxy (x1, y1, x2, y2) in absolute float32 coordinates, where pixel (0, 0) spans
-[0, 1). An inverted box (x2 < x1 or y2 < y1) has area 0, and a ratio whose denominator is 0 is 0.
+Boxes without a suffix are xyxy (x1, y1, x2, y2) in absolute float32 coordinates; pixel (0, 0) spans
+[0, 1). An inverted box (x2 < x1 or y2 < y1) has area 0. A ratio with denominator 0 is 0.
 """
 
 import math
@@ -22,7 +22,7 @@ def valid_mask(labels):
 
 
 def box_area(boxes):
-    """Area of each box.
+    """Return the area of each box.
 
     Args:
         boxes: (..., 4) xyxy.
@@ -35,11 +35,11 @@ def box_area(boxes):
 
 
 def paired_iou(boxes1, boxes2):
-    """Intersection over union of each box with its partner.
+    """Return the intersection over union of each box with its partner.
 
     Args:
         boxes1: (..., 4) xyxy.
-        boxes2: (..., 4) xyxy, of a shape that broadcasts with `boxes1`.
+        boxes2: (..., 4) xyxy, broadcastable with `boxes1`.
 
     Returns:
         (...) float32 in [0, 1].
@@ -48,11 +48,11 @@ def paired_iou(boxes1, boxes2):
 
 
 def paired_giou(boxes1, boxes2):
-    """Generalised IoU of each box with its partner (arXiv 1902.09630, algorithm 1).
+    """Return the generalised IoU of each box with its partner (arXiv 1902.09630, algorithm 1).
 
     Args:
         boxes1: (..., 4) xyxy.
-        boxes2: (..., 4) xyxy, of a shape that broadcasts with `boxes1`.
+        boxes2: (..., 4) xyxy, broadcastable with `boxes1`.
 
     Returns:
         (...) float32 in [-1, 1].
@@ -61,11 +61,11 @@ def paired_giou(boxes1, boxes2):
 
 
 def paired_diou(boxes1, boxes2):
-    """Distance IoU of each box with its partner (arXiv 1911.08287).
+    """Return the distance IoU of each box with its partner (arXiv 1911.08287).
 
     Args:
         boxes1: (..., 4) xyxy.
-        boxes2: (..., 4) xyxy, of a shape that broadcasts with `boxes1`.
+        boxes2: (..., 4) xyxy, broadcastable with `boxes1`.
 
     Returns:
         (...) float32 in [-1, 1].
@@ -74,11 +74,11 @@ def paired_diou(boxes1, boxes2):
 
 
 def paired_ciou(boxes1, boxes2):
-    """Complete IoU of each box with its partner (arXiv 1911.08287).
+    """Return the complete IoU of each box with its partner (arXiv 1911.08287).
 
     Args:
         boxes1: (..., 4) xyxy, the reference.
-        boxes2: (..., 4) xyxy, of a shape that broadcasts with `boxes1`.
+        boxes2: (..., 4) xyxy, broadcastable with `boxes1`.
 
     Returns:
         (...) float32, at most 1.
@@ -87,7 +87,7 @@ def paired_ciou(boxes1, boxes2):
 
 
 def box_iou(boxes1, boxes2):
-    """Intersection over union of every box with every other.
+    """Return the intersection over union of every pair of boxes.
 
     Args:
         boxes1: (..., N, 4) xyxy.
@@ -100,7 +100,7 @@ def box_iou(boxes1, boxes2):
 
 
 def box_giou(boxes1, boxes2):
-    """Generalised IoU of every box with every other (arXiv 1902.09630, algorithm 1).
+    """Return the generalised IoU of every pair of boxes (arXiv 1902.09630, algorithm 1).
 
     Args:
         boxes1: (..., N, 4) xyxy.
@@ -113,7 +113,7 @@ def box_giou(boxes1, boxes2):
 
 
 def box_diou(boxes1, boxes2):
-    """Distance IoU of every box with every other (arXiv 1911.08287).
+    """Return the distance IoU of every pair of boxes (arXiv 1911.08287).
 
     Args:
         boxes1: (..., N, 4) xyxy.
@@ -126,7 +126,7 @@ def box_diou(boxes1, boxes2):
 
 
 def box_ciou(boxes1, boxes2):
-    """Complete IoU of every box with every other (arXiv 1911.08287).
+    """Return the complete IoU of every pair of boxes (arXiv 1911.08287).
 
     Args:
         boxes1: (..., N, 4) xyxy, the reference.
@@ -139,11 +139,11 @@ def box_ciou(boxes1, boxes2):
 
 
 def sides_reach(boxes, least):
-    """Whether both sides of a box are long enough.
+    """Tell whether both sides of each box are long enough.
 
     Args:
         boxes: (..., 4) xyxy.
-        least: pixels.
+        least: smallest allowed side in pixels.
 
     Returns:
         (...) bool.
@@ -152,7 +152,7 @@ def sides_reach(boxes, least):
 
 
 def intersection_over_area(boxes, regions):
-    """Share of each box's area that lies inside each region: the test against crowd regions.
+    """Return the share of each box's area inside each region, as the test against crowd regions needs it.
 
     Args:
         boxes: (..., N, 4) xyxy.
@@ -170,7 +170,7 @@ def clip_boxes(boxes, image_sizes):
 
     Args:
         boxes: (..., N, 4) xyxy.
-        image_sizes: (..., 2), height and width in the boxes' unit.
+        image_sizes: (..., 2), height and width in the same unit as the boxes.
 
     Returns:
         (..., N, 4) float32 with 0 <= x <= width and 0 <= y <= height.
@@ -206,7 +206,7 @@ def cxcywh_to_xyxy(boxes_cxcywh):
 
 
 # Below, a box is a tuple of its four coordinates: every operation then runs along a long,
-# contiguous last axis instead of one of length four.
+# contiguous last axis instead of an axis of length four.
 
 
 def _corners(boxes):
@@ -222,7 +222,7 @@ def _columns(boxes):
 
 
 def _divide(numerator, denominator):
-    """Quotient that is 0, with gradient 0, where the denominator is not positive."""
+    """Divide; return 0, with gradient 0, where the denominator is not positive."""
     positive = denominator > 0.0
     return ops.where(positive, numerator / ops.where(positive, denominator, 1.0), 0.0)
 

@@ -1,4 +1,4 @@
-"""Candidates of a dense detector: the best (place, class) pairs, and what suppression keeps of them."""
+"""Candidates of a dense detector: the best (place, class) pairs, and those that suppression keeps."""
 
 from keras import ops
 
@@ -9,15 +9,15 @@ from kerasdet.ops.nms import batched_nms
 def best_pairs(logits, limit):
     """Pick the highest (place, class) pairs of each image; a place is an anchor, a point or a cell.
 
-    A place among the best pairs is among the best places by its own best class, so all but `limit` places
-    are set aside before the classes are looked at one by one.
+    The place of one of the best pairs is also one of the best places by its highest class. All but `limit`
+    places can therefore be dropped before the classes are compared one by one.
 
     Args:
         logits: (B, A, K).
         limit: pairs to keep.
 
     Returns:
-        rows (B, N) int32, the places; labels (B, N) int32; logits (B, N), falling; N = min(limit, A K).
+        Rows (B, N) int32, the places; labels (B, N) int32; logits (B, N), descending. N = min(limit, A K).
     """
     batch, _, num_classes = ops.shape(logits)
     _, places = top_rows(ops.max(logits, axis=-1), limit)  # (B, M)
@@ -27,7 +27,7 @@ def best_pairs(logits, limit):
 
 
 def suppress(boxes, labels, scores, iou_threshold, max_detections, score_threshold):
-    """Thin candidates by non-maximum suppression per class, and lay out what is kept as detections.
+    """Apply non-maximum suppression per class, and return the remaining candidates as detections.
 
     Args:
         boxes: (B, N, 4) xyxy.
@@ -39,7 +39,7 @@ def suppress(boxes, labels, scores, iou_threshold, max_detections, score_thresho
 
     Returns:
         {"boxes" (B, D, 4), "labels" (B, D) int32, "confidence" (B, D), "num_detections" (B,) int32}, by
-        falling confidence, padded with -1.
+        descending confidence, padded with -1.
     """
     kept, count = batched_nms(boxes, scores, labels, iou_threshold, max_detections, score_threshold)
     found = kept >= 0

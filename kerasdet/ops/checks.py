@@ -1,16 +1,16 @@
-"""Arguments that cannot be right are refused while a graph is built, by name, value and fix."""
+"""Checks that refuse wrong arguments while a graph is built; errors name the argument, value and fix."""
 
 
 def check_axes(name, tensor, axes):
-    """Refuse a tensor of another rank, or of another size where `axes` gives one.
+    """Refuse a tensor of another rank, or of another size where `axes` contains a number.
 
     Args:
         name: the argument's name.
         tensor: what was given.
-        axes: the axes' names, such as "B R 4"; a number is a size that must be met.
+        axes: names of the axes, such as "B R 4"; a number is a required size.
 
     Raises:
-        ValueError: names the argument, its shape and the shape that is asked.
+        ValueError: the shape is wrong; the message names the argument, its shape and the required one.
     """
     shape, wanted = tuple(getattr(tensor, "shape", ())), axes.split()
     fits = len(shape) == len(wanted) and all(
@@ -21,61 +21,61 @@ def check_axes(name, tensor, axes):
 
 
 def check_choice(name, value, choices):
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not among the choices.
 
     Args:
         name: the argument's name.
         value: what was given.
-        choices: the values that are known.
+        choices: the allowed values.
 
     Raises:
-        ValueError: names the argument, the value and the choices.
+        ValueError: the value is not a choice; the message names the argument, the value and the choices.
     """
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; give one of {', '.join(map(repr, choices))}.")
 
 
 def check_positive(name, value):
-    """Refuse what is not a positive finite number.
+    """Refuse a value that is not a positive finite number.
 
     Args:
         name: the argument's name.
         value: what was given.
 
     Raises:
-        ValueError: names the argument and the value.
+        ValueError: the value is not positive and finite; the message names the argument and the value.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
         raise ValueError(f"{name} is {value!r}; give a positive number.")
 
 
 def check_count(name, value):
-    """Refuse what is not a positive integer.
+    """Refuse a value that is not a positive integer.
 
     Args:
         name: the argument's name.
         value: what was given.
 
     Raises:
-        ValueError: names the argument and the value.
+        ValueError: the value is not a positive integer; the message names the argument and the value.
     """
     if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r}; give a positive integer.")
 
 
 def pair(name, value, least=1):
-    """Read an integer, or two, as (vertical, horizontal).
+    """Read one or two integers as (vertical, horizontal).
 
     Args:
         name: the argument's name.
-        value: an integer or two.
-        least: the smallest that is allowed.
+        value: one or two integers.
+        least: the smallest allowed value.
 
     Returns:
         Tuple of two integers.
 
     Raises:
-        ValueError: another length, no integer, or below `least`; names argument and value.
+        ValueError: a wrong length, a value that is not an integer, or one below `least`.
     """
     values = tuple(value) if isinstance(value, list | tuple) else (value, value)
     integers = all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values)

@@ -6,10 +6,10 @@ from keras import ops
 
 from kerasdet.ops.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 
-# One prediction can enlarge its anchor 62.5 times at most (from 16 to 1000 pixels): exp() of an
-# untrained head's output would otherwise overflow.
+# A prediction can enlarge its anchor at most 62.5 times (from 16 to 1000 pixels). Without this limit,
+# exp() of an untrained head's output overflows.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
-# Sides are taken to be at least this many pixels, so that padding has finite deltas.
+# Shorter sides count as this many pixels, so that padding has finite deltas.
 MIN_SIDE = 1e-6
 
 
@@ -17,9 +17,9 @@ def encode_deltas(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     """Express boxes relative to their anchors (Faster R-CNN, arXiv 1506.01497, equation 2).
 
     Args:
-        boxes: (..., 4) xyxy; sides under 1e-6 count as 1e-6.
-        anchors: (..., 4) xyxy, of a shape that broadcasts with `boxes`.
-        weights: four factors, by which dx, dy, dw and dh are multiplied.
+        boxes: (..., 4) xyxy; sides shorter than 1e-6 count as 1e-6.
+        anchors: (..., 4) xyxy, broadcastable with `boxes`.
+        weights: four factors that multiply dx, dy, dw and dh.
 
     Returns:
         (..., 4) float32: dx, dy, dw, dh.
@@ -36,15 +36,15 @@ def encode_deltas(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
 
 
 def decode_deltas(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
-    """Apply deltas to anchors: the inverse of `encode_deltas`.
+    """Apply deltas to anchors, as the inverse of `encode_deltas`.
 
     Args:
         deltas: (..., 4): dx, dy, dw, dh.
-        anchors: (..., 4) xyxy, of a shape that broadcasts with `deltas`.
-        weights: the four factors that `encode_deltas` multiplied by.
+        anchors: (..., 4) xyxy, broadcastable with `deltas`.
+        weights: the four factors given to `encode_deltas`.
 
     Returns:
-        (..., 4) xyxy float32; dw and dh are cut at log(1000 / 16).
+        (..., 4) xyxy float32; dw and dh are limited to log(1000 / 16).
     """
     dx, dy, dw, dh = ops.unstack(ops.cast(deltas, "float32"), 4, axis=-1)
     x_a, y_a, w_a, h_a = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)

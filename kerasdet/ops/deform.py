@@ -1,7 +1,8 @@
-"""Deformable sampling: convolution and region pooling whose points are moved by learned offsets.
+"""Deformable sampling: convolution and region pooling at points that learned offsets move.
 
-Deformable ConvNets (arXiv 1703.06211v3), and the modulated form of version 2 (arXiv 1811.11168v2). Offsets
-are (dy, dx). Between cells maps are read bilinearly; beyond the border they fade to zero over one cell.
+Deformable ConvNets (arXiv 1703.06211v3), and the modulated form of version 2 (arXiv 1811.11168v2).
+Offsets are (dy, dx). Maps are read bilinearly between cells; beyond the border, values fade to zero over
+one cell.
 """
 
 from keras import ops
@@ -15,23 +16,23 @@ GAMMA = 0.1  # DCN, section 2.2
 
 
 def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dilation=1):
-    """Convolve with taps that are moved by offsets, and weighted by a mask.
+    """Convolve with taps that are moved by offsets and weighted by a mask.
 
     Args:
         inputs: (B, H, W, C).
-        offsets: (B, H', W', 2 G kh kw), for each of G groups of channels and each tap (row by row)
-            dy and dx in cells.
+        offsets: (B, H', W', 2 G kh kw), dy and dx in cells for each of G groups of channels and each
+            tap (row by row).
         kernel: (kh, kw, C / groups, filters); a smaller third axis makes a grouped convolution.
-        mask: (B, H', W', G kh kw) weights of the taps (version 2); None: 1 (version 1).
+        mask: (B, H', W', G kh kw) weights of the taps (version 2); None: all 1 (version 1).
         strides: step, an integer or (vertical, horizontal).
-        padding: zeros on either side, an integer or (vertical, horizontal).
-        dilation: distance of the taps, an integer or (vertical, horizontal).
+        padding: zeros on each side, an integer or (vertical, horizontal).
+        dilation: distance between taps, an integer or (vertical, horizontal).
 
     Returns:
         (B, H', W', filters), H' = (H + 2 padding - dilation (kh - 1) - 1) // strides + 1.
 
     Raises:
-        ValueError: shapes that do not fit one another; names argument, shape and what is asked.
+        ValueError: shapes do not match; the message names the argument, its shape and the fix.
     """
     strides, dilation = pair("strides", strides), pair("dilation", dilation)
     padding = pair("padding", padding, least=0)
@@ -45,33 +46,33 @@ def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dila
     shape = (batch, out_height * out_width, groups, taps, 2)
     points = ops.reshape(ops.cast(offsets, "float32"), shape) + grid[:, None]
     maps = ops.reshape(inputs, (batch, height * width, groups, channels // groups))
-    maps = ops.transpose(maps, (0, 2, 1, 3))
+    maps = ops.transpose(maps, (0, 2, 1, 3))  # (B, G, H W, C / G)
     maps = ops.reshape(maps, (batch * groups, height, width, channels // groups))
     planes = ops.reshape(ops.arange(batch * groups, dtype="int32"), (batch, 1, groups, 1))
     planes = planes + ops.zeros((1, out_height * out_width, 1, taps), "int32")
     farthest = ops.cast(ops.maximum(height, width), "float32") + 1.0
-    points = _within(ops.reshape(points, (-1, 2)), -2.0, farthest)
-    columns = read_points(maps, ops.reshape(planes, (-1,)), points)
+    points = _within(ops.reshape(points, (-1, 2)), -2.0, farthest)  # (B H' W' G kh kw, 2)
+    columns = read_points(maps, ops.reshape(planes, (-1,)), points)  # (B H' W' G kh kw, C / G)
 
     columns = ops.reshape(columns, (-1, groups, taps, channels // groups))
     if mask is not None:
         # Eq: deform_v2 §3.2 | y(p) = sum_k w_k x(p + p_k + dp_k) dm_k
         columns = columns * ops.cast(ops.reshape(mask, (-1, groups, taps, 1)), "float32")
     columns = ops.cast(ops.transpose(columns, (0, 2, 1, 3)), inputs.dtype)
-    columns = ops.reshape(columns, (-1, taps, channels))
-    outputs = _matrix_product(columns, ops.cast(kernel, inputs.dtype))
+    columns = ops.reshape(columns, (-1, taps, channels))  # (B H' W', kh kw, C)
+    outputs = _matrix_product(columns, ops.cast(kernel, inputs.dtype))  # (B H' W', filters)
     return ops.reshape(outputs, (batch, out_height, out_width, kernel.shape[-1]))
 
 
 def deform_roi_pool(features, boxes, offsets, output_size, spatial_scale, gamma=GAMMA):
-    """Pool each bin of a region by the mean over its cells, moved by the bin's offset.
+    """Pool each bin of a region by the mean of its cells, after moving the bin by its offset.
 
-    Deformable RoI pooling, section 2.2. Regions and bins are those of `roi_pool`.
+    Deformable RoI pooling, section 2.2. Regions and bins are defined as in `roi_pool`.
 
     Args:
         features: (B, H, W, C).
         boxes: (B, R, 4) xyxy in image pixels.
-        offsets: (B, R, h, w, 2), dy and dx in parts of the region's height and width.
+        offsets: (B, R, h, w, 2), dy and dx as fractions of the region's height and width.
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel.
         gamma: factor of the offsets.
@@ -91,14 +92,14 @@ def deform_roi_pool(features, boxes, offsets, output_size, spatial_scale, gamma=
 
 
 def deform_ps_roi_pool(features, boxes, offsets, output_size, spatial_scale, gamma=GAMMA):
-    """Pool each bin by the mean over its cells in its own channels, moved by the bin's offset.
+    """Pool each bin by the mean of its cells in its own channels, after moving the bin by its offset.
 
-    Deformable position-sensitive RoI pooling, section 2.2. Regions and bins are those of `ps_roi_pool`.
+    Deformable position-sensitive RoI pooling, section 2.2. Regions and bins are defined as in `ps_roi_pool`.
 
     Args:
         features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
         boxes: (B, R, 4) xyxy in image pixels.
-        offsets: (B, R, k, k, 2), dy and dx in parts of the region's height and width.
+        offsets: (B, R, k, k, 2), dy and dx as fractions of the region's height and width.
         output_size: k.
         spatial_scale: cells per pixel.
         gamma: factor of the offsets.
@@ -107,7 +108,7 @@ def deform_ps_roi_pool(features, boxes, offsets, output_size, spatial_scale, gam
         (B, R, k, k, C), with gradients to features and offsets.
 
     Raises:
-        ValueError: a wrong rank or size, or channels that k k does not divide.
+        ValueError: a wrong rank or size, or a number of channels that is not divisible by k k.
     """
     maps, output_size = roi.position_sensitive(features, output_size)
     roi.check_regions(boxes, output_size, spatial_scale)
@@ -120,20 +121,20 @@ def deform_ps_roi_pool(features, boxes, offsets, output_size, spatial_scale, gam
 def _moved_means(maps, planes, starts, sizes, offsets, output_size, gamma):
     check_axes("offsets", offsets, f"B R {output_size[0]} {output_size[1]} 2")
     check_positive("gamma", gamma)
-    first, cells = roi.windows_of(starts, sizes, output_size, (None, None))
+    first, cells = roi.windows_of(starts, sizes, output_size, (None, None))  # two (N, h, w, 2)
     # Eq: deform §2.2 | dp_ij = gamma dp^_ij o (w, h)
-    moves = gamma * ops.reshape(ops.cast(offsets, "float32"), (-1, *output_size, 2))
+    moves = gamma * ops.reshape(ops.cast(offsets, "float32"), (-1, *output_size, 2))  # (N, h, w, 2)
     moves = moves * ops.cast(sizes, "float32")[:, None, None]
-    points = roi.flat_bins(ops.cast(first, "float32") + moves)
+    points = roi.flat_bins(ops.cast(first, "float32") + moves)  # (N h w, 2)
     points = _within(points, -roi.FARTHEST, roi.FARTHEST)
-    cells = roi.flat_bins(cells)
+    cells = roi.flat_bins(cells)  # (N h w, 2)
     # Eq: deform §2.2 | y(i, j) = sum over bin(i, j) of x(p0 + p + dp_ij) / n_ij
-    sums = window_sum(maps, roi.flat_bins(planes), points, cells)
+    sums = window_sum(maps, roi.flat_bins(planes), points, cells)  # (N h w, C)
     return ops.cast(sums / roi.counts(cells), maps.dtype)
 
 
 def _sampling_grid(extent, kernel_size, strides, padding, dilation):
-    """Where the taps lie before they are moved: (H' W', kh kw, 2) float32, y and x in cells."""
+    """Return the taps' positions before they are moved: (H' W', kh kw, 2) float32, y and x in cells."""
     axes = (
         ops.arange(count, dtype="float32")[:, None] * strides[i]
         + ops.arange(kernel_size[i], dtype="float32") * dilation[i]
@@ -141,18 +142,18 @@ def _sampling_grid(extent, kernel_size, strides, padding, dilation):
         for i, count in enumerate(extent)
     )
     y, x = next(axes)[:, None, :, None], next(axes)[None, :, None, :]
-    grid = ops.stack([y + 0.0 * x, 0.0 * y + x], axis=-1)
+    grid = ops.stack([y + 0.0 * x, 0.0 * y + x], axis=-1)  # (H', W', kh, kw, 2)
     return ops.reshape(grid, (-1, kernel_size[0] * kernel_size[1], 2))
 
 
 def _within(points, lowest, highest):
-    """Points cut off where nothing more is read; one that is not finite comes to lie there."""
+    """Clip points to the range that is read; a point that is not finite becomes `lowest`."""
     finite = ops.abs(points) < float("inf")  # false for NaN too
     return ops.minimum(ops.maximum(ops.where(finite, points, lowest), lowest), highest)
 
 
 def _matrix_product(columns, kernel):
-    """Taps times kernel: (N, kh kw, C), (kh, kw, C / groups, filters) -> (N, filters)."""
+    """Multiply taps by the kernel: (N, kh kw, C), (kh, kw, C / groups, filters) -> (N, filters)."""
     taps, channels = columns.shape[1:]
     own, filters = kernel.shape[2:]
     groups = channels // own
@@ -160,14 +161,14 @@ def _matrix_product(columns, kernel):
         columns = ops.reshape(columns, (-1, taps * channels))
         return ops.matmul(columns, ops.reshape(kernel, (taps * channels, filters)))
     columns = ops.transpose(ops.reshape(columns, (-1, taps, groups, own)), (2, 0, 1, 3))
-    columns = ops.reshape(columns, (groups, -1, taps * own))
+    columns = ops.reshape(columns, (groups, -1, taps * own))  # (groups, N, kh kw own)
     kernel = ops.reshape(kernel, (taps * own, groups, filters // groups))
-    outputs = ops.matmul(columns, ops.transpose(kernel, (1, 0, 2)))
+    outputs = ops.matmul(columns, ops.transpose(kernel, (1, 0, 2)))  # (groups, N, filters / groups)
     return ops.reshape(ops.transpose(outputs, (1, 0, 2)), (-1, filters))
 
 
 def _check_conv(inputs, offsets, kernel, mask, strides, padding, dilation):
-    """Refuse shapes that do not fit; returns the deformable groups."""
+    """Refuse shapes that do not match; return the number of deformable groups."""
     check_axes("inputs", inputs, "B H W C")
     check_axes("kernel", kernel, "kh kw C/groups filters")
     check_axes("offsets", offsets, "B H' W' 2*G*kh*kw")
@@ -182,7 +183,7 @@ def _check_conv(inputs, offsets, kernel, mask, strides, padding, dilation):
     if channels % own or filters % (channels // own):
         raise ValueError(
             f"kernel has the shape {tuple(kernel.shape)}; its third axis must divide the {channels} "
-            "channels of inputs, and the number of groups its filters."
+            "channels of inputs, and the number of groups must divide its filters."
         )
     sizes = []
     for i in range(2):

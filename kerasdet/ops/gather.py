@@ -1,19 +1,19 @@
-"""Rows picked per image: the gather and the choice of the best that decoding and sampling need."""
+"""Gathering rows per image, and choosing the highest scores, for decoding and sampling."""
 
 from keras import ops
 
 
 def gather_rows(values, indices):
-    """Pick rows of each image's table.
+    """Pick rows from each image's table.
 
     Args:
         values: (B, N) or (B, N, C).
-        indices: (B, M) int32; a negative index (padding) picks row 0, for the caller to mask.
+        indices: (B, M) int32; a negative index (padding) picks row 0, which the caller must mask.
 
     Returns:
         (B, M) or (B, M, C).
     """
-    # One flat gather with offsets: a batched gather is not among LiteRT's fast built-ins.
+    # One flat gather with offsets, because batched gather is not among LiteRT's fast built-ins.
     batch, rows = ops.shape(values)[:2]
     offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
     flat = ops.reshape(values, (batch * rows, *ops.shape(values)[2:]))
@@ -21,14 +21,14 @@ def gather_rows(values, indices):
 
 
 def top_rows(scores, count):
-    """Pick the highest scores of each image, all of them where there are fewer than asked for.
+    """Pick the highest scores of each image, or all of them if there are fewer.
 
     Args:
         scores: (B, N).
         count: how many.
 
     Returns:
-        Scores (B, M), falling, and their indices (B, M) int32, with M = min(count, N).
+        Scores (B, M), descending, and their indices (B, M) int32, with M = min(count, N).
     """
     size = ops.shape(scores)[1]
     count = min(count, size) if isinstance(size, int) else ops.minimum(count, size)

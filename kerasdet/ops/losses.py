@@ -1,4 +1,4 @@
-"""Losses, elementwise: the caller sums, masks and normalises. Computed in float32."""
+"""Elementwise losses, computed in float32; the caller sums, masks and normalises."""
 
 from keras import ops
 
@@ -6,12 +6,12 @@ from kerasdet.ops.boxes import paired_ciou, paired_diou, paired_giou, paired_iou
 
 
 def sigmoid_focal_loss(targets, logits, alpha=0.25, gamma=2.0):
-    """Focal loss of independent binary classifiers (arXiv 1708.02002, equation 5).
+    """Compute the focal loss of independent binary classifiers (arXiv 1708.02002, equation 5).
 
     Args:
-        targets: (...), 0 or 1; a plain number stands for a tensor full of it.
+        targets: (...), 0 or 1; a plain number stands for a tensor filled with it.
         logits: (...).
-        alpha: weight of the ones; the zeros weigh 1 - alpha. None: no weights.
+        alpha: weight of the ones; the zeros have weight 1 - alpha. None: no weights.
         gamma: focusing parameter, at least 0.
 
     Returns:
@@ -28,13 +28,13 @@ def sigmoid_focal_loss(targets, logits, alpha=0.25, gamma=2.0):
 
 
 def alpha_balanced_cross_entropy(targets, logits, alpha=0.75):
-    """Balanced cross entropy of independent binary classifiers (arXiv 1708.02002, equation 3).
+    """Compute the balanced cross entropy of binary classifiers (arXiv 1708.02002, equation 3).
 
     Args:
-        targets: (...), 0 or 1; a plain number stands for a tensor full of it.
+        targets: (...), 0 or 1; a plain number stands for a tensor filled with it.
         logits: (...).
-        alpha: weight of the ones; the zeros weigh 1 - alpha. None: no weights. The default is the
-            best of the paper's table 1(a).
+        alpha: weight of the ones; the zeros have weight 1 - alpha. None: no weights. The default is the
+            best value in the paper's table 1(a).
 
     Returns:
         (...) float32.
@@ -45,7 +45,7 @@ def alpha_balanced_cross_entropy(targets, logits, alpha=0.75):
 
 
 def smooth_l1(targets, predictions, beta=1.0):
-    """Smooth L1 loss (Fast R-CNN, arXiv 1504.08083, equation 3).
+    """Compute the smooth L1 loss (Fast R-CNN, arXiv 1504.08083, equation 3).
 
     Args:
         targets: (...).
@@ -63,27 +63,27 @@ def smooth_l1(targets, predictions, beta=1.0):
 
 
 def iou_loss(boxes_true, boxes_pred):
-    """1 - IoU of paired boxes: (..., 4), (..., 4) xyxy -> (...) float32."""
+    """Return 1 - IoU of paired boxes: (..., 4), (..., 4) xyxy -> (...) float32."""
     return 1.0 - paired_iou(boxes_true, boxes_pred)
 
 
 def giou_loss(boxes_true, boxes_pred):
-    """1 - GIoU of paired boxes (arXiv 1902.09630): (..., 4), (..., 4) xyxy -> (...) float32."""
+    """Return 1 - GIoU of paired boxes (arXiv 1902.09630): two (..., 4) xyxy -> (...) float32."""
     return 1.0 - paired_giou(boxes_true, boxes_pred)
 
 
 def diou_loss(boxes_true, boxes_pred):
-    """1 - DIoU of paired boxes (arXiv 1911.08287): (..., 4), (..., 4) xyxy -> (...) float32."""
+    """Return 1 - DIoU of paired boxes (arXiv 1911.08287): two (..., 4) xyxy -> (...) float32."""
     return 1.0 - paired_diou(boxes_true, boxes_pred)
 
 
 def ciou_loss(boxes_true, boxes_pred):
-    """1 - CIoU of paired boxes (arXiv 1911.08287): (..., 4), (..., 4) xyxy -> (...) float32."""
+    """Return 1 - CIoU of paired boxes (arXiv 1911.08287): two (..., 4) xyxy -> (...) float32."""
     return 1.0 - paired_ciou(boxes_true, boxes_pred)
 
 
 def _flip(targets, logits):
-    """Targets, and logits with their sign turned where the target is 1, both float32.
+    """Return targets, and logits with the sign flipped where the target is 1, both float32.
 
     Then softplus(flipped) = -log(p_t) for either target, without a second branch.
     """

@@ -1,28 +1,28 @@
-"""Matching: which object each anchor, default box or region learns. `assign` is the one door."""
+"""Matching: which object each anchor, default box or region learns. `assign` is the only entry point."""
 
 from keras import ops
 
 from kerasdet.ops.boxes import box_iou, intersection_over_area, valid_mask
 
-BACKGROUND = -1  # the anchor is to find nothing
+BACKGROUND = -1  # the anchor must find nothing
 BETWEEN = -2  # neither object nor background: it takes no part in the loss
 IGNORED_SHARE = 0.5  # of a box's area inside an ignored object
 
 
 def assign(targets, boxes, low, high, allow_low_quality=True, lowest=0.0):
-    """Tell which object each box learns.
+    """Return the object that each box learns.
 
-    Objects that are to be ignored (crowds, difficult ones) are learnt by no box, and a box that would be
-    background takes no part where half of it lies in one of them.
+    No box learns an object that is ignored (a crowd, a difficult object). A background box takes no part in
+    the loss if at least half of it is inside such an object.
 
     Args:
         targets: prepared targets: "boxes" (B, G, 4), "labels" (B, G) with -1 for padding, "ignore" (B, G).
         boxes: (A, 4) or (B, A, 4) xyxy.
-        low: IoU under which a box is background.
+        low: IoU below which a box is background.
         high: IoU from which a box is matched.
-        allow_low_quality: give every object that overlaps any box at least one.
-        lowest: IoU under which a box takes no part (Fast R-CNN: 0.1). It does not hold in images without
-            a learnable object, where every box is background.
+        allow_low_quality: match at least one box to every object that overlaps any box.
+        lowest: IoU below which a box takes no part (Fast R-CNN: 0.1). It does not apply to images without a
+            learnable object, where every box is background.
 
     Returns:
         (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
@@ -42,15 +42,15 @@ def assign(targets, boxes, low, high, allow_low_quality=True, lowest=0.0):
 def match_iou(iou, low, high, allow_low_quality=True):
     """Match anchors to objects by IoU thresholds (Faster R-CNN, arXiv 1506.01497, section 3.1.2).
 
-    An anchor whose highest IoU is at least `high` belongs to that object; under `low` it is
-    background; otherwise it is between. With `allow_low_quality`, the anchors that reach an
-    object's highest IoU (all of them, when equal) belong to the object that *they* overlap most.
+    An anchor whose highest IoU is at least `high` belongs to that object. If its highest IoU is below
+    `low`, it is background; otherwise it is between. With `allow_low_quality`, the anchors that reach
+    an object's highest IoU (all of them, if equal) belong to the object that *they* overlap most.
 
     Args:
         iou: (B, G, A), IoU of objects and anchors; rows of padded objects are -1.
-        low: IoU under which an anchor is background.
+        low: IoU below which an anchor is background.
         high: IoU from which an anchor is matched.
-        allow_low_quality: give every object that overlaps any anchor at least one.
+        allow_low_quality: match at least one anchor to every object that overlaps any anchor.
 
     Returns:
         (B, A) int32: object index, `BACKGROUND` (-1) or `BETWEEN` (-2).
@@ -70,7 +70,7 @@ def match_iou(iou, low, high, allow_low_quality=True):
 
 
 def in_ignored(boxes, objects, ignore):
-    """Whether boxes lie, by half their area at least, inside an ignored object: no background there.
+    """Tell whether at least half the area of each box is inside an ignored object.
 
     Args:
         boxes: (N, 4) or (B, N, 4) xyxy.

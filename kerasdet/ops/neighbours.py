@@ -1,21 +1,21 @@
-"""The cells around a point of a feature map, and their weights: bilinear interpolation's arithmetic."""
+"""The cells around a point of a feature map, and their weights, for bilinear interpolation."""
 
 import keras
 from keras import ops
 
 
 def corners(extent, planes, points):
-    """Cells around points, their weights, and how the weights change with the points.
+    """Return the cells around points, their weights, and the derivatives of the weights.
 
     Args:
         extent: height and width of the maps.
-        planes: (N,) int32, the map that each point lies in.
-        points: (N, 2) y and x; float32: between cells; int32: cells.
+        planes: (N,) int32, the map of each point.
+        points: (N, 2), y and x. float32: positions between cells; int32: cells.
 
     Returns:
-        For each of the four cells around a point, or for the one cell: its row (N,) int32 in the
-        table of all maps' cells, its weight (N,) float32, 0 beyond the border, and the weight's
-        derivatives (N, 2) float32 by y and x.
+        A tuple for each of the four cells around a point, or for the one cell: its row (N,) int32 in the
+        table of all maps' cells, its weight (N,) float32, which is 0 beyond the border, and the weight's
+        derivatives (N, 2) float32 with respect to y and x.
     """
     height, width = extent
     whole = not keras.backend.is_float_dtype(keras.backend.standardize_dtype(points.dtype))
@@ -37,15 +37,15 @@ def corners(extent, planes, points):
 
 
 def clamped_neighbours(coordinates, extent):
-    """Cells before and after coordinates along one axis, where the border's value goes on for a cell.
+    """Return the cells before and after each coordinate; the border's value continues for one cell.
 
     Args:
         coordinates: float32, in cells.
-        extent: number of cells along the axis, of a shape that broadcasts.
+        extent: number of cells along the axis, broadcastable with `coordinates`.
 
     Returns:
-        The cells before and after, int32, and a pair of their weights, float32: 0 for coordinates
-        more than a cell beyond the border.
+        The cells before and after, int32, and a pair of their weights, float32. The weights are 0 for
+        coordinates more than one cell beyond the border.
     """
     last = ops.cast(extent - 1, "float32")
     clamped = ops.minimum(ops.maximum(coordinates, 0.0), last)

@@ -1,7 +1,7 @@
-"""Non-maximum suppression of a fixed output size: greedy, per class, and soft.
+"""Non-maximum suppression with a fixed output size: greedy, per class, and soft.
 
-Deterministic: equal scores are taken in the order of their indices. Boxes without area are legal
-(they overlap nothing); boxes or scores that are not finite are never chosen.
+The result is deterministic: equal scores are taken in the order of their indices. Boxes without area are
+allowed and overlap nothing. Boxes or scores that are not finite are never chosen.
 """
 
 from keras import ops
@@ -15,7 +15,7 @@ LAST = 2**31 - 1  # of int32
 
 
 def nms(boxes, scores, iou_threshold, max_output_size, score_threshold=None):
-    """Keep the best boxes, dropping those that overlap a better one.
+    """Keep the best boxes, and drop those that overlap a better one.
 
     Args:
         boxes: (N, 4) or (B, N, 4) xyxy.
@@ -25,52 +25,52 @@ def nms(boxes, scores, iou_threshold, max_output_size, score_threshold=None):
         score_threshold: keep only scores greater than this; None: all finite ones.
 
     Returns:
-        Indices (D,) or (B, D) int32, by falling score, padded with -1, and their count () or (B,)
+        Indices (D,) or (B, D) int32, by descending score, padded with -1, and their count () or (B,)
         int32.
     """
     return _greedy(boxes, scores, None, iou_threshold, max_output_size, score_threshold)
 
 
 def batched_nms(boxes, scores, labels, iou_threshold, max_output_size, score_threshold=None):
-    """Keep the best boxes, dropping those that overlap a better one of the same label.
+    """Keep the best boxes, and drop those that overlap a better one of the same label.
 
     Args:
         boxes: (N, 4) or (B, N, 4) xyxy.
         scores: (N,) or (B, N).
         labels: (N,) or (B, N) integers.
         iou_threshold: a box is dropped when its IoU with a kept one is greater than this.
-        max_output_size: D, the size of the result, all labels together.
+        max_output_size: D, the size of the result, for all labels together.
         score_threshold: keep only scores greater than this; None: all finite ones.
 
     Returns:
-        Indices (D,) or (B, D) int32, by falling score, padded with -1, and their count () or (B,)
+        Indices (D,) or (B, D) int32, by descending score, padded with -1, and their count () or (B,)
         int32.
     """
     return _greedy(boxes, scores, labels, iou_threshold, max_output_size, score_threshold)
 
 
 def soft_nms(boxes, scores, max_output_size, sigma=0.5, iou_threshold=None, score_threshold=0.001):
-    """Lower the scores of boxes that overlap a better one instead of dropping them.
+    """Lower the scores of boxes that overlap a better one, instead of dropping the boxes.
 
-    Soft-NMS (arXiv 1704.04503, section 3), with the Gaussian penalty or the linear one.
+    Soft-NMS (arXiv 1704.04503, section 3), with the Gaussian or the linear penalty.
 
     Args:
         boxes: (N, 4) or (B, N, 4) xyxy.
         scores: (N,) or (B, N), not negative.
         max_output_size: D, the size of the result.
         sigma: width of the Gaussian penalty.
-        iou_threshold: when given, the linear penalty from this IoU on, instead of the Gaussian.
+        iou_threshold: if given, the linear penalty from this IoU on replaces the Gaussian.
         score_threshold: boxes whose lowered score is not greater than this are dropped.
 
     Returns:
-        Indices (D,) or (B, D) int32, by falling lowered score, padded with -1; those scores
+        Indices (D,) or (B, D) int32, by descending lowered score, padded with -1; the lowered scores
         float32, padded with -1; and their count () or (B,) int32.
     """
     single = len(boxes.shape) == 2
     boxes, scores, _ = _prepare(boxes, scores, None, score_threshold)
 
     def penalise(best_boxes, best_index, remaining):
-        iou = box_iou(best_boxes[:, None, :], boxes)[:, 0]
+        iou = box_iou(best_boxes[:, None, :], boxes)[:, 0]  # (B, N)
         if iou_threshold is None:
             # Eq: soft_nms §3 | s_i = s_i exp(-iou(M, b_i)^2 / sigma)
             lowered = remaining * ops.exp(iou * iou * (-1.0 / sigma))
@@ -91,9 +91,9 @@ def _greedy(boxes, scores, labels, iou_threshold, max_output_size, score_thresho
         return (indices[0], counts[0]) if single else (indices, counts)
 
     def suppress(best_boxes, best_index, remaining):
-        overlaps = box_iou(best_boxes[:, None, :], boxes)[:, 0] > iou_threshold
+        overlaps = box_iou(best_boxes[:, None, :], boxes)[:, 0] > iou_threshold  # (B, N)
         if labels is not None:
-            # Comparing labels is exact; moving each class to its own place costs mantissa bits.
+            # Comparing labels is exact; moving each class to a place of its own costs mantissa bits.
             overlaps = ops.logical_and(overlaps, labels == _pick(labels, best_index)[:, None])
         return ops.where(overlaps, NEVER, remaining)
 
@@ -102,20 +102,20 @@ def _greedy(boxes, scores, labels, iou_threshold, max_output_size, score_thresho
 
 
 def _prepare(boxes, scores, labels, score_threshold):
-    """Batched float32 inputs, with -inf as the score of whatever must not be chosen."""
+    """Return batched float32 inputs; boxes that must not be chosen have the score -inf."""
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
     scores = ops.stop_gradient(ops.cast(scores, "float32"))
     labels = None if labels is None else ops.cast(labels, "int32")
     if len(boxes.shape) == 2:
         boxes, scores = boxes[None], scores[None]
         labels = None if labels is None else labels[None]
-    # One more box, of no valid score, so that an empty set needs no case of its own.
+    # One more box, without a valid score, so that an empty set needs no special case.
     boxes = ops.pad(boxes, [(0, 0), (0, 1), (0, 0)])
     scores = ops.pad(scores, [(0, 0), (0, 1)], constant_values=NEVER)
     labels = None if labels is None else ops.pad(labels, [(0, 0), (0, 1)])
-    # NaN fails every comparison (LiteRT has no isfinite, and its maximum can lose NaN: test first).
+    # NaN fails every comparison. (LiteRT has no isfinite, and its maximum can lose NaN: test first.)
     finite = ops.all(ops.abs(boxes) <= LARGEST, axis=-1)
-    corner = boxes[..., :2]  # an inverted box is one without area
+    corner = boxes[..., :2]  # an inverted box becomes a box without area
     boxes = ops.concatenate([corner, ops.maximum(boxes[..., 2:], corner)], axis=-1)
     valid = ops.logical_and(ops.abs(scores) <= LARGEST, finite)
     if score_threshold is not None:
@@ -124,7 +124,7 @@ def _prepare(boxes, scores, labels, score_threshold):
 
 
 def _select(boxes, scores, max_output_size, update):
-    """Take the best box `max_output_size` times; `update` lowers the scores of the remaining."""
+    """Take the best box `max_output_size` times; `update` lowers the scores of the remaining boxes."""
     slots = ops.arange(max_output_size, dtype="int32")
     places = ops.arange(ops.shape(scores)[1], dtype="int32")
 
@@ -133,7 +133,7 @@ def _select(boxes, scores, max_output_size, update):
 
     def take_best(step, remaining, indices, kept_scores):
         best_score = ops.max(remaining, axis=-1)
-        # The lowest index that reaches it (Keras' argmax has a bit operation unknown to LiteRT).
+        # The lowest index with that score (Keras' argmax uses a bit operation unknown to LiteRT).
         is_best = remaining == best_score[:, None]
         best_index = ops.min(ops.where(is_best, places, LAST), axis=-1)
         found = best_score > NEVER

@@ -8,17 +8,17 @@ from kerasdet.ops.windows import window_max, window_sum
 
 
 def spatial_pyramid_pool(features, levels, pooling="max", boxes=None, spatial_scale=1.0):
-    """Pool maps, or windows of them, of any size to a vector of fixed length.
+    """Pool maps of any size, or windows of them, to a vector of fixed length.
 
-    SPP-net (arXiv 1406.4729v4), section 2.2: level n has n x n bins, bin (i, j) of an a x b window
-    spans rows [floor(i a / n), ceil((i + 1) a / n)) and columns likewise.
+    SPP-net (arXiv 1406.4729v4), section 2.2. Level n has n x n bins; bin (i, j) of an a x b window
+    spans rows [floor(i a / n), ceil((i + 1) a / n)), and columns likewise.
 
     Args:
         features: (B, H, W, C).
         levels: bins per side of each level, such as (1, 2, 3, 6).
         pooling: "max" or "average" of a bin.
-        boxes: (B, R, 4) xyxy in image pixels: windows to pool (section 4.1); None: the whole map.
-        spatial_scale: cells per pixel, for boxes.
+        boxes: (B, R, 4) xyxy in image pixels, the windows to pool (section 4.1); None: the whole map.
+        spatial_scale: cells per pixel, used with boxes.
 
     Returns:
         (B, sum of n n, C), or (B, R, sum of n n, C) with boxes; bins level by level, row by row.
@@ -37,7 +37,7 @@ def spatial_pyramid_pool(features, levels, pooling="max", boxes=None, spatial_sc
 
 
 def maxout(inputs, num_units, axis=-1):
-    """Maximum over groups of channels (Goodfellow et al., arXiv 1302.4389v4, section 3).
+    """Take the maximum over groups of channels (Goodfellow et al., arXiv 1302.4389v4, section 3).
 
     Unit u is the maximum of the channels u, u + num_units, u + 2 num_units, ..., as in
     tensorflow-addons.
@@ -45,7 +45,7 @@ def maxout(inputs, num_units, axis=-1):
     Args:
         inputs: (..., C, ...).
         num_units: channels of the result; must divide C.
-        axis: where the channels are.
+        axis: the axis of the channels.
 
     Returns:
         The inputs with `num_units` channels along `axis`.
@@ -66,7 +66,7 @@ def maxout(inputs, num_units, axis=-1):
 
 
 def l2_normalize(inputs, scale, epsilon=1e-12):
-    """Divide each place's channels by their Euclidean norm, times a learned scale.
+    """Divide each place's channels by their Euclidean norm, and multiply by a learned scale.
 
     ParseNet (arXiv 1506.04579v2), section 3.2, as SSD (arXiv 1512.02325v5, section 3.1) uses it.
 
@@ -89,7 +89,7 @@ def l2_normalize(inputs, scale, epsilon=1e-12):
 
 
 def check_levels(levels):
-    """Refuse levels of a spatial pyramid that cannot be right.
+    """Refuse wrong levels of a spatial pyramid.
 
     Args:
         levels: bins per side of each level.
@@ -106,10 +106,10 @@ def check_levels(levels):
 
 
 def _pool_map(features, n, pooling):
-    """One level of the whole map: (B, H, W, C) -> (B, n n, C)."""
+    """Pool one level of the whole map: (B, H, W, C) -> (B, n n, C)."""
     reduce = ops.max if pooling == "max" else ops.mean
     height, width = ops.shape(features)[1:3]
-    # Rounded up by adding n - 1: ONNX divides negative numbers towards zero.
+    # Rounded up by adding n - 1, because ONNX divides negative numbers towards zero.
     rows = [features[:, i * height // n : ((i + 1) * height + n - 1) // n] for i in range(n)]
     pooled = [
         reduce(row[:, :, j * width // n : ((j + 1) * width + n - 1) // n], axis=(1, 2))
@@ -120,7 +120,7 @@ def _pool_map(features, n, pooling):
 
 
 def _pool_windows(features, boxes, n, spatial_scale, pooling):
-    """One level of windows: (B, R, n n, C)."""
+    """Pool one level of windows: (B, R, n n, C)."""
     starts, sizes = _projected(roi.flat_boxes(boxes) * spatial_scale)
     extent = ops.shape(features)[1:3]
     starts, sizes = roi.windows_of(starts, sizes, (n, n), extent)
@@ -136,7 +136,7 @@ def _pool_windows(features, boxes, n, spatial_scale, pooling):
 
 
 def _projected(regions):
-    """Windows (N, 4) in cells -> first cell and number of cells, y and x: two (N, 2) int32."""
+    """Round windows (N, 4) in cells to first cell and number of cells, y and x: two (N, 2) int32."""
     # Eq: spp §A | left, top: x' = floor(x / S) + 1; right, bottom: x' = ceil(x / S) - 1
     first = ops.cast(ops.floor(regions[:, :2]), "int32") + 1
     last = ops.cast(ops.ceil(regions[:, 2:]), "int32") - 1

@@ -1,10 +1,10 @@
-"""Region pooling: RoIPool, RoIAlign, their position-sensitive forms, and the level of a pyramid.
+"""Region pooling: RoIPool, RoIAlign, their position-sensitive forms, and the choice of a pyramid level.
 
-`features` are (B, H, W, C), `boxes` (B, R, 4) xyxy in image pixels, `spatial_scale` is in cells per
-pixel (1/16 for a map of stride 16), results are (B, R, h, w, C) in the type of the features. Boxes have
-no gradient. A box that is not finite gives zeros; an inverted one, or one without area, is pooled as the
-smallest region at its first corner. Where points are `aligned`, a box without area is a point and an
-inverted one is read backwards, as in torchvision.
+`features` are (B, H, W, C), `boxes` (B, R, 4) xyxy in image pixels. `spatial_scale` is in cells per
+pixel (1/16 for a map of stride 16). Results are (B, R, h, w, C) in the type of the features. Boxes have
+no gradient. A box that is not finite gives zeros. An inverted box, or one without area, is pooled as the
+smallest region at its first corner. With `aligned`, a box without area is a point, and an inverted box is
+read backwards, as in torchvision.
 """
 
 from keras import ops
@@ -16,14 +16,14 @@ from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
 CANONICAL_SIZE = 224  # side of a region of level CANONICAL_LEVEL: ImageNet's images (FPN, §4.2)
 CANONICAL_LEVEL = 4
 
-FARTHEST = 1e6  # pixels: where boxes are cut off, so that no product of theirs overflows
+FARTHEST = 1e6  # pixels; boxes are clipped to it, so that their products do not overflow
 
 
 def roi_pool(features, boxes, output_size, spatial_scale):
-    """Pool regions by the maxima of bins of whole cells.
+    """Pool each bin of a region by the maximum of its cells.
 
-    RoIPool, Fast R-CNN (arXiv 1504.08083v2), section 2.1: corners are rounded to cells, both
-    included; a bin that lies outside the map gives 0. The gradient goes to each bin's maximum.
+    RoIPool, Fast R-CNN (arXiv 1504.08083v2), section 2.1. Corners are rounded to cells, and both are
+    included. A bin outside the map gives 0. The gradient goes to the maximum of each bin.
 
     Args:
         features: (B, H, W, C).
@@ -59,8 +59,8 @@ def roi_align(
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel.
         sampling_ratio: points per bin in each direction.
-        aligned: whether cell (0, 0) lies at half a cell from the image's corner, as Detectron2 has
-            it; torchvision's weights were trained without.
+        aligned: whether cell (0, 0) is half a cell from the image's corner, as in Detectron2.
+            torchvision's weights were trained without it.
         reduction: "mean" or "max" of a bin's points.
 
     Returns:
@@ -84,14 +84,14 @@ def roi_align(
 def multilevel_roi_align(
     pyramid, boxes, output_size, sampling_ratio=2, aligned=False, reduction="mean"
 ):
-    """Pool each region by RoIAlign from the level of a feature pyramid that fits its size.
+    """Pool each region by RoIAlign from the pyramid level that fits its size.
 
     FPN (arXiv 1612.03144v2), section 4.2.
 
     Args:
         pyramid: {"P2": (B, H, W, C), "P3": ...}, consecutive levels by name; level k has stride 2^k.
-            A list counts as P2, P3, ... Of several maps of one level, such as "P5_first" and "P5", the
-            first is pooled from.
+            A list means P2, P3, ... If several maps have the same level, such as "P5_first" and "P5",
+            the first is used.
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: bins, an integer or (h, w).
         sampling_ratio: points per bin in each direction.
@@ -117,12 +117,12 @@ def multilevel_roi_align(
 
 
 def multilevel_roi_pool(pyramid, boxes, output_size):
-    """Pool each region by RoIPool from the level of a feature pyramid that fits its size.
+    """Pool each region by RoIPool from the pyramid level that fits its size.
 
     FPN (arXiv 1612.03144v2), section 4.2. Every level is pooled for every region.
 
     Args:
-        pyramid: as `multilevel_roi_align`.
+        pyramid: as in `multilevel_roi_align`.
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: bins, an integer or (h, w).
 
@@ -135,7 +135,7 @@ def multilevel_roi_pool(pyramid, boxes, output_size):
     numbers, maps = _levels_of(pyramid)
     check_regions(boxes, output_size, 1.0)
     levels = region_levels(boxes, numbers[0], numbers[-1])[..., None]
-    # A box that is not finite gives zeros: each level pools its own boxes, and the results add up.
+    # A box that is not finite gives zeros. Each level pools only its own boxes, so the results are added.
     return sum(
         roi_pool(level, ops.where(levels == number, boxes, float("nan")), output_size, 2.0**-number)
         for number, level in zip(numbers, maps)
@@ -143,7 +143,7 @@ def multilevel_roi_pool(pyramid, boxes, output_size):
 
 
 def region_levels(boxes, lowest, highest):
-    """Assign regions to the levels of a feature pyramid by their size.
+    """Assign regions to the levels of a feature pyramid by size.
 
     Args:
         boxes: (..., 4) xyxy in image pixels.
@@ -159,18 +159,18 @@ def region_levels(boxes, lowest, highest):
     level = ops.zeros_like(size, dtype="int32") + lowest
     # Eq: fpn §4.2 | k = floor(k0 + log2(sqrt(w h) / 224))
     for number in range(lowest + 1, highest + 1):
-        # A millionth of a level is forgiven, as torchvision does: 224 pixels, rounded, are 224.
+        # A tolerance of a millionth of a level, as in torchvision: 224 pixels stay 224 after rounding.
         least = CANONICAL_SIZE * 2.0 ** (number - CANONICAL_LEVEL - 1e-6)
         level = level + ops.cast(size >= least, "int32")
     return level
 
 
 def ps_roi_pool(features, boxes, output_size, spatial_scale):
-    """Pool each bin of a region by the mean of its own channels' cells.
+    """Pool each bin of a region by the mean of the cells in its own channels.
 
-    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2. Corners are
-    rounded to cells, the second not included; a bin outside the map gives 0. (torchvision's function
-    never reads the map's last row and column.)
+    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2. Corners are rounded to
+    cells, and the second is not included. A bin outside the map gives 0. (torchvision's function never
+    reads the last row and column of the map.)
 
     Args:
         features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
@@ -179,10 +179,10 @@ def ps_roi_pool(features, boxes, output_size, spatial_scale):
         spatial_scale: cells per pixel.
 
     Returns:
-        (B, R, k, k, C); voting is their mean over the bins.
+        (B, R, k, k, C); the vote is the mean over the bins.
 
     Raises:
-        ValueError: a wrong rank or size, or channels that k k does not divide.
+        ValueError: a wrong rank or size, or a number of channels that is not divisible by k k.
     """
     maps, output_size = position_sensitive(features, output_size)
     check_regions(boxes, output_size, spatial_scale)
@@ -198,7 +198,7 @@ def ps_roi_pool(features, boxes, output_size, spatial_scale):
 def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
     """Pool each bin of a region from points between the cells of its own channels.
 
-    R-FCN's pooling with RoIAlign's points, half a cell from the image's corner (`aligned`).
+    R-FCN's pooling at RoIAlign's points, half a cell from the image's corner (`aligned`).
 
     Args:
         features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
@@ -208,10 +208,10 @@ def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
         sampling_ratio: points per bin in each direction.
 
     Returns:
-        (B, R, k, k, C); voting is their mean over the bins.
+        (B, R, k, k, C); the vote is the mean over the bins.
 
     Raises:
-        ValueError: a wrong rank, size or ratio, or channels that k k does not divide.
+        ValueError: a wrong rank, size or ratio, or a number of channels that is not divisible by k k.
     """
     maps, output_size = position_sensitive(features, output_size)
     check_regions(boxes, output_size, spatial_scale)
@@ -235,7 +235,7 @@ def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
 
 
 def check_regions(boxes, output_size, spatial_scale):
-    """Refuse boxes, a size or a scale that cannot be right.
+    """Refuse wrong boxes, output sizes and scales.
 
     Args:
         boxes: (B, R, 4).
@@ -246,7 +246,7 @@ def check_regions(boxes, output_size, spatial_scale):
         (h, w).
 
     Raises:
-        ValueError: names the argument, its value and the fix.
+        ValueError: an argument is wrong; the message names it, its value and the fix.
     """
     check_axes("boxes", boxes, "B R 4")
     check_positive("spatial_scale", spatial_scale)
@@ -261,16 +261,16 @@ def check_sampling(sampling_ratio, reduction):
         reduction: "mean" or "max".
 
     Raises:
-        ValueError: names the argument, its value and the fix.
+        ValueError: an argument is wrong; the message names it, its value and the fix.
     """
     check_count("sampling_ratio", sampling_ratio)
     check_choice("reduction", reduction, ("mean", "max"))
 
 
 def flat_boxes(boxes):
-    """Boxes of all images in one row, without gradient: (B, R, 4) -> (B R, 4) float32, finite.
+    """Flatten the boxes of all images and stop their gradient: (B, R, 4) -> (B R, 4) float32, finite.
 
-    Coordinates beyond `FARTHEST` are cut off; a box that is not finite comes to lie out there.
+    Coordinates are clipped to `FARTHEST`; a box that is not finite becomes an empty one out there.
     """
     boxes = ops.stop_gradient(ops.reshape(ops.cast(boxes, "float32"), (-1, 4)))
     finite = ops.all(ops.abs(boxes) < float("inf"), axis=-1, keepdims=True)  # false for NaN too
@@ -279,7 +279,7 @@ def flat_boxes(boxes):
 
 
 def image_of(boxes):
-    """Index of each box's image: (B, R, 4) -> (B R,) int32."""
+    """Return the index of each box's image: (B, R, 4) -> (B R,) int32."""
     batch, count = ops.shape(boxes)[:2]
     rows = ops.arange(batch, dtype="int32")[:, None]
     return ops.reshape(rows + ops.zeros((1, count), "int32"), (-1,))
@@ -291,13 +291,13 @@ def rounded_regions(boxes, spatial_scale, last_included):
     Args:
         boxes: (N, 4) xyxy in image pixels.
         spatial_scale: cells per pixel.
-        last_included: whether the second corner's cell belongs to the region.
+        last_included: whether the cell of the second corner belongs to the region.
 
     Returns:
-        First cell and number of cells, at least 1, as y and x: two (N, 2) int32.
+        First cell and number of cells (at least 1) as y and x: two (N, 2) int32.
     """
     cells = boxes * spatial_scale
-    # Half a cell rounds away from zero, as in the papers' C.
+    # Half a cell is rounded away from zero, as in the papers' C code.
     cells = ops.cast(ops.sign(cells) * ops.floor(ops.abs(cells) + 0.5), "int32")
     starts, ends = ops.flip(cells[:, :2], axis=1), ops.flip(cells[:, 2:], axis=1)
     return starts, ops.maximum(ends - starts + int(last_included), 1)
@@ -310,7 +310,7 @@ def windows_of(starts, sizes, output_size, extent):
         starts: (N, 2) int32, y and x of the first cell.
         sizes: (N, 2) int32, rows and columns.
         output_size: (h, w).
-        extent: height and width of the map, to which bins are clipped; None, None: they are not.
+        extent: height and width of the map, to which bins are clipped; (None, None): no clipping.
 
     Returns:
         (N, h, w, 2) int32 starts and (N, h, w, 2) int32 sizes of the windows.
@@ -331,7 +331,7 @@ def position_sensitive(features, output_size):
         (B k k, H, W, C) and (k, k).
 
     Raises:
-        ValueError: a wrong rank, two different sizes, or channels that k k does not divide.
+        ValueError: a wrong rank, two different sizes, or channels that are not divisible by k k.
     """
     check_axes("features", features, "B H W C")
     k, other = pair("output_size", output_size)
@@ -351,7 +351,7 @@ def position_sensitive(features, output_size):
 
 
 def own_planes(images, output_size):
-    """Map of each bin among `position_sensitive` ones: (N,) int32 -> (N, k, k) int32."""
+    """Return each bin's map in the result of `position_sensitive`: (N,) int32 -> (N, k, k) int32."""
     k = output_size[0]
     index = ops.reshape(ops.arange(k**2, dtype="int32"), (k, k))
     return images[:, None, None] * k**2 + index
@@ -363,24 +363,24 @@ def per_bin(images, windows):
 
 
 def flat_bins(values):
-    """Values of all bins in one row: (N, h, w) -> (N h w,), (N, h, w, 2) -> (N h w, 2)."""
+    """Flatten the values of all bins: (N, h, w) -> (N h w,), (N, h, w, 2) -> (N h w, 2)."""
     return ops.reshape(values, (-1, *values.shape[3:]))
 
 
 def counts(sizes):
-    """Number of cells of each window: (T, 2) int32 -> (T, 1) float32."""
-    sizes = ops.cast(sizes, "float32")  # a product of integers may leave their range
+    """Count the cells of each window: (T, 2) int32 -> (T, 1) float32."""
+    sizes = ops.cast(sizes, "float32")  # a product of integers may overflow
     return sizes[:, :1] * sizes[:, 1:]
 
 
 def unflatten(pooled, boxes, output_size):
-    """Back to images and regions: (B R h w, C) or (B R, h, w, C) -> (B, R, h, w, C)."""
+    """Restore images and regions: (B R h w, C) or (B R, h, w, C) -> (B, R, h, w, C)."""
     batch, count = ops.shape(boxes)[:2]
     return ops.reshape(pooled, (batch, count, *output_size, pooled.shape[-1]))
 
 
 def _lattice(regions, output_size, sampling_ratio, aligned):
-    """First point and step of each region's lattice, y and x: (N, 4) in cells -> two (N, 2)."""
+    """Return first point and step of each region's lattice, y and x: (N, 4) in cells -> two (N, 2)."""
     corner, other = ops.flip(regions[:, :2], axis=1), ops.flip(regions[:, 2:], axis=1)
     sides = other - corner
     if aligned:
@@ -393,12 +393,12 @@ def _lattice(regions, output_size, sampling_ratio, aligned):
 
 
 def level_number(name):
-    """5 of the level "P5", "C5" or "C5_first", whose stride is 2^5."""
+    """Return 5 for the level "P5", "C5" or "C5_first", whose stride is 2^5."""
     return int(name[1:].partition("_")[0])
 
 
 def _levels_of(pyramid):
-    """Level numbers, ascending, and their maps."""
+    """Return the level numbers, ascending, and their maps."""
     if not isinstance(pyramid, dict):
         pyramid = {f"P{number}": level for number, level in enumerate(pyramid, start=2)}
     levels = {}

@@ -5,26 +5,26 @@ from keras import ops
 from kerasdet.ops.gather import top_rows
 from kerasdet.ops.nms import nms
 
-# With quotas, so many times `batch_size` survivors of the suppression are looked at: going through
-# all of a pyramid's 100 000 anchors would cost more than the network.
+# With quotas, suppression keeps this many times `batch_size` examples: going through all
+# 100 000 anchors of a feature pyramid would cost more than the network.
 POOL = 4
 
 
 def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_positive=None):
-    """Online hard example mining (arXiv 1604.03540; RetinaNet, section 5.1).
+    """Mine hard examples online (arXiv 1604.03540; RetinaNet, section 5.1).
 
-    Every example is scored by its loss, non-maximum suppression drops the neighbours of harder
-    examples, and the hardest `batch_size` of those that are left take part. With
-    `negatives_per_positive` r, at most batch_size / (1 + r) of them are positive, and for each
-    positive at most r are negative (an image without positives counts as if it had one). The quotas
-    are filled from the 4 `batch_size` hardest survivors.
+    Every example is scored by its loss. Non-maximum suppression drops the neighbours of harder
+    examples, and the hardest `batch_size` of the remaining examples take part. With
+    `negatives_per_positive` r, at most batch_size / (1 + r) of them are positive, and at most r are
+    negative for each positive (an image without positives counts as having one). The quotas are
+    filled from the 4 `batch_size` hardest remaining examples.
 
     Args:
-        losses: (B, A), not differentiated; 0 where an example takes no part.
+        losses: (B, A), not differentiated; 0 for examples that take no part.
         boxes: (B, A, 4) or (A, 4) xyxy.
         positives: (B, A) bool.
         batch_size: examples per image.
-        iou_threshold: IoU over which an example is dropped beside a harder one (paper: 0.5, 0.7).
+        iou_threshold: an example is dropped if its IoU with a harder one is greater (paper: 0.5, 0.7).
         negatives_per_positive: None, or 3 for the paper's 1:3 ratio.
 
     Returns:
@@ -43,18 +43,18 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
 
 
 def sample_quota(positive, negative, keys, size, positive_fraction):
-    """Sample positives up to a fraction, and fill up with negatives (Fast R-CNN, section 2.3).
+    """Sample positives up to a fraction, and fill the rest with negatives (Fast R-CNN, section 2.3).
 
     Args:
         positive: (B, A) bool.
         negative: (B, A) bool.
-        keys: (B, A) in [0, 1), a random order; the highest are taken.
+        keys: (B, A) in [0, 1), a random order; the highest keys are taken.
         size: S, examples per image.
-        positive_fraction: of `size`, how many may be positive.
+        positive_fraction: the largest share of `size` that may be positive.
 
     Returns:
         Indices (B, min(S, A)) int32, positives first, and whether each is an example, bool of the
-        same shape: there may be fewer.
+        same shape, because there may be fewer examples.
     """
     most = max(1, int(size * positive_fraction))
     best, indices = top_rows(ops.where(positive, keys, -1.0), most)
@@ -65,7 +65,7 @@ def sample_quota(positive, negative, keys, size, positive_fraction):
 
 
 def random_keys(seed, step, images, count):
-    """Random numbers that are a function of their place: the same on every backend and device.
+    """Return random numbers that depend only on their place: equal on every backend and device.
 
     Args:
         seed: integer.
@@ -79,13 +79,13 @@ def random_keys(seed, step, images, count):
     state = _mixed(ops.cast(step, "uint32"), ops.cast(seed, "uint32"))
     state = _mixed(ops.cast(images, "uint32"), state)[:, None]
     state = _mixed(ops.cast(ops.arange(count, dtype="int32"), "uint32"), state)
-    # The upper 24 bits: as many as a float32 holds.
+    # The upper 24 bits, as many as a float32 holds.
     high = ops.right_shift(state, ops.cast(8, "uint32"))
     return ops.cast(ops.cast(high, "int32"), "float32") * 2.0**-24
 
 
 def _mixed(value, state):
-    """Hash two uint32 to one, every bit depending on all (the constants are lowbias32's)."""
+    """Hash two uint32 to one; every bit depends on all bits (the constants are lowbias32's)."""
     state = ops.bitwise_xor(value * ops.cast(0x9E3779B9, "uint32"), state)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         state = ops.bitwise_xor(state, ops.right_shift(state, ops.cast(shift, "uint32")))
@@ -94,7 +94,7 @@ def _mixed(value, state):
 
 
 def _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive):
-    """Keep the first of each kind, up to its quota: (B, S) bool, hardest first -> (B, S) bool."""
+    """Keep the first examples of each kind, up to its quota: (B, S) bool, hardest first -> (B, S) bool."""
     positive = ops.logical_and(chosen, is_positive)
     negative = ops.logical_and(chosen, ops.logical_not(is_positive))
     positive_rank, negative_rank = (
@@ -108,10 +108,10 @@ def _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive):
 
 
 def _mark(indices, chosen, count):
-    """(B, S) distinct indices where `chosen` -> (B, count) bool."""
+    """Mark the (B, S) distinct indices that are `chosen`: -> (B, count) bool."""
     batch = ops.shape(indices)[0]
     rows = ops.arange(batch, dtype="int32")[:, None] * (count + 1)
-    places = ops.where(chosen, indices, count) + rows  # the last place of a row takes the rest
+    places = ops.where(chosen, indices, count) + rows  # the last place of each row takes the rest
     ones = ops.ones_like(places)
     hits = ops.scatter(
         ops.reshape(places, (-1, 1)), ops.reshape(ones, (-1,)), (batch * (count + 1),)

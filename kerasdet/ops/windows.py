@@ -1,6 +1,6 @@
-"""Maxima and sums over windows of whole cells: what quantised region pooling is made of.
+"""Maxima and sums over windows of whole cells, from which quantised region pooling is built.
 
-A window is an interval of rows and of columns on one map. `bins` divides a region as SPP-net does.
+A window is an interval of rows and of columns of one map. `bins` divides a region as in SPP-net.
 """
 
 import keras
@@ -11,19 +11,19 @@ from kerasdet.ops.neighbours import corners
 
 
 def bins(starts, sizes, count, limit):
-    """Divide intervals along one axis into bins that may share a cell, and clip them to the map.
+    """Divide intervals of one axis into bins, which may share a cell, and clip them to the map.
 
-    Integer arithmetic, as the papers write it. (In float32, 7 * (57 / 7) is a little over 57: the
-    published C++ code reads one cell more there.)
+    The arithmetic is in integers, as in the papers. (In float32, 7 * (57 / 7) is slightly more than 57,
+    and the published C++ code reads one cell more there.)
 
     Args:
         starts: (N,) int32, first cell.
         sizes: (N,) int32, a: number of cells.
         count: n, number of bins.
-        limit: extent of the map; None: do not clip.
+        limit: extent of the map; None: no clipping.
 
     Returns:
-        First cell and number of cells of each bin, two (N, n) int32.
+        First cell and number of cells of each bin: two (N, n) int32.
     """
     index = ops.arange(count, dtype="int32")
     # Eq: spp §2.2 | bin i of n spans [floor(i a / n), ceil((i + 1) a / n))
@@ -42,7 +42,7 @@ def window_grid(y_bins, x_bins):
         x_bins: two (N, w) int32: first column and number of columns.
 
     Returns:
-        Windows as (N, h, w, 2) int32 starts and (N, h, w, 2) int32 sizes; empty ones have size 0, 0.
+        Windows as (N, h, w, 2) int32 starts and (N, h, w, 2) int32 sizes; empty windows have size 0, 0.
     """
     starts, sizes = (
         ops.stack([y[:, :, None] + 0 * x[:, None, :], 0 * y[:, :, None] + x[:, None, :]], -1)
@@ -52,13 +52,13 @@ def window_grid(y_bins, x_bins):
 
 
 def window_max(maps, planes, starts, sizes):
-    """Maximum of each window.
+    """Return the maximum of each window.
 
     Args:
         maps: (M, H, W, C).
-        planes: (T,) int32, the map that each window lies in.
-        starts: (T, 2) int32, y and x of the first cell; windows lie within the map.
-        sizes: (T, 2) int32, rows and columns; 0, 0: an empty window.
+        planes: (T,) int32, the map of each window.
+        starts: (T, 2) int32, y and x of the first cell; windows must be inside the map.
+        sizes: (T, 2) int32, rows and columns; an empty window has size 0, 0.
 
     Returns:
         (T, C) in the type of the maps, 0 for an empty window. The gradient goes to the first
@@ -77,14 +77,14 @@ def window_max(maps, planes, starts, sizes):
 
 
 def window_sum(maps, planes, starts, sizes):
-    """Sum of each window; between cells, of the values read bilinearly, fading beyond the border.
+    """Return the sum of each window, of values read bilinearly that fade beyond the border.
 
     Args:
         maps: (M, H, W, C).
-        planes: (T,) int32, the map that each window lies in.
-        starts: (T, 2), y and x of the first point. int32: windows lie within the map. float32: they
-            may lie anywhere, and have a gradient.
-        sizes: (T, 2) int32, rows and columns of points at distance 1; 0, 0: an empty window.
+        planes: (T,) int32, the map of each window.
+        starts: (T, 2), y and x of the first point. int32: windows must be inside the map. float32:
+            windows may be anywhere, and have a gradient.
+        sizes: (T, 2) int32, rows and columns of points at distance 1; an empty window has size 0, 0.
 
     Returns:
         (T, C) float32.
@@ -100,7 +100,7 @@ def window_sum(maps, planes, starts, sizes):
 
 
 def _switches(cells, extent, planes, starts, sizes):
-    """Row of `cells` (P, C) that holds the first maximum of each window, per channel: (T, C)."""
+    """Return the row of `cells` (P, C) with the first maximum of each window, per channel: (T, C)."""
 
     def compare(offset, inside, highest, switches):
         ((rows, _, _),) = corners(extent, planes, starts + offset)
@@ -115,11 +115,11 @@ def _switches(cells, extent, planes, starts, sizes):
 
 
 def _sum(cells, extent, planes, starts, sizes):
-    """Sum of the points of each window, whose gradient walks through them again."""
+    """Sum the points of each window; the gradient visits them a second time."""
     dtype = starts.dtype
 
     @ops.custom_gradient
-    def total(cells, origins):  # float32, as gradients are
+    def total(cells, origins):  # float32, like gradients
         starts = ops.cast(origins, dtype)
 
         def add(offset, inside, sums):
@@ -152,9 +152,9 @@ def _sum(cells, extent, planes, starts, sizes):
 
 
 def _walk(sizes, visit, state):
-    """Visit the points of all windows, one of each at a time, row by row.
+    """Visit the points of all windows, one point of each window at a time, row by row.
 
-    `visit(offset (2,), whether each window has that point (T,), *state)` gives the next state.
+    `visit(offset (2,), whether each window has that point (T,), *state)` returns the next state.
     """
     rows, columns = ops.unstack(
         ops.max(ops.concatenate([sizes, ops.ones((1, 2), "int32")], 0), 0), 2
@@ -169,7 +169,7 @@ def _walk(sizes, visit, state):
 
 
 def _clip_points(starts, sizes, extent):
-    """Leave out the points of each window that lie a cell or more beyond the map: they read 0."""
+    """Drop the points of each window that are at least a cell beyond the map, because they read 0."""
     fixed = ops.stop_gradient(starts)
     skipped = ops.maximum(ops.floor(-1.0 - fixed) + 1.0, 0.0)
     limits = ops.stack([ops.cast(size, "float32") for size in extent])

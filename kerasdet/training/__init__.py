@@ -1,10 +1,10 @@
-"""Training: a recipe of numbers, plain Keras underneath, and a folder that holds all of a run.
+"""Training: a recipe of numbers, plain Keras underneath, and a folder with all files of a run.
 
 train.py         `train`: compile, fit, resume
 alternating.py   `train_alternating`: Faster R-CNN's stages in turn
-recipe.py        `Recipe`: the numbers, and the optimizer they make
+recipe.py        `Recipe`: the numbers, and the optimizer they define
 schedules.py     learning rates that Keras does not have
-run_folder.py    what a run writes at an epoch's end
+run_folder.py    what a run writes at the end of an epoch
 checkpoints.py   the whole state in one file
 event_file.py    TensorBoard's log
 """

@@ -1,4 +1,4 @@
-"""Four-step alternating training of a Faster R-CNN: its two stages in turn, on a backbone they come to share.
+"""Four-step alternating training of a Faster R-CNN: its two stages in turn, finally on a shared backbone.
 
     Ren, He, Girshick, Sun. Faster R-CNN. arXiv 1506.01497v3, section 3.2, "4-Step Alternating Training".
 
@@ -20,23 +20,23 @@ FOLDERS = ("1_proposals", "2_regions", "3_proposals", "4_regions")
 def train_alternating(model, data, recipe=None, *, out, validation=None, **options):
     """Train a Faster R-CNN in four steps (arXiv 1506.01497, section 3.2).
 
-    Steps 2 and 4 compute the proposals they learn from as they go, by the first stage that the step
-    before has trained and with its layers as at test, so that proposals follow an augmented image.
+    Steps 2 and 4 compute the proposals they learn from during training, by the first stage that the step
+    before has trained, with its layers as in inference; proposals therefore follow an augmented image.
 
     Args:
-        model: a `FasterRCNN` or a descendant, its backbone pretrained; it holds the result at the end.
-        data: `Dataset` to learn from.
+        model: a `FasterRCNN` or a subclass, with a pretrained backbone; it holds the result at the end.
+        data: `Dataset` to train on.
         recipe: `Recipe` of each step, or a list of four; default `Recipe()`.
         out: folder of the four runs.
-        validation: `Dataset` on which steps 2 and 4 are measured, or None. Steps 1 and 3 find nothing yet.
+        validation: `Dataset` on which steps 2 and 4 are measured, or None. Steps 1 and 3 detect nothing yet.
         **options: further arguments of `train`, the same for each step. With `resume=True` finished
-            steps are read from their folders, and the one that was interrupted goes on.
+            steps are read from their folders, and the interrupted step continues.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: `recipe` is a list, and not of four; or what `train` refuses.
+        ValueError: `recipe` is a list whose length is not four, or an argument that `train` refuses.
         FileExistsError: `out` holds runs and `resume` is not True.
     """
     recipes = list(recipe) if isinstance(recipe, (list, tuple)) else [recipe] * len(FOLDERS)
@@ -63,12 +63,12 @@ def train_alternating(model, data, recipe=None, *, out, validation=None, **optio
 
 
 def _copy(model, learnt, **sources):
-    """A copy of a model that learns one stage, and the shared layers too unless they are given.
+    """Copy a model that trains one stage, and also the shared layers unless they are given.
 
     Args:
         model: a `FasterRCNN`.
         learnt: "proposals" or "regions".
-        **sources: by kind of layers, "shared", "proposals" or "regions", the model to take them from.
+        **sources: for a kind of layers, "shared", "proposals" or "regions", the model to take them from.
     """
     with strategy_of(model):
         copy = type(model).from_config(model.get_config())
@@ -85,7 +85,7 @@ def _copy(model, learnt, **sources):
 
 
 def _kinds(model):
-    """A model's layers: those that both stages share, the first stage's own and the second's."""
+    """Return a model's layers: those that both stages share, the first stage's own and the second's."""
     kinds = {"shared": [model.backbone], "proposals": [model.rpn]}
     if model.neck:
         kinds["shared"].append(model.neck)

@@ -8,11 +8,11 @@ from pathlib import Path
 class EventFile:
     """A new event file in a folder; `tensorboard --logdir FOLDER` shows it.
 
-    TensorFlow's own `tf.summary.scalar` exists only beside an installed TensorBoard, its protocol
-    buffers and record files always.
+    TensorFlow's own `tf.summary.scalar` exists only if TensorBoard is installed; its protocol buffers and
+    record files always exist.
 
     Args:
-        folder: where to write; made if missing.
+        folder: where to write; created if missing.
     """
 
     def __init__(self, folder):
@@ -41,7 +41,7 @@ class EventFile:
         self._write(step=step, summary=summary)
 
     def close(self):
-        """Finish the file."""
+        """Close the file."""
         self._writer.close()
 
     def _write(self, **fields):

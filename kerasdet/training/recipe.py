@@ -1,4 +1,4 @@
-"""The numbers of a training run, and the optimizer they make."""
+"""The numbers of a training run, and the optimizer they define."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from kerasdet.training.schedules import WarmupSteps
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train: everything that is a number. Saved as JSON beside the weights.
+    """All numbers of a training run, saved as JSON next to the weights.
 
     Args:
         epochs: passes over the training images.
@@ -24,12 +24,12 @@ class Recipe:
             hundredth from 11/12.
         warmup_steps: steps of the linear rise at the start; default a twentieth of the run, at
             most 500.
-        weight_decay: decoupled (per step, kernels shrink by learning_rate * weight_decay); biases
-            and norms are spared.
+        weight_decay: decoupled weight decay (per step, kernels shrink by learning_rate * weight_decay);
+            biases and norms do not decay.
         clip_norm: largest norm of the whole gradient; 0 for no limit.
-        ema_momentum: of the weights' moving average, which is what is validated and kept. Default:
+        ema_momentum: momentum of the weights' moving average, which is validated and saved. Default:
             1 - 1/(a twentieth of the run's steps), at most 0.9998; 0 for no averaging.
-        seed: of the images' order and augmentation and of the model's random layers.
+        seed: seed of the images' order and augmentation, and of the model's random layers.
 
     Raises:
         ValueError: a value is out of its range.
@@ -59,7 +59,7 @@ class Recipe:
         _check(self, "seed", self.seed >= 0, "0 or more")
 
     def resolved(self, steps_per_epoch):
-        """The same recipe with its defaults that depend on the run's length filled in."""
+        """Return the same recipe with the defaults that depend on the run's length filled in."""
         steps = self.epochs * steps_per_epoch
         defaults = {
             "warmup_steps": min(500, steps // 20),
@@ -70,7 +70,7 @@ class Recipe:
 
 
 def learning_rate_schedule(recipe, steps_per_epoch):
-    """The learning rate by optimizer step.
+    """Return the learning rate as a function of the optimizer step.
 
     Args:
         recipe: `Recipe`, resolved.
@@ -93,7 +93,7 @@ def learning_rate_schedule(recipe, steps_per_epoch):
 
 
 def make_optimizer(recipe, steps_per_epoch, variables):
-    """The optimizer that a recipe describes.
+    """Return the optimizer that a recipe describes.
 
     Args:
         recipe: `Recipe`, resolved.
@@ -114,7 +114,7 @@ def make_optimizer(recipe, steps_per_epoch, variables):
     if recipe.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(momentum=0.9, **common)
     else:
-        # AdamW insists on a number where the other optimizers take None.
+        # AdamW requires a number where the other optimizers take None.
         optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": recipe.weight_decay})
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) <= 1])
     return optimizer
@@ -126,7 +126,7 @@ def save_recipe(path, recipe):
 
 
 def load_recipe(path):
-    """Read what `save_recipe` wrote."""
+    """Read a recipe that `save_recipe` wrote."""
     return Recipe(**json.loads(Path(path).read_text(encoding="utf-8")))
 
 

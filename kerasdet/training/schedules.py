@@ -1,4 +1,4 @@
-"""Learning-rate schedules that Keras does not bring: steps after a linear warm-up.
+"""Learning-rate schedules that Keras does not have: steps after a linear warm-up.
 
 The cosine schedule with a warm-up is Keras' own `keras.optimizers.schedules.CosineDecay`.
 """
@@ -28,7 +28,7 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = int(warmup_steps)
 
     def __call__(self, step):
-        """Rate at an optimizer step.
+        """Return the rate at an optimizer step.
 
         Args:
             step: () integer, the number of steps already taken.
@@ -43,7 +43,7 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
         return rate * ops.minimum(1.0, (step + 1.0) / max(self.warmup_steps, 1))
 
     def get_config(self):
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "learning_rate": self.learning_rate,
             "boundaries": list(self.boundaries),

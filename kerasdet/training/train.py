@@ -1,11 +1,11 @@
 """Training a detector on a data set: from a recipe to a folder with weights, logs and curves.
 
 `train` is plain Keras underneath: `model.compile(optimizer)`, then `model.fit(batches, ...)`.
-All that it writes lies in one folder:
+Everything that it writes is in one folder:
 
     recipe.json      the recipe, with its defaults filled in
-    checkpoint.npz   the whole training: `resume=True` continues from it
-    best.keras       the model at its best validation mAP, of boxes, so far (averaged weights)
+    checkpoint.npz   the complete state: `resume=True` continues from it
+    best.keras       the model with the best validation mAP of boxes so far (averaged weights)
     last.keras       the model after the last epoch (averaged weights)
     history.csv      one row per epoch; history.png its curves
     predictions.png  detections (boxes, masks, keypoints) on a few validation images
@@ -60,26 +60,26 @@ def train(
     """Train a model.
 
     The precision is the model's own: set `keras.config.set_dtype_policy` before building it. For
-    several devices build the model under a `tf.distribute.MirroredStrategy().scope()`. A model that is
-    fitted without gradients (`GRADIENTS` is False) has one pass, `model.fit(data)`, of the recipe uses
-    the seed alone, and takes no `resize`, `augment` or `cache`.
+    several devices, build the model under a `tf.distribute.MirroredStrategy().scope()`. A model that is
+    fitted without gradients (`GRADIENTS` is False) makes one pass, `model.fit(data)`, uses only the
+    recipe's seed, and takes no `resize`, `augment` or `cache`.
 
     Args:
-        model: an `ImageModel`; compiled here.
-        data: `Dataset` to learn from; it needs what the model's `TARGETS` (masks, keypoints, semantic)
+        model: an `ImageModel`; this function compiles it.
+        data: `Dataset` to train on; it needs what the model's `TARGETS` (masks, keypoints, semantic)
             and `INPUTS` (proposals) name.
         recipe: `Recipe`, default `Recipe()`.
-        validation: `Dataset` that is measured, or None: the loss, and COCO's AP of boxes, masks and
-            keypoints (`val_mAP`, `val_mask_mAP`, `val_keypoint_mAP`) or, for a segmenter, `val_mIU`.
+        validation: `Dataset` to measure on, or None. Measured are the loss, and COCO's AP of boxes, masks
+            and keypoints (`val_mAP`, `val_mask_mAP`, `val_keypoint_mAP`) or, for a segmenter, `val_mIU`.
         out: folder of the run.
         resize: `Resize` for the training batches, or a list from which each batch takes one
             (multi-scale training); default `model.resize`.
         augment: `augment(rng, image, record) -> (image, record)`, or None.
-        resume: continue the run that `out` holds as if it had never stopped; start it if there
-            is none.
-        validate_every: epochs between two validations.
-        cache: keep the decoded images in memory; default: where they take less than 4 GB.
-        callbacks: further Keras callbacks; at an epoch's end they see the averaged weights and
+        resume: continue the run in `out` as if it had never stopped, or start it if there is
+            none.
+        validate_every: epochs from one validation to the next.
+        cache: whether to keep the decoded images in memory; default: if they take less than 4 GB.
+        callbacks: further Keras callbacks; at the end of an epoch they see the averaged weights and
             `val_mAP`.
         verbose: Keras' progress bar, as in `fit`.
 
@@ -89,9 +89,9 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
-        ValueError: classes of data and model differ, the data lacks what the model learns or takes,
+        ValueError: classes of data and model differ, the data lacks something that the model needs,
             or `out` holds a run with another recipe.
-        FloatingPointError: the loss became NaN or infinite; names epoch, step and last checkpoint.
+        FloatingPointError: the loss became NaN or infinite; the message names epoch, step and checkpoint.
     """
     _check_classes(model, data, validation)
     _check_parts(model, data, validation)
@@ -115,7 +115,7 @@ def train(
         epochs=recipe.epochs,
         initial_epoch=len(folder.rows),
         steps_per_epoch=steps,
-        shuffle=False,  # the batches are shuffled already
+        shuffle=False,  # the batches are already shuffled
         validation_data=validation
         and validation.batches(recipe.batch_size, model.resize, **_parts(model)),
         validation_freq=validate_every,
@@ -150,7 +150,7 @@ def _fit_once(model, data, recipe, folder, measurement, resume, further):
 
 
 def _measurement(model, validation, every):
-    """The callback that measures the validation data, or None."""
+    """Return the callback that measures the validation data, or None."""
     if not validation:
         return None
     kind = SemanticMetrics if "semantic" in model.TARGETS else CocoMetrics
@@ -171,7 +171,7 @@ def _callbacks(folder, measurement, further):
 
 
 def _parts(model):
-    """What batches hold beside images and boxes."""
+    """Return the parts of batches besides images and boxes."""
     return {
         "masks": "masks" in model.TARGETS,
         "semantic": "semantic" in model.TARGETS,
@@ -197,7 +197,7 @@ def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
 
 
 def _decoded_bytes(data):
-    """What the images take in memory, judged by at most 50 of them."""
+    """Estimate the memory that the images take from at most 50 of them."""
     records = [data.record(index) for index in range(0, len(data), -(-len(data) // 50))]
     return len(data) * sum(3 * r.height * r.width for r in records) / max(1, len(records))
 
@@ -206,7 +206,7 @@ def _check_classes(model, *datasets):
     for data in datasets:
         if data is not None and tuple(data.class_names) != tuple(model.class_names):
             raise ValueError(
-                f"{data.name} has the classes {', '.join(data.class_names)}, the model "
+                f"{data.name} has the classes {', '.join(data.class_names)}, but the model has "
                 f"{', '.join(model.class_names)}: build the model with num_classes="
                 f"{len(data.class_names)} and class_names=data.class_names, or rename the data's."
             )
@@ -219,13 +219,13 @@ def _check_parts(model, *datasets):
             held = data.semantic(0) if part == "semantic" else getattr(data.record(0), part)
             if held is None:
                 raise ValueError(
-                    f"{type(model).__name__} needs {_OWN[part]}, and {data.name} has none: use data "
+                    f"{type(model).__name__} needs {_OWN[part]}, but {data.name} has none: use data "
                     f"with {_OWN[part]}, or a model that needs none."
                 )
 
 
 def _prepare(folder, recipe, resume):
-    """Make the folder, or see that the run in it can be continued; True if there is one."""
+    """Create the folder, or check that its run can be continued; return True if there is one."""
     if not folder.checkpoint.exists():
         save_recipe(folder.recipe, recipe)
         return False
@@ -248,6 +248,6 @@ def _occupied(folder):
 
 
 def strategy_of(model):
-    """Variables of the optimizer belong where the model's are: on all devices of its strategy."""
+    """Return the strategy of a model: the optimizer's variables belong on the same devices."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy else contextlib.nullcontext()

@@ -177,7 +177,7 @@ def test_classifier_is_pool_and_dense_on_normalised_images():
 
 
 def test_classifier_needs_c5():
-    with pytest.raises(ValueError, match="must hold 'C5'"):
+    with pytest.raises(ValueError, match="must contain 'C5'"):
         ImageClassifier(tiny(levels=("C4",)))
 
 

@@ -84,13 +84,13 @@ def test_sizes_may_be_written_in_other_ways(tmp_path, size):
             (10**9, 10**9),
             "the annotated size is 1000000000x1000000000, above the limit of 67108864",
         ),
-        ((40.5, 60), r"height, width are 40\.5, 60; they are integers"),
-        ((math.inf, 60), "height, width are inf, 60; they are integers"),
+        ((40.5, 60), r"height, width are 40\.5, 60; they must be integers"),
+        ((math.inf, 60), "height, width are inf, 60; they must be integers"),
         ((math.nan, 60), "height, width are nan, 60"),
         (("x", 60), "height, width are 'x', 60"),
         ((True, 60), "height, width are True, 60"),
         (([40], 60), r"height, width are \[40\], 60"),
-        ((10**400, 60), "they are integers"),
+        ((10**400, 60), "they must be integers"),
     ],
 )
 def test_sizes_that_no_image_has(tmp_path, size, message):
@@ -191,8 +191,10 @@ def test_boxes_that_are_corners_are_told(tmp_path):
     data = coco(*coco_folder(tmp_path, entries))
     assert [fault.kind for fault in data.faults].count("corners") == 1
     message = next(fault.message for fault in data.faults if fault.kind == "corners")
-    assert "3 of 4 boxes reach over the edge, and all could be [xmin, ymin, xmax, ymax]" in message
-    # One box that cannot be corners: the others do reach over the edge.
+    assert (
+        "3 of 4 boxes extend beyond the edge, and all could be [xmin, ymin, xmax, ymax]" in message
+    )
+    # One box that cannot be corners: the others do extend beyond the edge.
     data = coco(*coco_folder(tmp_path, [*entries, annotation(5, (30, 10, 20, 5))]))
     assert [fault.kind for fault in data.faults].count("corners") == 0
 
@@ -200,15 +202,15 @@ def test_boxes_that_are_corners_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("keypoints", "message"),
     [
-        ([1, 2, 2], r"keypoints are \[1, 2, 2\]; they are 2 times x, y, v"),
-        ([1, 2, 2, 3, 4], "they are 2 times"),
-        ([1, 2, 2, 3, None, 2], "they are 2 times"),
+        ([1, 2, 2], r"keypoints are \[1, 2, 2\]; they must be 2 times x, y, v"),
+        ([1, 2, 2, 3, 4], "they must be 2 times"),
+        ([1, 2, 2, 3, None, 2], "they must be 2 times"),
         ("text", "keypoints are 'text'"),
         ({"a": 1}, "keypoints are {'a': 1}"),
         (5, "keypoints are 5"),
         ([1, 2, 2, 3, math.nan, 2], "keypoints are not finite"),
         ([1, 2, 2, 3, 10**400, 2], "keypoints are not finite"),
-        ([1, 2, 2, 3, 4, 7], "visibility is 0, 1 or 2"),
+        ([1, 2, 2, 3, 4, 7], "visibility must be 0, 1 or 2"),
     ],
 )
 def test_odd_keypoints(tmp_path, keypoints, message):
@@ -223,8 +225,8 @@ def test_odd_keypoints(tmp_path, keypoints, message):
 @pytest.mark.parametrize(
     ("category", "message"),
     [
-        ({"id": 1, "name": "a", "keypoints": 5}, "'keypoints' of a category are no names"),
-        ({"id": 1, "name": "a", "keypoints": [[1]]}, "'keypoints' of a category are no names"),
+        ({"id": 1, "name": "a", "keypoints": 5}, "'keypoints' of a category are not names"),
+        ({"id": 1, "name": "a", "keypoints": [[1]]}, "'keypoints' of a category are not names"),
         ({"id": True, "name": "a"}, "needs an integer 'id' and a 'name'"),
         ({"id": "x", "name": "a"}, "needs an integer 'id' and a 'name'"),
         ({"id": 1, "name": None}, "needs an integer 'id' and a 'name'"),
@@ -259,8 +261,8 @@ def test_hostile_boxes(tmp_path, bbox, kind):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "lists in lists, too deep"),
-        ('{"images":' * 100_000, "lists in lists, too deep"),
+        ("[" * 100_000, "lists nested too deeply"),
+        ('{"images":' * 100_000, "lists nested too deeply"),
         ('{"images": ' + "9" * 5000 + "}", "a number that cannot be read"),
         ('{"images": [], "annotations": [], "categories": 5}', "no list 'categories'"),
         (b"\xff\xfe{".decode("latin-1"), r"line 1, column 1: not JSON"),

@@ -91,8 +91,8 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
         ({"x": [["a", 0, 4, 4]]}, "image 'x': proposals are not an array of numbers"),
         ({1: ([[0, 0, 4, 4]], [1, 2])}, r"scores have shape \(2,\) for 1 proposals"),
         ({1: ([[0, 0, 4, 4]], [np.nan])}, "score 0 is nan"),
-        ({1: ([[0, 0, 4, 4]], [1]), 2: [[0, 0, 4, 4]]}, "image 1 has scores and image 2 has none"),
-        ({1.5: []}, "image id 1.5 is float; ids are int or str"),
+        ({1: ([[0, 0, 4, 4]], [1]), 2: [[0, 0, 4, 4]]}, "image 1 has scores, but image 2 has none"),
+        ({1.5: []}, "image id 1.5 is float; ids must be int or str"),
         ({True: []}, "image id True is bool"),
     ],
 )
@@ -103,7 +103,7 @@ def test_what_is_not_saved(found, message, tmp_path):
 
 
 def test_files_have_their_suffix(tmp_path):
-    with pytest.raises(ValueError, match=r"boxes.json: proposals are kept in a .npz file"):
+    with pytest.raises(ValueError, match=r"boxes.json: proposals are stored in a .npz file"):
         save_proposals(tmp_path / "boxes.json", FOUND)
 
 
@@ -312,7 +312,7 @@ def test_batches_without_proposals():
         Scenes().batches(1, Fit(20, 30), proposals=True)
     data = Scenes().with_proposals(FOUND)
     for wrong in (0, -3):
-        with pytest.raises(ValueError, match=f"the number of rows, 1 or more, not {wrong}"):
+        with pytest.raises(ValueError, match=f"a number of rows, 1 or more, not {wrong}"):
             data.batches(1, Fit(20, 30), proposals=wrong)
 
     def forget(rng, image, record):

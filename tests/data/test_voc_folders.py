@@ -157,7 +157,7 @@ BOMB = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10 if i else "ha"}">' for i in 
         (f"<!DOCTYPE a [{BOMB}]><a>&a8;</a>".encode("utf-16"), "not XML"),
         (b'<!DOCTYPE a [<!ENTITY x SYSTEM "/etc/passwd">]><a>&x;</a>', "it declares entities"),
         (b"<a>&x;</a>", "undefined entity"),
-        (b"<a>" * 100_000, "more than 64 elements in one another"),
+        (b"<a>" * 100_000, "more than 64 nested elements"),
         (b"<a>" + b"<b/>" * 300_000, "200000 in all"),
         (b"<a>" + "ä".encode("latin-1") + b"</a>", "not well-formed"),
     ],
@@ -175,7 +175,7 @@ def test_hostile_sizes(tmp_path, side):
     root = voc_folder(tmp_path, train={"a": []})
     xml = root / "Annotations" / "a.xml"
     xml.write_text(xml.read_text().replace(str(WIDTH), side).replace(str(HEIGHT), side))
-    with pytest.raises(DataError, match=r"a\.xml: .*(above the limit of|they are integers)"):
+    with pytest.raises(DataError, match=r"a\.xml: .*(above the limit of|they must be integers)"):
         voc(root, class_names=["cat"])
 
 

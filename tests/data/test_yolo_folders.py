@@ -59,7 +59,7 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
     [
         ("names: [a, b]\nnc: 3\n", "nc is '3', but names has 2"),
         ("names: {0: a, 0: b}\n", "line 1: not YAML .*appears twice"),
-        ("names: {0: a, 00: b}\n", "'names' has '00': 'b'; it is a number from 0, once"),
+        ("names: {0: a, 00: b}\n", "'names' has '00': 'b'; it must be a unique number from 0"),
         ("names: {a: 0}\n", "'names' has 'a': '0'"),
         ("names: {-1: a}\n", "'names' has '-1'"),
         ("names: [[a, b]]\n", r"'names' has 0: \['a', 'b'\]"),
@@ -253,9 +253,9 @@ def test_names_of_keypoints(tmp_path):
     ("line", "message"),
     [
         ("0 0.5 0.5 0.2 0.25 0.45 0.4", "6 numbers after the class; a box has 4, and 2 keypoints"),
-        ("0 0.5 0.5 0.2 0.25 0.45 0.4 3 0 0 0", "visibility is 0, 1 or 2"),
-        ("0 0.5 0.5 0.2 0.25 45 40 2 0 0 0", "keypoints are no shares"),
-        ("0 0.5 0.5 0.2 0.25 nan 0.4 2 0 0 0", "keypoints are no shares"),
+        ("0 0.5 0.5 0.2 0.25 0.45 0.4 3 0 0 0", "visibility must be 0, 1 or 2"),
+        ("0 0.5 0.5 0.2 0.25 45 40 2 0 0 0", "keypoints are not shares"),
+        ("0 0.5 0.5 0.2 0.25 nan 0.4 2 0 0 0", "keypoints are not shares"),
     ],
 )
 def test_odd_pose_labels(tmp_path, line, message):

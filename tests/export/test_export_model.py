@@ -25,9 +25,9 @@ def test_unknown_formats_and_options_name_the_choices(model, tmp_path):
         ValueError, match=r"format 'tflite'; choose one of saved_model, litert, onnx"
     ):
         export_model(model, tmp_path / "m", format="tflite")
-    with pytest.raises(ValueError, match=r"'float16' is not there for onnx"):
+    with pytest.raises(ValueError, match=r"'float16' is not available for onnx"):
         export_model(model, tmp_path / "m.onnx", format="onnx", quantize="float16")
-    with pytest.raises(ValueError, match=r"'int8' is not there for litert"):
+    with pytest.raises(ValueError, match=r"'int8' is not available for litert"):
         export_model(model, tmp_path / "m.tflite", format="litert", quantize="int8")
     with pytest.raises(
         ValueError, match=r"size must be \(height, width\) in pixels, not \(0, 64\)"

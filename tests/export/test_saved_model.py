@@ -110,7 +110,7 @@ def test_nothing_but_a_saved_model_is_replaced(model, tmp_path):
     (tmp_path / "work" / "thesis.txt").write_text("years")
     (tmp_path / "file").write_text("x")
     for name in ("work", "file"):
-        with pytest.raises(FileExistsError, match=f"{name} is there and is no SavedModel"):
+        with pytest.raises(FileExistsError, match=f"{name} exists and is not a SavedModel"):
             export_model(model, tmp_path / name)
     with pytest.raises(OSError, match="cannot write into the folder"):
         export_model(model, tmp_path / "file" / "model")

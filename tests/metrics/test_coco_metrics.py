@@ -218,7 +218,7 @@ def test_no_objects_at_all_is_nothing_to_measure(library):
 
 def test_bad_input_is_named():
     records, found = [make_record([[0, 0, 9, 9]], [0])], make_detections([[0, 0, 9, 9]], [0], [1])
-    with pytest.raises(ValueError, match="1 annotated images but detections of 2"):
+    with pytest.raises(ValueError, match="1 annotated images, but detections for 2"):
         coco_metrics(records, [found, found], NAMES)
     with pytest.raises(ValueError, match=r"\[-1\]; they must lie in 0\.\.2"):
         coco_metrics(records, [found | {"labels": np.array([-1])}], NAMES)

@@ -123,8 +123,8 @@ def test_keypoints_of_right_boxes():
 @pytest.mark.parametrize(
     ("targets", "parts", "iou_type", "message"),
     [
-        ((), {}, "segm", r"Model gives no masks, which iou_type='segm' measures"),
-        (("masks",), {}, ("bbox", "keypoints"), "Model gives no keypoints"),
+        ((), {}, "segm", r"Model predicts no masks, which iou_type='segm' measures"),
+        (("masks",), {}, ("bbox", "keypoints"), "Model predicts no keypoints"),
         (("masks",), {"masks": False}, "segm", "rectangles has no masks"),
         (("keypoints",), {"keypoints": False}, "keypoints", "rectangles has no keypoints"),
         ((), {}, ("bbox", "mask"), "must be one or more of .*, got 'mask'"),
@@ -211,7 +211,7 @@ def test_proposals_of_the_data_reach_the_model_in_step(batch, seen):
 
 def test_a_model_of_proposals_needs_them():
     model = OfProposals()
-    with pytest.raises(ValueError, match=r"OfProposals takes proposals and rectangles has none"):
+    with pytest.raises(ValueError, match=r"OfProposals takes proposals, but rectangles has none"):
         evaluate(model, Rectangles())
     assert not model.seen
     # Others are not given any.

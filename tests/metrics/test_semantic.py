@@ -36,9 +36,13 @@ def test_many_pixels_and_classes():
         (TRUTH[0], PREDICTION[0], r"shape \(3,\)"),
         (np.where(TRUTH < 0, 255, TRUTH), PREDICTION, "the semantic map has the class 255; .* -1"),
         (TRUTH - 1, PREDICTION, "the semantic map has the class -2"),
-        (TRUTH, PREDICTION + 1, "the prediction has the class 3; there are 3, 0..2: every pixel"),
+        (
+            TRUTH,
+            PREDICTION + 1,
+            "the prediction has the class 3, but there are 3, 0..2: every pixel",
+        ),
         (TRUTH, PREDICTION - 1, "the prediction has the class -1"),
-        (TRUTH, PREDICTION * 1.0, "the prediction has dtype float64; classes are integers"),
+        (TRUTH, PREDICTION * 1.0, "the prediction has dtype float64; classes must be integers"),
     ],
 )
 def test_impossible_maps(truth, prediction, message):
@@ -79,7 +83,7 @@ def test_all_right_and_nothing_at_all():
 
 def test_matrices_that_are_refused():
     for wrong in ([[1, 2]], [[1, -1], [0, 0]], [1, 2]):
-        with pytest.raises(ValueError, match=r"the matrix holds counts \(K, K\)"):
+        with pytest.raises(ValueError, match=r"the matrix must hold counts \(K, K\)"):
             semantic_figures(wrong)
     with pytest.raises(ValueError, match="2 class_names for a matrix of 3 classes"):
         semantic_figures(MATRIX, ["a", "b"])
@@ -138,7 +142,7 @@ def test_classes_are_matched_by_name():
     with pytest.raises(ValueError, match=r"does not know the data's class\(es\) 'cow'"):
         evaluate_segmentation(Segmenter(), Maps(("ground", "cat", "cow")))
     with pytest.raises(
-        ValueError, match=r"maps, image 'image 1': .* class 2; there are 2, 0..1: se"
+        ValueError, match=r"maps, image 'image 1': .* class 2, but there are 2, 0..1: se"
     ):
         evaluate_segmentation(Segmenter(), Maps(("ground", "cat")))
 

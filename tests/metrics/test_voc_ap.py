@@ -147,5 +147,5 @@ def test_a_detection_takes_its_nearest_object_even_if_that_is_taken():
 def test_no_objects():
     empty, nothing = image([], []), found([], [], [])
     assert voc_ap([empty], [nothing], ["a"])["mAP"] is None
-    with pytest.raises(ValueError, match="1 annotated images but detections of 0"):
+    with pytest.raises(ValueError, match="1 annotated images, but detections for 0"):
         voc_ap([empty], [], ["a"])

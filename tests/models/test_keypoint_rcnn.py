@@ -59,7 +59,7 @@ def test_people_have_seventeen_keypoints_by_default():
 def test_names_must_number_the_keypoints():
     with pytest.raises(ValueError, match="keypoint_names has 2 entries for 3 keypoints"):
         keypoint_rcnn(num_keypoints=3, keypoint_names=("nose", "tail"))
-    with pytest.raises(ValueError, match=r"needs a model that names its keypoints, .* FasterRCNN"):
+    with pytest.raises(ValueError, match=r"needs a model with keypoint names, .* FasterRCNN"):
         faster_rcnn(branches=(KeypointBranch(),))
 
 
@@ -192,11 +192,11 @@ def test_other_keypoints_are_an_error(trained):
     inputs, targets = batch(2)
     three = {**targets, "keypoints": targets["keypoints"][:, :, :3]}
     model.test_function = None  # one that has seen four points takes any number for possible
-    with pytest.raises(ValueError, match=r"and they have the shape \(None, 4, 3, 3\): use data"):
+    with pytest.raises(ValueError, match=r"but they have the shape \(None, 4, 3, 3\): use data"):
         model.evaluate(inputs, three, verbose=0)
     model.test_function = None
     del targets["keypoints"]
-    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), and they have none'):
+    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), but they have none'):
         model.evaluate(inputs, targets, verbose=0)
 
 

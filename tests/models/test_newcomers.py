@@ -168,7 +168,7 @@ def test_data_without_what_a_model_needs_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"FastRCNN needs proposals \(data.with_proposals\)"):
         train(fast_rcnn(class_names=("one", "three", "x")), renamed(data), out=tmp_path)
     data.semantic = lambda index: None
-    with pytest.raises(ValueError, match="Painter needs semantic maps, and scans has none"):
+    with pytest.raises(ValueError, match="Painter needs semantic maps, but scans has none"):
         train(painter(), data, out=tmp_path)
 
 

@@ -139,8 +139,8 @@ MUTANTS = {
                 "test_value_and_reduction",
             ),
             "what is not kept counts": (
-                "ops.where(kept, anchor_losses, 0.0)",
-                "anchor_losses",
+                "ops.where(kept, values, 0.0)",
+                "values",
                 "test_online_hard_examples_select",
             ),
         },

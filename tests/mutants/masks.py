@@ -57,8 +57,8 @@ MUTANTS = mutants(
             "test_paste_by_hand",
         ),
         "the cubic kernel is TensorFlow's": (
-            "    -0.75\n",
-            "    -0.5\n",
+            "CUBIC = -0.75",
+            "CUBIC = -0.5",
             "test_cubic_kernel_by_hand",
         ),
         "a peak lies at its pixel's corner": (

@@ -266,7 +266,7 @@ CONV["padding"] = 1
             {"kernel": shaped(3, 3, 3, 2)},
             r"kernel has the shape \(3, 3, 3, 2\); its third axis must",
         ),
-        ({"kernel": shaped(3, 3, 1, 2)}, "the number of groups its filters"),
+        ({"kernel": shaped(3, 3, 1, 2)}, "the number of groups must divide its filters"),
         ({"strides": 0}, "strides is 0; give one or two integers of at least 1"),
         ({"strides": 1.5}, "strides is 1.5"),
         ({"strides": (1, 1, 1)}, r"strides is \(1, 1, 1\)"),

@@ -102,7 +102,7 @@ PICKLES = {
     "an empty dict": ({}, "an empty dict"),
     "a list": ([], "a list"),
     "a tensor alone": (one()["a"], "a Tensor"),
-    "a number as a name": ({3: one()["a"]}, "names a tensor 3, which is no text"),
+    "a number as a name": ({3: one()["a"]}, "names a tensor 3, which is not a text"),
     "a tuple as a key": ({"model": one(), "x": Opcodes(b"})Ns")}, "has a tuple as a key"),
     "a call of what is no function": (
         Call(Global("torch", "float32"), ()),
@@ -147,7 +147,7 @@ PICKLES = {
     ),
     "an OrderedDict of no pairs": (
         Call(Global("collections", "OrderedDict"), ([1],)),
-        "an OrderedDict of what are no pairs",
+        "an OrderedDict of items that are not pairs",
     ),
     "bytes beyond 255": (
         Call(Global("_codecs", "encode"), ("\u2603", "latin1")),
@@ -196,7 +196,11 @@ def wrong_zips():
     yield "a size beyond the file", larger, "bytes of the storage"
     elsewhere = good[: place + 42] + struct.pack("<I", len(good)) + good[place + 46 :]
     yield "a place beyond the file", elsewhere, "ends at byte"
-    yield "a directory beyond the file", good[:-10] + b"\xff\xff\xff" + good[-7:], "leaves the file"
+    yield (
+        "a directory beyond the file",
+        good[:-10] + b"\xff\xff\xff" + good[-7:],
+        "exceeds the file",
+    )
     count = good[:-12] + b"\xff\x00" + good[-10:]
     yield "more members than their bytes", count, "directory of 255 members"
     yield "bytes behind the pickle", zip_bytes(stored + b"x", [values]), "another length"
@@ -208,8 +212,8 @@ def wrong_legacies():
     good, golden = legacy_of(GOOD), (GOLDEN / "legacy.pt").read_bytes()
     stored = pickled(state_dict(GOOD, None))
     body = [(4, GOOD["a"].tobytes())]
-    yield "cut short", golden[:-1], "where its storages end"
-    yield "longer", good + b"x", "where its storages end"
+    yield "cut short", golden[:-1], "but its storages end"
+    yield "longer", good + b"x", "but its storages end"
     yield "a big machine", legacy_bytes(stored, body, little_endian=False), "big-endian"
     yield "a plain pickle", pickle.dumps([1, 2], 2), "not one of torch.save"
     yield "a version", patched(good, encoded(1001) + b".", encoded(1002) + b"."), "version 1002"
@@ -219,7 +223,7 @@ def wrong_legacies():
     yield "no keys", legacy_bytes(stored, body, keys=3), "no list of its storages"
     yield "a count", legacy_bytes(stored, [(2**61, body[0][1])]), "ends at|end at"
     part = {"a": tensor(storage("0", "float32", 4, ("v", 2, 3)), (1,), (1,))}
-    yield "a part", legacy_bytes(pickled(part), body), "part of the storage 0 that leaves it"
+    yield "a part", legacy_bytes(pickled(part), body), "part of the storage 0 that exceeds it"
     view = {"a": tensor(storage("0", "float32", 4, ("v", 0, 2)), (3,), (1,))}
     yield "beyond a part", legacy_bytes(pickled(view), body), "reach to element 2"
 
@@ -229,9 +233,9 @@ def wrong_safetensors():
         return {"dtype": dtype, "shape": shape, "data_offsets": place, **more}
 
     data = bytes(16)
-    yield "cut short", safetensors_bytes({"a": entry()}, data[1:]), "where its tensors end"
-    yield "longer", safetensors_bytes({"a": entry()}, data + b"x"), "where its tensors end"
-    yield "a header beyond", struct.pack("<Q", 99) + b"{}", "are due"
+    yield "cut short", safetensors_bytes({"a": entry()}, data[1:]), "but its tensors end"
+    yield "longer", safetensors_bytes({"a": entry()}, data + b"x"), "but its tensors end"
+    yield "a header beyond", struct.pack("<Q", 99) + b"{}", "are needed"
     yield "a dtype", safetensors_bytes({"a": entry("F8_E4M3")}, data), "in the dtype F8_E4M3"
     yield "a dtype of no text", safetensors_bytes({"a": entry([])}, data), "in the dtype list"
     yield "a size", safetensors_bytes({"a": entry(shape=(5,))}, data), "do not fit its shape"

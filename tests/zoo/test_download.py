@@ -113,7 +113,7 @@ def fails(url, match, **options):
         fetch(url, HASH, **options)
     path = cache_folder() / NAME
     assert not path.exists()
-    assert f"save it as {path}, or name a mirror" in str(error.value)
+    assert f"save it as {path}, or set a mirror" in str(error.value)
     assert url in str(error.value)
     return str(error.value)
 
@@ -135,7 +135,7 @@ def test_offline_from_the_cache():
         path = fetch(url, HASH)
     assert fetch(url, HASH) == path
     change(path, OTHER)
-    with pytest.raises(DownloadError, match=r"is there but is not the published file; http"):
+    with pytest.raises(DownloadError, match=r"exists but is not the published file; http"):
         fetch(url, HASH)
     change(path, CONTENT)
     assert fetch(url, HASH) == path
@@ -196,13 +196,13 @@ def test_arguments_are_checked():
         with pytest.raises(ValueError, match=r"sha256 of http.*give 8 to 64"):
             fetch(f"{NOTHING}/{NAME}", digest)
     for name in ("../model.pth", "a/b", "a\\b", "c:model", ".model.pth"):
-        with pytest.raises(ValueError, match="is no name of a file"):
+        with pytest.raises(ValueError, match="is not a valid file name"):
             fetch(f"{NOTHING}/{NAME}", HASH, name=name)
     for url in (f"{NOTHING}/", f"{NOTHING}/a%2Fb"):
-        with pytest.raises(ValueError, match="is no name of a file"):
+        with pytest.raises(ValueError, match="is not a valid file name"):
             fetch(url, HASH)
     for url in ("ftp://127.0.0.1/model.pth", "file:///tmp/model.pth", "model.pth"):
-        with pytest.raises(ValueError, match="is no source of a download"):
+        with pytest.raises(ValueError, match="cannot be downloaded: give"):
             fetch(url, HASH)
 
 
@@ -330,8 +330,8 @@ def test_wrong_bytes_are_refused_at_once_and_deleted(server, folder):
         (40_000, 50_000, "announces 40000 bytes instead of 50000"),
         (60_000, 50_000, "announces 60000 bytes instead of 50000"),
         (50_000, 40_000, "announces 50000 bytes instead of 40000"),
-        (None, 40_000, "gives more than 40000 bytes; what arrived was deleted"),
-        ("many", 40_000, "gives more than 40000 bytes; what arrived was deleted"),
+        (None, 40_000, "sends more than 40000 bytes; the partial file was deleted"),
+        ("many", 40_000, "sends more than 40000 bytes; the partial file was deleted"),
     ],
 )
 def test_a_wrong_length_is_refused_at_once(server, folder, length, size, match):
@@ -363,7 +363,7 @@ def test_no_more_is_read_than_the_size_and_a_bit(server, monkeypatch):
 
     monkeypatch.setattr(download, "_read", counted)
     endless = Answer(content=bytes(10_000_000), headers={"Content-Length": None})
-    fails(server.serve(f"/{NAME}", CONTENT, endless), "gives more than 50000 bytes", size=50_000)
+    fails(server.serve(f"/{NAME}", CONTENT, endless), "sends more than 50000 bytes", size=50_000)
     assert 50_000 < sum(amounts) <= 50_000 + 65_536
 
 
@@ -424,7 +424,7 @@ def test_mirrors_are_asked_in_order_before_the_origin(server, monkeypatch, tmp_p
     (cache_folder() / NAME).unlink()
     message = fails(url, f"{missing}/{NAME} answers 404 Not Found; {bad}{NAME} has the SHA-256")
     assert f"; file://{tmp_path}/files/{NAME} cannot be opened ([Errno 2] No such file" in message
-    assert f"; {url} answers 404 Not Found. Take it from elsewhere" in message
+    assert f"; {url} answers 404 Not Found. Get it from elsewhere" in message
     assert "next try" not in capsys.readouterr().err
 
 

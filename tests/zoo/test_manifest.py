@@ -212,7 +212,7 @@ def test_figures_are_those_of_the_task(good, task, figures, others):
     validate(changed(good, "metrics", figures), "tiny_digits.json")
     (stranger,) = others
     with pytest.raises(
-        ValueError, match=f"'metrics' is .*'{stranger}' is no figure of {task}; give"
+        ValueError, match=f"'metrics' is .*'{stranger}' is not a figure of {task}; give"
     ):
         validate(changed(good, "metrics", figures | others), "tiny_digits.json")
     if figures:
@@ -229,14 +229,14 @@ def test_figures_are_those_of_the_task(good, task, figures, others):
         (
             "published.metrics",
             {"AP": 0.4, "top1": 0.7},
-            "'published.metrics' is .*'top1' is no figure",
+            "'published.metrics' is .*'top1' is not a figure",
         ),
         (
             "published.metrics",
             {"AP": 36.4},
             "'published.metrics' is .*; give the published figures",
         ),
-        ("metrics", {"top1": 0.7}, "'metrics' is .*'top1' is no figure of detection"),
+        ("metrics", {"top1": 0.7}, "'metrics' is .*'top1' is not a figure of detection"),
         (
             "conversion",
             "__init__",
@@ -292,5 +292,5 @@ def test_broken_json_is_named_with_its_place(tmp_path):
     with pytest.raises(ValueError, match=r"broken\.json is not valid JSON: .*line 2"):
         read_manifest(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="a manifest is a JSON object, not list"):
+    with pytest.raises(ValueError, match="a manifest must be a JSON object, not list"):
         read_manifest(path)

@@ -206,7 +206,7 @@ def test_files_of_the_first_generation():
     for a, b in zip(one.get_weights(), other.get_weights()):
         np.testing.assert_array_equal(a, b)
     both = old | {"head.regression_head.conv.1.0.bias": np.zeros(32)}
-    with pytest.raises(ValueError, match=r"head\.regression_head\.conv\.1\.0\.bias is there twice"):
+    with pytest.raises(ValueError, match=r"head\.regression_head\.conv\.1\.0\.bias appears twice"):
         fill(other, both, "both.pth")
 
 

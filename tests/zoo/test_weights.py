@@ -125,5 +125,5 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     path = tmp_path / "a.weights.h5"
     save_weights_float16(small(), path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"a\.weights\.h5 is cut short or no HDF5 file"):
+    with pytest.raises(ValueError, match=r"a\.weights\.h5 is cut short or not an HDF5 file"):
         load_weights(small(), path)

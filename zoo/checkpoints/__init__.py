@@ -1,6 +1,6 @@
 """Published checkpoints as NumPy arrays, read without the framework that wrote them.
 
-Files may be hostile: no code in them is run, every length is checked against the file's size, and no
+Files may be hostile: none of their code is run, every length is checked against the file's size, and no
 parser in C sees them.
 """
 

@@ -1,4 +1,4 @@
-"""The names that PyTorch's pickles may ask for, and what each of them stands for here."""
+"""The names that PyTorch's pickles may use, and what each of them stands for here."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ from kerasdet.zoo.checkpoints.source import STORED, is_possible
 
 
 class Storage(NamedTuple):
-    """Elements that lie outside the pickle, or a part of them."""
+    """Elements outside the pickle, or a part of them."""
 
     key: str
     dtype: str
     count: int  # of the whole storage
     begin: int  # the part's first element
-    end: int  # the element behind the part's last one
+    end: int  # the element after the part's last one
 
 
 class Tensor(NamedTuple):
@@ -41,11 +41,11 @@ def load(source):
         source: the `Source`, at the pickle's first byte.
 
     Returns:
-        Its value, of dicts, lists, tuples, sets, texts, numbers and `Tensor`s; and the storages
-        that it speaks of, {key: `Storage`}.
+        Its value, made of dicts, lists, tuples, sets, texts, numbers and `Tensor`s; and the storages that
+        it mentions, {key: `Storage`}.
 
     Raises:
-        CheckpointError: it is damaged, or asks for anything else.
+        CheckpointError: the pickle is damaged, or asks for anything else.
     """
     storages = {}
 
@@ -60,7 +60,7 @@ def load(source):
 
 
 def _take(source, what, args, *kinds):
-    """Check the first arguments of a call, by their types."""
+    """Check the types of a call's first arguments."""
     if len(args) < len(kinds) or any(type(arg) is not kind for arg, kind in zip(args, kinds)):
         found = ", ".join(map(printable, args[: len(kinds)]))
         raise source.fault(f"has a damaged pickle: {what} of ({found})")
@@ -68,7 +68,7 @@ def _take(source, what, args, *kinds):
 
 
 def _storage(source, value):
-    """What a persistent id stands for: (zip) five entries, (legacy) a sixth, the part or None."""
+    """Return a persistent id's storage: (zip) five entries, (legacy) a sixth, the part or None."""
     value = value if type(value) is tuple else ()
     mark, kind, key, _, count = _take(source, "a storage", value, str, Name, str, str, int)
     part = value[5] if len(value) > 5 else None
@@ -80,14 +80,14 @@ def _storage(source, value):
         _, begin, length = _take(source, "a part of a storage", part, str, int, int)
         end = begin + length
     if not 0 <= begin <= end <= count:
-        raise source.fault(f"has a part of the storage {printable(key)} that leaves it")
+        raise source.fault(f"has a part of the storage {printable(key)} that exceeds it")
     return Storage(key, STORAGES[kind.text], count, begin, end)
 
 
 def _tensor(source, args):
     storage, offset, size, stride = _take(source, "a tensor", args, Storage, int, tuple, tuple)
     if any(type(n) is not int or n < 0 for numbers in ((offset,), size, stride) for n in numbers):
-        raise source.fault("has a tensor whose offset, size or stride is no count")
+        raise source.fault("has a tensor whose offset, size or stride is not a count")
     if len(size) != len(stride) or not is_possible(size):
         raise source.fault(f"has a tensor of {len(size)} axes in an impossible shape")
     return Tensor(storage, offset, size, stride)
@@ -99,7 +99,7 @@ def _tensor_v2(source, args):
 
 
 def _tensor_v3(source, args):
-    """A tensor of a newer dtype, whose storage is plain bytes."""
+    """Return a tensor of a newer dtype, whose storage is plain bytes."""
     _take(source, "a tensor", args, Storage, int, tuple, tuple, bool, dict, Name)
     _check_metadata(source, args[7:])
     storage, dtype = args[0], args[6].text.removeprefix("torch.")
@@ -110,7 +110,7 @@ def _tensor_v3(source, args):
 
 
 def _check_metadata(source, args):
-    """Metadata would say that the elements are to be negated or conjugated."""
+    """Refuse metadata, which would say that the elements are to be negated or conjugated."""
     if any(args):
         raise refusal(source, "a tensor with metadata (a negated or conjugated view)")
 
@@ -122,7 +122,7 @@ def _parameter(source, args):
 def _ordered_dict(source, args):
     pairs = _take(source, "OrderedDict", args, list)[0] if args else []
     if any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
-        raise source.fault("has a damaged pickle: an OrderedDict of what are no pairs")
+        raise source.fault("has a damaged pickle: an OrderedDict of items that are not pairs")
     source.charge(256 * len(pairs))
     return dict(zip(keys(source, [key for key, _ in pairs]), [value for _, value in pairs]))
 
@@ -146,7 +146,7 @@ def _device(source, args):
 
 
 def _bytes(source, args):
-    """Bytes as protocol 2 has them: a text of the characters 0 to 255."""
+    """Return bytes as protocol 2 stores them: a text of the characters 0 to 255."""
     text, _ = _take(source, "bytes", args, str, str)
     source.charge(len(text))
     try:
@@ -163,7 +163,7 @@ def _numpy_type(source, args):
 
 
 def _numpy_number(source, args):
-    """A NumPy number, as optimizers and schedulers hold them, becomes Python's."""
+    """Convert a NumPy number, which optimizers and schedulers hold, to Python's."""
     kind, data = args if len(args) == 2 else (None, None)
     fits = (
         type(kind) is NumpyType and type(data) in (bytes, str) and len(data) == int(kind.code[1:])
@@ -175,7 +175,7 @@ def _numpy_number(source, args):
 
 
 def _check_state(source, value, state):
-    """State is set on state dicts (`_metadata`) and on NumPy's types (byte order); no other."""
+    """Allow state on state dicts (`_metadata`) and on NumPy's types (byte order) only."""
     if type(value) is NumpyType:
         if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|"):
             raise refusal(source, "a NumPy number that is not little-endian")

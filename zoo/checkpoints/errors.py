@@ -10,11 +10,11 @@ REWRITE = "write the weights again with Keras: model.save_weights(path)"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is not read; the message names the file, what is wrong and the fix."""
+    """A checkpoint that cannot be read; the message names the file, what is wrong and the fix."""
 
 
 def refusal(source, what):
-    """Give the error for something that a checkpoint may not ask for.
+    """Return the error for something that a checkpoint must not ask for.
 
     Args:
         source: the `Source`.
@@ -29,10 +29,10 @@ def refusal(source, what):
 
 
 def printable(value):
-    """A text or number from a file, fit for an error.
+    """Return a text or number from a file in a form fit for an error.
 
     Args:
-        value: str, bytes, int, float, bool or None; of anything else its type is given.
+        value: str, bytes, int, float, bool or None; for anything else its type is returned.
 
     Returns:
         str of printable ASCII, at most 80 characters.

@@ -1,8 +1,8 @@
 """Keras' HDF5 files: `.weights.h5` of Keras 3, and `save_weights` of Keras 2 and older.
 
 This reader replaces libhdf5, which crashes on damaged files. Keras writes every weight as plain
-little-endian numbers in one piece; no other storage (chunks, filters, compact, virtual or external
-data) is read. The attributes (`layer_names`, `weight_names`) repeat what the paths say.
+little-endian numbers in one piece; other storage (chunks, filters, compact, virtual or external
+data) is not read. The attributes (`layer_names`, `weight_names`) repeat what the paths say.
 """
 
 import math
@@ -23,7 +23,7 @@ from kerasdet.zoo.checkpoints.hdf5_groups import (
 from kerasdet.zoo.checkpoints.hdf5_heaps import NOWHERE
 from kerasdet.zoo.checkpoints.source import STORED, Fields, is_possible
 
-MODEL = "model_weights"  # a whole model's file: weights lie here, the optimizer's state elsewhere
+MODEL = "model_weights"  # in a whole model's file, the weights are here, the optimizer's state elsewhere
 DEEPEST = 32
 SCALAR, SIMPLE = 0, 1  # kinds of a dataspace
 CONTIGUOUS = 1
@@ -45,8 +45,8 @@ def read_hdf5(source):
         source: the `Source`.
 
     Returns:
-        {path in the file, its parts joined by "/": array}; of a whole model's file, the paths
-        under `model_weights`.
+        {path in the file, its parts joined by "/": array}; for a whole model's file, the paths
+        below `model_weights`.
 
     Raises:
         CheckpointError: damaged, or not as Keras writes weights.
@@ -59,7 +59,7 @@ def read_hdf5(source):
 
 
 def _root(source):
-    """Where the root group's header lies, from the superblock."""
+    """Find the root group's header from the superblock."""
     fields = Fields(source, source.read(0, 96 if source.size >= 96 else source.size))
     fields.take(8)
     version = fields.number(1)
@@ -82,7 +82,7 @@ def _root(source):
 
 
 def _collect(source, address, path, arrays, seen, depth=0):
-    """Read the datasets at and under an object into `arrays`."""
+    """Read the datasets at and below an object into `arrays`."""
     if address in seen or depth > DEEPEST:
         raise source.fault(
             f"reaches the object {printable(path)} by two paths, or through too many groups",
@@ -101,7 +101,7 @@ def _collect(source, address, path, arrays, seen, depth=0):
 
 
 def _read(source, path, parts):
-    """The array of a dataset, from its header messages."""
+    """Return the array of a dataset, from its header messages."""
     path = printable(path)
     if EXTERNAL_FILES in parts:
         raise source.fault(f"keeps {path} in another file: refused", REWRITE)
@@ -138,7 +138,7 @@ def _shape(source, path, fields):
 
 
 def _dtype(source, path, data):
-    """The key of `STORED` for a datatype message."""
+    """Return the key in `STORED` for a datatype message."""
     fields = Fields(source, data)
     kind, flags, size = fields.number(1) & 15, fields.number(3), fields.number(4)
     dtype = None
@@ -151,7 +151,7 @@ def _dtype(source, path, data):
         exponent, _, mantissa = (fields.number(1) for _ in range(3))
         dtype = FLOATS.get((size, exponent, mantissa))
     elif kind == OPAQUE and size == 2:
-        dtype = "bfloat16"  # so Keras writes it; it writes nothing else as opaque bytes
+        dtype = "bfloat16"  # Keras writes nothing else as opaque bytes
     elif kind == ENUMERATION and size == 1 and b"FALSE\0" in data and b"TRUE\0" in data:
         dtype = "bool"  # as h5py writes it
     if dtype not in STORED:

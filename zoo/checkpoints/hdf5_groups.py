@@ -1,8 +1,8 @@
 """The metadata of an HDF5 file: an object's header messages, and a group's links.
 
-Follows the "HDF5 File Format Specification Version 3.0": headers of both versions; groups as symbol
-tables (what h5py writes by default), as links in the header and in a heap (`hdf5_heaps`). Soft and
-external links are refused.
+It follows the "HDF5 File Format Specification Version 3.0": headers of both versions; groups as symbol
+tables (h5py's default), as links in the header and in a heap (`hdf5_heaps`). Soft and external links
+are refused.
 """
 
 from kerasdet.zoo.checkpoints.errors import REWRITE, printable
@@ -12,16 +12,16 @@ from kerasdet.zoo.checkpoints.source import Fields
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL_FILES, LAYOUT = 1, 2, 3, 6, 7, 8
 GROUP_INFO, CONTINUATION, SYMBOL_TABLE = 10, 16, 17
 MOST_BLOCKS = 256  # of one object's header
-SHARED = 2  # message flag: the message lies elsewhere
+SHARED = 2  # message flag: the message is elsewhere
 SYMBOLIC = 2  # kind of a symbol table's entry
 
 
 def messages(source, address):
-    """The messages of an object's header.
+    """Return the messages of an object's header.
 
     Args:
         source: the `Source`.
-        address: where the header lies.
+        address: address of the header.
 
     Returns:
         {message type: list of bytes}.
@@ -47,7 +47,7 @@ def messages(source, address):
 
 
 def _block(source, start, size, newer, tracked):
-    """(type, flags, bytes) of each message in a block of a header."""
+    """Return (type, flags, bytes) of each message in a block of a header."""
     fields = Fields(source, source.read(start, size))
     least = (6 if tracked else 4) if newer else 8
     while len(fields.data) - fields.position >= least:
@@ -75,7 +75,7 @@ def _new_prefix(source, address):
 
 
 def _next_block(source, place, newer):
-    """Where a header continues, without the signature and checksum that newer ones have."""
+    """Find where a header continues, without the signature and checksum of newer headers."""
     start, size = place.number(8), place.number(8)
     if not newer:
         return start, size
@@ -85,7 +85,7 @@ def _next_block(source, place, newer):
 
 
 def links(source, found):
-    """The links of a group.
+    """Return the links of a group.
 
     Args:
         source: the `Source`.
@@ -106,7 +106,7 @@ def links(source, found):
 
 
 def _link(source, data):
-    """(name, address) of a link message."""
+    """Return (name, address) of a link message."""
     fields = Fields(source, data)
     version, flags = fields.number(1), fields.number(1)
     kind = fields.number(1) if flags & 8 else 0
@@ -118,7 +118,7 @@ def _link(source, data):
 
 
 def _symbols(source, message):
-    """(name, address) of every entry of a symbol table: a B-tree over nodes, names in a heap."""
+    """Return (name, address) of every symbol table entry: a B-tree over nodes, names in a heap."""
     todo, names = [(message.number(8), None)], _local_heap(source, message.number(8))
     while todo:
         address, level = todo.pop()
@@ -127,7 +127,7 @@ def _symbols(source, message):
             continue
         head = Fields(source, source.read(address, 24))
         signature, kind, height = head.take(4), head.number(1), head.number(1)
-        # Heights fall, so that no circle is followed; leaves of the tree lead to symbol nodes.
+        # Heights decrease, so that no cycle is followed; leaves of the tree lead to symbol nodes.
         if signature != b"TREE" or kind != 0 or (level is not None and height + 1 != level):
             raise source.fault(f"has no B-tree of a group at {address}")
         used = head.number(2)

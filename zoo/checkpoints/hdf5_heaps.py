@@ -1,18 +1,18 @@
-"""Links of the larger groups of newer HDF5 files: messages in a fractal heap, found by a B-tree.
+"""Links of larger groups in newer HDF5 files: messages in a fractal heap, found by a B-tree.
 
-Follows the "HDF5 File Format Specification Version 3.0", sections III.A.2 (version 2 B-trees) and
-III.G (fractal heap). Heaps of more than one level of blocks, which hold tens of thousands of links, are
-refused.
+It follows the "HDF5 File Format Specification Version 3.0", sections III.A.2 (version 2 B-trees) and
+III.G (fractal heap). Heaps with more than one level of blocks, which hold tens of thousands of links,
+are refused.
 """
 
 from kerasdet.zoo.checkpoints.errors import REWRITE
 from kerasdet.zoo.checkpoints.source import Fields
 
-NOWHERE = (1 << 64) - 1  # the address of what does not exist
+NOWHERE = (1 << 64) - 1  # the address of objects that do not exist
 
 
 def stored_links(source, message):
-    """The link messages of a large group.
+    """Generate the link messages of a large group.
 
     Args:
         source: the `Source`.
@@ -22,7 +22,7 @@ def stored_links(source, message):
         bytes of one link message.
 
     Raises:
-        CheckpointError: damaged, or larger than a group of weights is.
+        CheckpointError: damaged, or larger than any group of weights.
     """
     message.take(1)
     message.take(8 if message.number(1) & 1 else 0)
@@ -44,7 +44,7 @@ def stored_links(source, message):
 
 
 def _fractal_heap(source, address):
-    """Bytes of an offset and of a length in it, and its blocks (first offset, size, address)."""
+    """Return the bytes of an offset and of a length in it, and its blocks (first offset, size, address)."""
     head = Fields(source, source.read(address, 142))
     signature, _, _, filters, _ = (head.take(4), *(head.number(n) for n in (1, 2, 2, 1)))
     largest = head.number(4)
@@ -76,7 +76,7 @@ def _fractal_heap(source, address):
 
 
 def _records(source, address):
-    """The heap's identities of links, from a B-tree of version 2, type 5."""
+    """Return the heap's identities of links, from a B-tree of version 2, type 5."""
     head = Fields(source, source.read(address, 34))
     signature, _, kind, node, record, depth = (
         *(head.take(4), head.number(1), head.number(1)),
@@ -103,7 +103,7 @@ def _records(source, address):
 
 
 def _widths(node, record, depth):
-    """Bytes of a subtree's total count, by the subtree's depth, and of a node's own count."""
+    """Return the bytes of a subtree's total count, by the subtree's depth, and of a node's own count."""
     most = total = (node - 10) // record
     pointer = _bytes_for(most)
     widths = [0]  # a leaf's total is its own count and is not repeated

@@ -1,7 +1,7 @@
 """PyTorch's container before 1.6: five pickles one after the other, then the storages' bytes.
 
 The pickles are a magic number, the format's version, facts of the machine, the content, and the
-storages' keys in the order of their bytes. Each storage is an 8-byte count of elements and these.
+storages' keys in the order of their bytes. Each storage is an 8-byte count followed by its elements.
 """
 
 from kerasdet.zoo.checkpoints.admitted import load
@@ -42,7 +42,7 @@ def read_legacy(source):
 
 
 def _regions(source, order, storages):
-    """Where each storage lies: {key: Region}."""
+    """Find where each storage is: {key: Region}."""
     if type(order) is not list or any(type(key) is not str for key in order):
         raise source.fault("has no list of its storages")
     start, regions = source.position, {}
@@ -55,5 +55,5 @@ def _regions(source, order, storages):
         regions[key] = Region(start + 8, size, 0)
         start += 8 + size
     if start != source.size:
-        raise source.fault(f"is {source.size} bytes long, where its storages end at {start}")
+        raise source.fault(f"is {source.size} bytes long, but its storages end at {start}")
     return regions

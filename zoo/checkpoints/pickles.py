@@ -1,9 +1,9 @@
 """A reader of pickles that runs nothing: plain values, and the few names that its caller admits.
 
 It interprets the opcodes that pickle protocols 2 to 5 write for plain containers. A name is looked
-up in the caller's table and never imported; every other name, and every other opcode, is refused.
-Nothing here recurses, keys are never containers (the hash of a nested tuple would recurse), and
-each value is charged to the file's memory before it is made.
+up in the caller's table and never imported; every other name and opcode is refused. Nothing here
+recurses, keys are never containers (the hash of a nested tuple would recurse), and each value is
+charged to the file's memory before it is made.
 """
 
 import pickletools
@@ -15,14 +15,14 @@ from kerasdet.zoo.checkpoints.errors import RESAVE, printable, refusal
 
 LONGEST_NAME = 256
 KEYS = (str, bytes, int, float, bool, type(None))
-PAIR = 160  # bytes that an entry of a dict or set takes, at the moment when its table grows
+PAIR = 160  # bytes of an entry of a dict or set at the moment when its table grows
 OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 
 
 class Name(NamedTuple):
-    """A name that a pickle may ask for.
+    """A name that a pickle may use.
 
-    `call(source, args)` gives the value of a call; None: it may not be called.
+    `call(source, args)` returns the value of a call; None: it must not be called.
     """
 
     text: str
@@ -30,17 +30,17 @@ class Name(NamedTuple):
 
 
 def keys(source, values):
-    """Check keys of a dict or members of a set.
+    """Check the keys of a dict or the members of a set.
 
     Args:
         source: the `Source`.
-        values: list of them.
+        values: list of the keys or members.
 
     Returns:
         The list.
 
     Raises:
-        CheckpointError: one is no text, number or None.
+        CheckpointError: one is not a text, number or None.
     """
     for value in values:
         if type(value) not in KEYS:
@@ -56,15 +56,15 @@ def interpret(source, names, persistent, build):
 
     Args:
         source: the `Source`, at the pickle's first byte.
-        names: {dotted name: `Name`} that may be asked for.
-        persistent: function (source, id) of the value that a persistent id stands for.
-        build: function (source, value, state): checks what is set on a value; it changes nothing.
+        names: {dotted name: `Name`} that may be used.
+        persistent: function (source, id) that returns the value of a persistent id.
+        build: function (source, value, state) that checks the state set on a value; it changes nothing.
 
     Returns:
         Its value.
 
     Raises:
-        CheckpointError: it is damaged, too large, or asks for what is not admitted.
+        CheckpointError: the pickle is damaged, too large, or asks for something that is not admitted.
     """
     return _Machine(source, names, persistent, build).run()
 
@@ -139,7 +139,7 @@ class _Machine:
             raise self.fault("a text that is not UTF-8") from None
 
     def old_string(self, length):
-        """A string of Python 2, which was text or bytes: text if it is ASCII."""
+        """Read a string of Python 2, which was text or bytes: text if it is ASCII."""
         data = self.raw(length)
         self.push(data.decode("ascii") if data.isascii() else data, len(data) + 64)
 
@@ -160,7 +160,7 @@ class _Machine:
     def stack_name(self):
         name, module = self.pop(), self.pop()
         if type(name) is not str or type(module) is not str:
-            raise self.fault("a name that is no text")
+            raise self.fault("a name that is not a text")
         self.name(module, name)
 
     def call(self):

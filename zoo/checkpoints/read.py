@@ -1,4 +1,4 @@
-"""The entrance to all readers: a file's first bytes tell which kind of checkpoint it is."""
+"""The entry point to all readers: a file's first bytes determine which kind of checkpoint it is."""
 
 from pathlib import Path
 
@@ -10,35 +10,35 @@ from kerasdet.zoo.checkpoints.source import Source
 from kerasdet.zoo.checkpoints.zipped import read_zip
 
 HEAD = 512
-LARGEST_HEADER = 100_000_000  # of safetensors, by its own rule
+LARGEST_HEADER = 100_000_000  # bytes of a safetensors header, by the format's own rule
 
 
 def read_checkpoint(path):
     """Read a published checkpoint without the framework that wrote it.
 
-    It reads PyTorch's files (the zip container and the one before it), safetensors and Keras'
-    HDF5; the content tells the kind. No code of the file is run. Memory stays below twice the
-    file's size and a few MiB.
+    The function reads PyTorch's files (the zip container and the one before it), safetensors and Keras'
+    HDF5; the content determines the kind. No code in the file is run. Memory stays below twice the
+    file's size plus a few MiB.
 
-    In a PyTorch file, the state dict is the top level, or what lies under "model", "state_dict" or
+    In a PyTorch file, the state dict is the top level, or the value of "model", "state_dict" or
     "model_state_dict": the first of these that is a dict of tensors alone. The rest (optimizer,
-    epoch) is interpreted but not returned, and may hold tensors, texts, numbers (NumPy's too),
+    epoch) is interpreted but not returned, and may hold tensors, texts, numbers (also NumPy's),
     dicts, lists, tuples and sets; anything else, such as argparse.Namespace, is refused by name.
 
     Args:
         path: the file.
 
     Returns:
-        {name: array}, not empty: names as the state dict gives them, in HDF5 the paths in the
+        {name: array}, not empty: names as in the state dict, or for HDF5 the paths in the
         file. Arrays are read-only; tensors that share a storage share its memory, and tensors that
-        are no contiguous piece of it are strided views. bfloat16 becomes float32; the other dtypes
-        stay.
+        are not a contiguous piece of it are strided views. bfloat16 becomes float32; the other dtypes
+        are kept.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: damaged, of an unknown kind, or asking for what is refused; names the file,
-            what is wrong and the fix.
-        OSError: the file may not be read.
+        CheckpointError: damaged, of an unknown kind, or asking for something that is refused; the
+            message names the file, what is wrong and the fix.
+        OSError: the file must not be read.
     """
     path = Path(path)
     if not path.exists():
@@ -72,6 +72,6 @@ def _reader(source):
             "load it with torch.load and save it again with torch.save",
         )
     raise source.fault(
-        f"begins with {head[:16]!r}, which no kind of checkpoint does",
+        f"begins with {head[:16]!r}, unlike any kind of checkpoint",
         "give a file of PyTorch (torch.save), safetensors or Keras (.h5)",
     )

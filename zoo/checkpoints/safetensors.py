@@ -1,6 +1,6 @@
 """The safetensors format: the header's length in eight bytes, a JSON header, the tensors' bytes.
 
-Tensors fill the bytes behind the header without gap or overlap, as the format asks.
+Tensors fill the bytes after the header without gaps or overlaps, as the format requires.
 """
 
 import json
@@ -9,7 +9,7 @@ import math
 from kerasdet.zoo.checkpoints.errors import printable
 from kerasdet.zoo.checkpoints.source import STORED, is_possible
 
-# A header's JSON takes at most this many times its size, once parsed.
+# Once parsed, a header's JSON takes at most this many times its size.
 GROWTH = 40
 CODES = {
     "BOOL": "bool",
@@ -31,7 +31,7 @@ def read_safetensors(source):
         {name: array}.
 
     Raises:
-        CheckpointError: damaged, or with a dtype that is not read.
+        CheckpointError: damaged, or with a dtype that cannot be read.
     """
     length = int.from_bytes(source.read(0, 8), "little")
     source.charge(GROWTH * length)
@@ -44,7 +44,7 @@ def read_safetensors(source):
             raise source.fault(f"has {printable(name)} overlap another tensor, or a gap before it")
         end = 8 + length + last
     if end != source.size:
-        raise source.fault(f"is {source.size} bytes long, where its tensors end at {end}")
+        raise source.fault(f"is {source.size} bytes long, but its tensors end at {end}")
     return {
         name: source.array(8 + length + first, math.prod(shape), dtype).reshape(shape)
         for name, (dtype, shape, first, _) in entries.items()
@@ -68,7 +68,7 @@ def _parsed(source, data):
 
 
 def _entry(source, name, entry):
-    """(dtype, shape, first byte, byte behind the last) of a tensor, its numbers in agreement."""
+    """Return (dtype, shape, first byte, byte after the last) of a tensor, with consistent numbers."""
     name = printable(name)
     if type(entry) is not dict or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise source.fault(f"describes {name} by other fields than dtype, shape and data_offsets")
@@ -88,5 +88,5 @@ def _entry(source, name, entry):
 
 
 def _are_counts(values):
-    """Whether this is a list of integers of at most 48 bits, not negative."""
+    """Tell whether this is a list of integers of at most 48 bits, not negative."""
     return type(values) is list and all(type(v) is int and 0 <= v < 1 << 48 for v in values)

@@ -8,8 +8,8 @@ import numpy as np
 
 from kerasdet.zoo.checkpoints.errors import DAMAGED, CheckpointError
 
-SLACK = 8 << 20  # bytes beyond twice the file's size: small files need some room
-CHUNK = 1 << 18  # elements that are read at a time
+SLACK = 8 << 20  # bytes beyond twice the file's size, which small files need
+CHUNK = 1 << 18  # elements read at a time
 MOST_AXES = 32
 MOST_ELEMENTS = 1 << 48
 
@@ -34,7 +34,7 @@ STORED = {
 class Source:
     """An open file that is never read outside its bounds.
 
-    `charge` counts, generously, the memory that its content asks for: what would need more than
+    `charge` counts, generously, the memory that its content requires: a request for more than
     twice the file's size (and a few MiB) is refused before it is allocated.
 
     Args:
@@ -50,10 +50,10 @@ class Source:
         self.left = 2 * self.size + SLACK
 
     def fault(self, what, fix=DAMAGED):
-        """The error to raise.
+        """Return the error to raise.
 
         Args:
-            what: what is wrong, as it follows the file's name.
+            what: what is wrong, in words that follow the file's name.
             fix: what the reader should do.
 
         Returns:
@@ -68,13 +68,13 @@ class Source:
             count: bytes.
 
         Raises:
-            CheckpointError: the file has asked for more than its size allows.
+            CheckpointError: the file has requested more than its size allows.
         """
         self.left -= count
         if self.left < 0:
             raise self.fault(
                 f"asks for more memory than twice its size, {self.size} bytes, allows",
-                "give a file of the weights alone; so many small entries are no state dict",
+                "give a file of the weights alone; a state dict does not have so many small entries",
             )
 
     def seek(self, position):
@@ -82,7 +82,7 @@ class Source:
         self.position = position
 
     def take(self, count):
-        """Read from the current place on, and go behind it.
+        """Read from the current place, and move behind it.
 
         Args:
             count: bytes.
@@ -91,7 +91,7 @@ class Source:
             That many bytes.
 
         Raises:
-            CheckpointError: the file ends before.
+            CheckpointError: the file ends too early.
         """
         self._go(count)
         data = self.file.read(count)
@@ -110,7 +110,7 @@ class Source:
             That many bytes.
 
         Raises:
-            CheckpointError: they are not all in the file, or need too much memory.
+            CheckpointError: the bytes are not all in the file, or need too much memory.
         """
         self.charge(count + 64)
         self.seek(start)
@@ -125,7 +125,7 @@ class Source:
             crc: their CRC-32; 0 if unknown.
 
         Raises:
-            CheckpointError: they are not all in the file, or are others.
+            CheckpointError: the bytes are not all in the file, or do not fit the checksum.
         """
         self.seek(start)
         self._go(count)
@@ -138,8 +138,8 @@ class Source:
     def array(self, start, count, dtype, crc=0):
         """Read elements into an array of their own.
 
-        They are read piece by piece: bfloat16, which NumPy does not have, is widened to float32 on
-        the way, so that the file's bytes and the array are never in memory together.
+        They are read piece by piece: bfloat16, which NumPy does not have, is widened to float32 in the
+        process, so that the file's bytes and the array are never in memory together.
 
         Args:
             start: the first byte.
@@ -151,8 +151,8 @@ class Source:
             (count,) array.
 
         Raises:
-            CheckpointError: they are not all in the file, need too much memory, or do not fit the
-                checksum.
+            CheckpointError: the elements are not all in the file, need too much memory, or do not fit
+                the checksum.
         """
         stored = STORED[dtype]
         self.seek(start)
@@ -175,10 +175,10 @@ class Source:
         return array.view({"bfloat16": "<f4", "bool": "?"}.get(dtype, stored))
 
     def _go(self, count):
-        """Bring the file to the current place, if so many bytes lie behind it."""
+        """Move the file to the current place, if enough bytes follow."""
         start, self.position = self.position, self.position + count
         if not 0 <= start <= self.position <= self.size:
-            raise self.fault(f"ends at byte {self.size}, where {count} bytes from {start} are due")
+            raise self.fault(f"ends at byte {self.size}, but {count} bytes from {start} are needed")
         self.file.seek(start)
 
 
@@ -196,10 +196,10 @@ class Fields:
         self.position = 0
 
     def take(self, count):
-        """The next bytes.
+        """Return the next bytes.
 
         Args:
-            count: how many.
+            count: number of bytes.
 
         Returns:
             bytes.
@@ -213,10 +213,10 @@ class Fields:
         return self.data[start : self.position]
 
     def number(self, count):
-        """The next unsigned integer.
+        """Return the next unsigned integer.
 
         Args:
-            count: its bytes.
+            count: number of its bytes.
 
         Returns:
             int.
@@ -228,12 +228,12 @@ class Fields:
 
 
 def is_possible(shape):
-    """Whether NumPy can have such an array, if its elements are there.
+    """Tell whether NumPy can have such an array, if its elements exist.
 
     Args:
         shape: sequence of counts, none negative.
 
     Returns:
-        bool; False also for shapes without elements whose other axes are immense.
+        bool; also False for shapes without elements whose other axes are immense.
     """
     return len(shape) <= MOST_AXES and math.prod(max(axis, 1) for axis in shape) <= MOST_ELEMENTS

@@ -1,7 +1,7 @@
 """From a pickle's value to the state dict's arrays.
 
-A tensor is a view of a storage, and storages lie outside the pickle. Only the storages that the
-state dict needs are read, each into one array; tensors are views of these.
+A tensor is a view of a storage, and storages are outside the pickle. Only the storages that the
+state dict needs are read, each into one array; tensors are views of these arrays.
 """
 
 import math
@@ -18,7 +18,7 @@ PLACES = ("model", "state_dict", "model_state_dict")
 
 
 class Region(NamedTuple):
-    """Where the bytes of a storage lie in the file."""
+    """Where the bytes of a storage are in the file."""
 
     start: int
     size: int
@@ -26,7 +26,7 @@ class Region(NamedTuple):
 
 
 def state_dict(source, content):
-    """Find the state dict: the top level, or what lies under one of `PLACES`, in this order.
+    """Find the state dict: the top level, or the value at one of `PLACES`, in this order.
 
     Args:
         source: the `Source`.
@@ -36,7 +36,7 @@ def state_dict(source, content):
         {name: `Tensor`}, not empty.
 
     Raises:
-        CheckpointError: none of them is a dict whose values are tensors alone; says what is there.
+        CheckpointError: none of them is a dict of tensors alone; the message says what is there.
     """
     found = [content]
     if type(content) is dict:
@@ -46,7 +46,7 @@ def state_dict(source, content):
             for name in values:
                 if type(name) is not str:
                     raise source.fault(
-                        f"names a tensor {printable(name)}, which is no text", RESAVE
+                        f"names a tensor {printable(name)}, which is not a text", RESAVE
                     )
             return values
     raise source.fault(
@@ -68,7 +68,7 @@ def arrays(source, tensors, regions):
         {name: array}.
 
     Raises:
-        CheckpointError: a storage is missing or of another size, or a tensor leaves its storage.
+        CheckpointError: a storage is missing or of another size, or a tensor exceeds its storage.
     """
     read, result = {}, {}
     for name, tensor in tensors.items():
@@ -93,7 +93,7 @@ def _read(source, storage, regions):
 
 
 def _view(source, name, tensor, array):
-    """The array that a tensor is, once it is known to lie inside its storage."""
+    """Return a tensor as an array, after checking that it is inside its storage."""
     storage, offset, size, stride = tensor
     count = math.prod(size)
     if count == 0:
@@ -116,7 +116,7 @@ def _view(source, name, tensor, array):
 
 
 def _others(values):
-    """The first entries of a dict that are no tensors, in words."""
+    """Describe the first entries of a dict that are not tensors."""
     entries = ((key, value) for key, value in values.items() if type(value) is not Tensor)
     return [f"{printable(key)} ({type(value).__name__})" for key, value in islice(entries, 5)]
 

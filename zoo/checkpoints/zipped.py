@@ -1,6 +1,6 @@
 """PyTorch's container since 1.6: a zip archive of uncompressed members.
 
-`NAME/data.pkl` is the content, `NAME/data/KEY` are the storages, `NAME/byteorder` (since 2.1) the
+`NAME/data.pkl` is the content, `NAME/data/KEY` are the storages, `NAME/byteorder` (since 2.1) is the
 order of their bytes. The archive is read here, not by `zipfile`, so that each number in it is
 checked against the file.
 """
@@ -14,14 +14,14 @@ from kerasdet.zoo.checkpoints.tensors import Region, arrays, state_dict
 
 PICKLE = "/data.pkl"
 END, LOCATOR, END64 = 22, 20, 56  # sizes of the records at the archive's end
-ENTRY, LOCAL = 46, 30  # sizes of a member's two headers, without what varies
-IN_EXTRA = 0xFFFFFFFF  # the number stands in the extra field, in eight bytes
+ENTRY, LOCAL = 46, 30  # sizes of a member's two headers, without their variable parts
+IN_EXTRA = 0xFFFFFFFF  # the number is in the extra field, in eight bytes
 
 
 class Member(NamedTuple):
     """A file in the archive."""
 
-    header: int  # where its local header lies
+    header: int  # place of its local header
     size: int
     crc: int
     plain: bool  # neither compressed nor encrypted
@@ -60,7 +60,7 @@ def read_zip(source):
     source.seek(region.start)
     content, _ = load(source)
     if source.position != region.start + region.size:
-        raise source.fault("has a pickle of another length than its member")
+        raise source.fault("has a pickle whose length is not that of its member")
     tensors = state_dict(source, content)
     used = {tensor.storage.key for tensor in tensors.values()}
     names = {key: f"{folder}/data/{key}" for key in used}
@@ -71,11 +71,11 @@ def read_zip(source):
 
 
 def _members(source):
-    """The archive's directory: {name: Member}."""
+    """Return the archive's directory: {name: Member}."""
     count, size, start = _directory(source)
     if start + size > source.size or count * ENTRY > size:
         raise source.fault(
-            f"has a zip directory of {count} members at {start} that leaves the file"
+            f"has a zip directory of {count} members at {start} that exceeds the file"
         )
     fields, members = Fields(source, source.read(start, size)), {}
     for _ in range(count):
@@ -87,10 +87,10 @@ def _members(source):
 
 
 def _directory(source):
-    """(members, bytes, first byte) of the directory, from the records at the archive's end."""
+    """Return (members, bytes, first byte) of the directory, from the records at the archive's end."""
     end = Fields(source, source.read(source.size - END, END))
     if end.take(4) != b"PK\x05\x06":
-        raise source.fault("is cut short: no record of a zip archive stands at its end")
+        raise source.fault("is cut short: there is no record of a zip archive at its end")
     end.take(6)
     count, size, start = end.number(2), end.number(4), end.number(4)
     if source.size < END + LOCATOR + END64:
@@ -106,7 +106,7 @@ def _directory(source):
 
 
 def _entry(source, fields):
-    """One entry of the directory: (name, Member)."""
+    """Read one entry of the directory: (name, Member)."""
     if fields.take(4) != b"PK\x01\x02":
         raise source.fault("has a damaged zip directory")
     fields.take(4)
@@ -127,7 +127,7 @@ def _entry(source, fields):
 
 
 def _widened(extra, numbers):
-    """Sizes and place of a member, those of 64 bits taken from the extra field."""
+    """Return sizes and place of a member; those of 64 bits come from the extra field."""
     stored, size, header = numbers
     while IN_EXTRA in numbers and extra.position < len(extra.data):
         kind, length = extra.number(2), extra.number(2)
@@ -141,7 +141,7 @@ def _widened(extra, numbers):
 
 
 def _region(source, name, member):
-    """Where a member's bytes lie."""
+    """Return where a member's bytes are."""
     if not member.plain:
         raise source.fault(
             f"has {printable(name)} compressed or encrypted, which torch.save never does", RESAVE

@@ -5,9 +5,9 @@ A manifest's `conversion` is the name of a file in this folder. That file has
     load(model, path)   read a published file, fill a built model with it and return the model: all
                         weights or, with a ValueError that names file, keys and shapes, none
 
-or, where an origin publishes a model in several files, `load(model, path, *parts)`. It may have anything
-else: a reader, a table of names. `kerasdet.zoo.filling` has what origins share. A new origin is a new
-file here and nothing else.
+If an origin publishes a model in several files, the function is `load(model, path, *parts)`. The file may
+contain anything else: a reader, a table of names. `kerasdet.zoo.filling` has what origins share. A new
+origin is a new file here and nothing else.
 """
 
 import importlib
@@ -36,7 +36,7 @@ def load(origin, model, *paths):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file cannot be read or does not fit the model, which is then unchanged; names the
-            file and the keys.
+        ValueError: a file cannot be read or does not fit the model, which is then unchanged; the message
+            names the file and the keys.
     """
     return importlib.import_module(f"{__name__}.{origin}").load(model, *paths)

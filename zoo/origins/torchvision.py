@@ -1,7 +1,7 @@
-"""Weights that torchvision has published: state dicts of both generations, and what names they have.
+"""Weights that torchvision has published: state dicts of both generations, and their names.
 
-Patterns of layers are torchvision's modules on the right, in a state dict as today's version writes
-it; `OLD_NAMES` brings older ones to that form.
+In the patterns of layers, the right side has torchvision's modules as in a state dict of today's
+version; `OLD_NAMES` converts older names to that form.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from kerasdet.zoo.checkpoints import read_checkpoint
 from kerasdet.zoo.filling import fill_weights, name_weights
 
-# By number of axes, PyTorch's axes in our order: dense kernels output x input, convolutions OIHW.
+# PyTorch's axes in our order, by number of axes: dense kernels output x input, convolutions OIHW.
 AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 WEIGHTS = {
     "kernel": ".weight",
@@ -26,8 +26,8 @@ def load(model, path):
     """Fill a model with the weights of a file that torchvision has published.
 
     Args:
-        model: as for `fill`.
-        path: the file; read without running code of its own.
+        model: as in `fill`.
+        path: the file; it is read without running its code.
 
     Returns:
         The model.
@@ -45,15 +45,15 @@ def fill(model, tensors, source):
     Args:
         model: a built detector or `ImageClassifier`, or a backbone with level "C5", which takes its
             weights from the state dict of its ImageNet classifier.
-        tensors: {name: array}, names and layouts as PyTorch has them, of either generation.
-        source: the file they come from, for the message of an error.
+        tensors: {name: array}, with names and layouts as in PyTorch, of either generation.
+        source: the file they come from, for the error message.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: torchvision's names of this model are not known, or a tensor is missing, left
-            over or of another shape; names the first ten. The model is then unchanged.
+        ValueError: torchvision's names for this model are unknown, or a tensor is missing, left over
+            or of another shape; the message names the first ten. The model is then unchanged.
     """
     from kerasdet.backbones import Backbone, ImageClassifier
 
@@ -65,7 +65,7 @@ def fill(model, tensors, source):
     for old, value in tensors.items():
         name = newest_name(old)
         if name in arrays:
-            faults.append(f"{name} is there twice, once as {old}")
+            faults.append(f"{name} appears twice, once as {old}")
         if not name.endswith(".num_batches_tracked"):  # counters of training steps
             arrays[name] = value
     slots = name_weights(filled, TABLE, WEIGHTS, "torchvision")
@@ -74,7 +74,7 @@ def fill(model, tensors, source):
 
 
 def names(model):
-    """Find out what torchvision calls each weight of a model.
+    """Find torchvision's name for each weight of a model.
 
     Args:
         model: a built detector or `ImageClassifier`.
@@ -83,20 +83,20 @@ def names(model):
         {torchvision's name: our variable}.
 
     Raises:
-        ValueError: the table does not know a layer of the model; names it.
+        ValueError: the table does not know a layer of the model; the message names it.
     """
     slots = name_weights(model, TABLE, WEIGHTS, "torchvision")
     return {name: slot.variable for name, slot in slots.items()}
 
 
 def newest_name(name):
-    """Give a name of a state dict of either generation as today's torchvision has it."""
+    """Return a name from a state dict of either generation as today's torchvision has it."""
     for pattern, new in OLD_NAMES:
         name = re.sub(rf"^{pattern}$", new, name)
     return name
 
 
-# Older files number their layers otherwise: a head's activations counted too.
+# Older files number their layers differently: activations of a head count too.
 OLD_NAMES = (
     (r"(.*\.fpn\.(?:inner|layer)_blocks\.\d+)\.(\w+)", lambda m: f"{m[1]}.0.{m[2]}"),
     (r"(rpn\.head\.conv)\.(\w+)", lambda m: f"{m[1]}.0.0.{m[2]}"),
@@ -105,21 +105,21 @@ OLD_NAMES = (
 )
 
 
-# -- what is done to arrays ------------------------------------------------------------------------
+# -- changes of arrays -----------------------------------------------------------------------------
 
 
 def without_background_boxes(array):
-    """Drop the four rows of the background's boxes, which PyTorch's models have and never use."""
+    """Drop the four rows of the background's boxes, which PyTorch's models have but never use."""
     return array[4:]
 
 
 def without_background_mask(array):
-    """Drop the row of the background's mask, which PyTorch's models have and never use."""
+    """Drop the row of the background's mask, which PyTorch's models have but never use."""
     return array[1:]
 
 
 def channels_last(array):
-    """Reorder a dense layer's columns for regions flattened as H, W, C; PyTorch's are C, H, W."""
+    """Reorder a dense layer's columns for regions flattened as H, W, C; PyTorch uses C, H, W."""
     if array.ndim != 2 or array.shape[1] % REGION_CELLS:
         return array
     columns = array.reshape(len(array), -1, REGION_CELLS)
@@ -130,7 +130,7 @@ def channels_last(array):
 
 
 def normed(ours, theirs, conv="0", norm="1"):
-    """Give the rows of a convolution and its normalisation, by default the first two of a module."""
+    """Return the rows of a convolution and its normalisation, by default the first two of a module."""
     return (ours, f"{theirs}{conv}"), (f"{ours}/norm", f"{theirs}{norm}")
 
 
@@ -140,7 +140,7 @@ RESNET = (
     *normed(r"layer(\d)_(\d+)_conv(\d)", r"layer\1.\2.", r"conv\3", r"bn\3"),
     *normed(r"layer(\d)_(\d+)_downsample", r"layer\1.\2.downsample."),
 )
-# Names within `features`. The first block has no expansion: its layers count from one less.
+# Names within `features`. The first block has no expansion: its layer numbers are one lower.
 MOBILENET_V2 = (
     *normed(r"stem", r"0."),
     *normed(r"block1_depthwise", r"1.conv.0."),
@@ -164,7 +164,7 @@ MOBILENET_V3 = (
 )
 VGG16 = ((r"features_(\d+)", r"\1"),)
 
-# By class of the classifier's backbone: where that is, and the layers above it.
+# By class of the classifier's backbone: the place of the backbone, and the layers above it.
 CLASSIFIERS = {
     "ResNet": (("backbone", ""), ("fc", "fc")),
     "MobileNetV2": (
@@ -187,7 +187,7 @@ CLASSIFIERS = {
 
 
 def classifier(model):
-    """Give the rows of an `ImageClassifier`."""
+    """Return the rows of an `ImageClassifier`."""
     return CLASSIFIERS.get(type(model.backbone).__name__, ())
 
 
@@ -195,7 +195,7 @@ def classifier(model):
 
 
 def feature_pyramid(neck):
-    """Give the rows of a `FeaturePyramid`, whose maps torchvision numbers."""
+    """Return the rows of a `FeaturePyramid`, whose maps torchvision numbers."""
     rows = [(r"(p6|p7)", r"extra_blocks.\1")]
     for i, level in enumerate(neck.levels):
         rows += normed(f"lateral_{level}", f"inner_blocks.{i}.")
@@ -204,10 +204,10 @@ def feature_pyramid(neck):
 
 
 def dense_head(head):
-    """Give the rows of a `DenseHead`: dense layers, or one after convolutions."""
+    """Return the rows of a `DenseHead`: dense layers, or one after convolutions."""
     if not head.convs:
         return (r"fc6", r"fc6", channels_last), (r"fc7", r"fc7")
-    # A layer that flattens stands between them.
+    # A layer that flattens is between them.
     dense = (r"fc6", f"{len(head.convs) + 1}", channels_last)
     return *normed(r"conv(\d)", r"\1."), dense
 

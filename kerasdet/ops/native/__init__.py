@@ -1,8 +1,8 @@
 """Faster TensorFlow kernels, and the one decision between them and the portable `keras.ops` form.
 
-The only folder of this floor that names TensorFlow. Results equal the portable form's; only their
-speed differs. The kernels run in eager code and in graphs. XLA is noticed; LiteRT and ONNX do not
-know the kernels either, so an export traces within `portable()`.
+This is the only folder of `kerasdet.ops` that names TensorFlow. Results equal those of the portable form;
+only the speed differs. The kernels run in eager code and in graphs. Tracing for XLA is detected. LiteRT
+and ONNX do not know the kernels either, so an export is traced within `portable()`.
 """
 
 import contextlib
@@ -46,8 +46,8 @@ _state = threading.local()
 def portable():
     """Use the `keras.ops` form within this context.
 
-    The setting belongs to the thread that traces. A replica of `tf.distribute.MirroredStrategy` is
-    traced in a thread of its own, so enter the context inside the replicated function.
+    The setting belongs to the thread that traces. `tf.distribute.MirroredStrategy` traces each replica
+    in a thread of its own, so enter the context inside the replicated function.
     """
     before = getattr(_state, "portable", False)
     _state.portable = True
@@ -58,24 +58,24 @@ def portable():
 
 
 def available():
-    """Whether code that is now run or traced by this thread uses TensorFlow's kernels."""
+    """Tell whether code that this thread now runs or traces uses TensorFlow's kernels."""
     if keras.backend.backend() != "tensorflow" or getattr(_state, "portable", False):
         return False
     return not compiles_for_xla()
 
 
 def after(values, earlier):
-    """`values`, not to be used before all of `earlier` are there.
+    """Return `values`, which are not used before all of `earlier` are computed.
 
-    A graph's branches run at once. Convolutions that each use every core gain nothing from it, and
-    lose what the others throw out of the cache.
+    The branches of a graph run at the same time. Convolutions that each use every core gain nothing from
+    that, and evict each other's data from the cache.
 
     Args:
         values: a tensor.
         earlier: tensors of the same graph.
 
     Returns:
-        `values`; as it is where nothing runs at once, in eager code, or other code sees to it.
+        `values`; unchanged in eager code and without the kernels, where nothing runs at the same time.
     """
     if not available():
         return values
@@ -88,7 +88,7 @@ def after(values, earlier):
 
 
 def resize_bilinear(images, size):
-    """Resize images, bilinear with half-pixel centres; Keras' own takes no size that is a tensor.
+    """Resize images bilinearly with half-pixel centres; unlike Keras' function, `size` may be tensors.
 
     Args:
         images: (B, H, W, C).
@@ -105,7 +105,7 @@ def resize_bilinear(images, size):
 
 
 def compiles_for_xla():
-    """Whether a `tf.function(jit_compile=True)` is being traced, at whatever depth."""
+    """Tell whether a `tf.function(jit_compile=True)` is being traced, at any depth."""
     import tensorflow as tf
 
     try:

@@ -1,8 +1,8 @@
-"""Normalisation, bias and convolution by the kernels that oneDNN knows, and all but one XLA."""
+"""Normalisation, bias and convolution by oneDNN's kernels; XLA knows all of them but one."""
 
 
 def batch_norm(inputs, gamma, beta, epsilon):
-    """Batch normalisation of a training step by the fused kernel, which XLA knows too.
+    """Apply batch normalisation in a training step by the fused kernel, which XLA also knows.
 
     Args:
         inputs: (B, H, W, C) float tensor of any precision.
@@ -11,7 +11,7 @@ def batch_norm(inputs, gamma, beta, epsilon):
         epsilon: added to the variance.
 
     Returns:
-        outputs, of the shape and type of `inputs`, and the batch's mean and unbiased variance,
+        Outputs, of the shape and type of `inputs`, and the batch's mean and unbiased variance,
         (C,) float32.
     """
     import tensorflow as tf
@@ -36,17 +36,17 @@ def bias_add(inputs, bias):
 
 
 def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
-    """Convolution in groups, told by the kernel's shape.
+    """Convolve in groups, whose number follows from the kernel's shape.
 
-    Keras compiles grouped convolutions by XLA, whose gradient is hundreds of times slower on a CPU;
-    oneDNN, on by default, has both.
+    Keras compiles grouped convolutions by XLA, whose gradient is hundreds of times slower on a CPU.
+    oneDNN, which is on by default, has both the convolution and its gradient.
 
     Args:
         inputs: (B, H, W, C).
         kernel: (k, k, C / groups, filters).
-        strides: as `keras.ops.conv` takes it.
+        strides: as in `keras.ops.conv`.
         padding: "same" or "valid".
-        dilation_rate: as `keras.ops.conv` takes it.
+        dilation_rate: as in `keras.ops.conv`.
 
     Returns:
         (B, H', W', filters).
@@ -57,18 +57,18 @@ def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
 
 
 def sparsely_taught_conv(inputs, kernel):
-    """Convolution whose gradient is computed from the cells alone that have any.
+    """Convolve; compute the gradient only from the cells that have one.
 
-    The loss of a dense head that counts few of its cells sends zeros back to all others, of which
-    the usual gradient makes as much work as of the rest. Where more than one in 36 cells has a
-    gradient, the usual one is taken. Not for XLA: sizes follow the data.
+    A dense head's loss that counts only few cells sends zeros back to all the others, and the usual
+    gradient spends as much work on them as on the rest. If more than one in 36 cells has a gradient,
+    the usual gradient is used. This does not work with XLA, because sizes depend on the data.
 
     Args:
         inputs: (B, H, W, C).
         kernel: (k, k, C, filters), k odd.
 
     Returns:
-        (B, H, W, filters), zeros around the map as `padding="same"` has them.
+        (B, H, W, filters), with zeros around the map as for `padding="same"`.
     """
     import tensorflow as tf
 
@@ -97,7 +97,7 @@ def sparsely_taught_conv(inputs, kernel):
 
 
 def _gradient_of_few(inputs, kernel, upstream, places):
-    """Gradients to inputs and kernel from the cells (N, 3): batch, row and column."""
+    """Return the gradients of inputs and kernel from the cells (N, 3): batch, row and column."""
     import tensorflow as tf
 
     size, _, channels, filters = kernel.shape
@@ -107,7 +107,7 @@ def _gradient_of_few(inputs, kernel, upstream, places):
     columns = places[:, 2, None, None] + taps
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     cells = (places[:, 0, None, None] * height + rows) * width + columns
-    # TensorFlow leaves out sums of a negative number.
+    # TensorFlow drops the terms of a sum that have a negative index.
     cells = tf.reshape(tf.where(inside, cells, -1), [-1])
 
     table = tf.reshape(inputs, (batch * height * width, channels))

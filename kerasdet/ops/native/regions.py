@@ -1,24 +1,24 @@
-"""Bilinear reading by TensorFlow's kernels: a sparse matrix's product, and crop-and-resize.
+"""Bilinear reading by TensorFlow's kernels: the product of a sparse matrix, and crop-and-resize.
 
-A bin of RoIAlign is a weighted sum of cells, 16 of them with four points: one row of a sparse matrix
-whose product with the table of cells is the result, and with it transposed the gradient. Single points
-are read by crop-and-resize, which also knows the slope.
+A bin of RoIAlign is a weighted sum of cells (16 cells for four points), which is one row of a sparse
+matrix. The product of the matrix and the table of cells is the result; the product of its transpose is
+the gradient. Single points are read by crop-and-resize, which also computes the slope.
 """
 
 from kerasdet.ops.neighbours import clamped_neighbours, corners
 
-# Where the slope is taken: this far at least from a cell's edges, where the kernel finds none.
+# The slope is taken at least this far from a cell's edges, where the kernel finds no slope.
 MARGIN = 1e-4
 
 
 def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
-    """Read a lattice of points in maps and take the mean of every `sampling_ratio` squared of them.
+    """Read a lattice of points in maps, and take the mean of every `sampling_ratio` squared points.
 
     Args:
         table: (P, C) float32, the cells of all maps.
         maps: first row of the table, height and width of each lattice's map, three (N,) int32.
         starts: (N, 2) float32, y and x of the lattice's first point, in cells.
-        steps: (N, 2) float32, distance of the points.
+        steps: (N, 2) float32, distance between the points.
         output_size: (h, w).
         sampling_ratio: s, points per bin in each direction.
 
@@ -49,16 +49,16 @@ def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
 
 
 def read_points(maps, planes, points):
-    """Read maps at points; beyond their outermost centres the maps fade to zero.
+    """Read maps at points; values fade to zero beyond the outermost centres.
 
     Args:
         maps: (M, H, W, C) float32.
-        planes: (N,) int32, the map that each point lies in.
+        planes: (N,) int32, the map of each point.
         points: (N, 2) float32, y and x in cells.
 
     Returns:
-        (N, C) float32, with gradients to maps and points; on a cell's edge the gradient to a point
-        is that of the cell below and to the right.
+        (N, C) float32, with gradients to maps and points. On the edge of a cell, a point has the
+        gradient of the cell below and to the right.
     """
     import tensorflow as tf
 
@@ -84,7 +84,7 @@ def read_points(maps, planes, points):
                 boxes=_as_boxes(padded, inside),
                 box_ind=planes,
             )
-            # A point is both corners of its box; the box is in units of the padded map.
+            # A point is both corners of its box, and the box is in units of the padded map.
             by_point = (by_box[:, :2] + by_box[:, 2:]) / _extent(padded)
             return by_map, by_point
 
@@ -94,7 +94,7 @@ def read_points(maps, planes, points):
 
 
 def _as_boxes(padded, points):
-    """Points (N, 2) in cells of the map -> boxes (N, 4) in units of the padded map's extent."""
+    """Turn points (N, 2) in map cells into boxes (N, 4) in units of the padded map's extent."""
     import tensorflow as tf
 
     return tf.tile((points + 1.0) / _extent(padded), [1, 2])
@@ -107,7 +107,7 @@ def _extent(padded):
 
 
 def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
-    """Cells around each bin's points, and their weights in its mean: two (N h w, 4 s s)."""
+    """Return the cells around each bin's points, and their weights in its mean: two (N h w, 4 s s)."""
     import tensorflow as tf
 
     first_rows, *extents = maps
@@ -130,19 +130,19 @@ def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
 def _spread(upstream, rows, weights, count):
     """Add each upstream (P, C), weighted, to K rows (P, K) of a table: (count, C).
 
-    (CropAndResizeGradImage, the kernel for it, adds from several threads at once without a lock: now
-    and then a part is lost.)
+    (The dedicated kernel, CropAndResizeGradImage, adds from several threads without a lock and sometimes
+    loses a part.)
     """
     import tensorflow as tf
 
-    # Transposed first: the product by `transpose_a` would be made once per thread.
+    # Transposed first: the product with `transpose_a` would be made once per thread.
     matrix = _sparse(rows, weights, count)
     matrix = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=weights.dtype)
     return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream)
 
 
 def _sparse(rows, weights, count):
-    """A sparse matrix (P, count): `weights` (P, K) at the columns `rows` (P, K)."""
+    """Return a sparse matrix (P, count) with `weights` (P, K) in the columns `rows` (P, K)."""
     import tensorflow as tf
 
     points = tf.shape(rows)[0]
@@ -155,7 +155,7 @@ def _sparse(rows, weights, count):
 
 
 def _unless_empty(count, function, otherwise):
-    """`function()`, unless there is nothing: the sparse kernels would end the process."""
+    """Call `function`, but return `otherwise` for a count of 0, where the sparse kernels would crash."""
     import tensorflow as tf
 
     return tf.cond(count > 0, function, lambda: otherwise)

@@ -4,17 +4,17 @@ import functools
 
 
 def suppress(boxes, scores, labels, iou_threshold, max_output_size):
-    """Greedy non-maximum suppression by TensorFlow's CPU kernel.
+    """Suppress boxes greedily by TensorFlow's CPU kernel.
 
     Args:
         boxes: (B, N, 4) xyxy float32.
-        scores: (B, N) float32, -inf where a box takes no part.
-        labels: (B, N) int32, boxes suppress their own label's only; None: one another's.
-        iou_threshold: IoU over which a box is suppressed.
+        scores: (B, N) float32, -inf for a box that takes no part.
+        labels: (B, N) int32; boxes suppress only boxes of the same label. None: boxes suppress any box.
+        iou_threshold: IoU above which a box is suppressed.
         max_output_size: D.
 
     Returns:
-        (B, D) int32 indices by falling score, padded with -1, and (B,) int32 counts.
+        (B, D) int32 indices by descending score, padded with -1, and (B,) int32 counts.
     """
     import tensorflow as tf
 
@@ -28,7 +28,7 @@ def suppress(boxes, scores, labels, iou_threshold, max_output_size):
 
 @functools.cache
 def _eager_suppress():
-    """`_suppress` traced once for all shapes: its loop is slow when run step by step."""
+    """Return `_suppress`, traced once for all shapes, because its loop is slow step by step."""
     import tensorflow as tf
 
     return tf.function(
@@ -77,10 +77,10 @@ def _suppress(boxes, scores, labels, iou_threshold, max_output_size):
 
 
 def _groups(images, labels):
-    """Order (V,) that brings equal images and labels together, and the limits of those runs."""
+    """Return an order (V,) that groups equal images and labels, and the limits of the groups."""
     import tensorflow as tf
 
-    _, labels = tf.unique(labels)  # counted from 0, however large or negative they are
+    _, labels = tf.unique(labels)  # renumbered from 0, since labels may be large or negative
     keys = images * (tf.size(labels) + 1) + labels
     order = tf.argsort(keys, stable=True)
     keys = tf.gather(keys, order)
@@ -89,7 +89,7 @@ def _groups(images, labels):
 
 
 def _best(scores, count):
-    """The `count` highest scores of each row (ties: lower index first), -inf left out."""
+    """Return the `count` highest scores of each row (ties: lower index first), without -inf."""
     import tensorflow as tf
 
     scores = tf.pad(scores, [[0, 0], [0, count]], constant_values=-float("inf"))

@@ -2,18 +2,18 @@
 
 from kerasdet.ops.native.regions import read_points
 
-# Cells whose values are looked at together, so that they stay in the processor's cache.
+# Cells are processed in groups of this size, so that their values stay in the processor's cache.
 TOGETHER = 2**22  # bytes
 
 
 def window_max(maps, planes, starts, sizes):
-    """Maximum over each window.
+    """Return the maximum of each window.
 
     Args:
         maps: (M, H, W, C) float32.
-        planes: (T,) int32, the map that each window lies in.
-        starts: (T, 2) int32, y and x of the first cell; windows lie within the map.
-        sizes: (T, 2) int32, rows and columns; 0: an empty window.
+        planes: (T,) int32, the map of each window.
+        starts: (T, 2) int32, y and x of the first cell; windows must be inside the map.
+        sizes: (T, 2) int32, rows and columns; an empty window has size 0.
 
     Returns:
         (T, C) float32, 0 for an empty window. The gradient goes to the first maximum, row by row.
@@ -40,7 +40,7 @@ def window_max(maps, planes, starts, sizes):
 
         def gradient(upstream):
             switches = _in_parts(switch, tf.int32, cells, *listing)
-            # An empty window has none, nor has one of NaN: their upstream goes nowhere.
+            # An empty window, or a window of NaN, has no maximum: its upstream gradient goes nowhere.
             found = tf.logical_and(occupied, switches < tf.int32.max)
             places = tf.where(found, switches * channels + tf.range(channels), 0)
             upstream = tf.where(found, upstream, 0.0)
@@ -53,14 +53,14 @@ def window_max(maps, planes, starts, sizes):
 
 
 def window_sum(maps, planes, starts, sizes):
-    """Sum over each window.
+    """Return the sum of each window.
 
     Args:
         maps: (M, H, W, C) float32.
-        planes: (T,) int32, the map that each window lies in.
-        starts: (T, 2), y and x of the first cell, int32: windows lie within the map; or of the
-            first point, float32: points are read bilinearly, fading beyond the map.
-        sizes: (T, 2) int32, rows and columns; 0: an empty window.
+        planes: (T,) int32, the map of each window.
+        starts: (T, 2). int32: y and x of the first cell, for windows inside the map. float32: y and x of
+            the first point; points are read bilinearly, and values fade beyond the map.
+        sizes: (T, 2) int32, rows and columns; an empty window has size 0.
 
     Returns:
         (T, C) float32, 0 for an empty window.
@@ -80,7 +80,7 @@ def window_sum(maps, planes, starts, sizes):
 
 
 def _sum_sorted(values, windows, count):
-    """Sum the rows of each window, which come one after another: (P, C) -> (count, C)."""
+    """Sum the rows of each window, which are listed one after another: (P, C) -> (count, C)."""
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -93,13 +93,13 @@ def _sum_sorted(values, windows, count):
 
 
 def _list_places(sizes):
-    """Cells of all windows (P,): their window, their index in it, and the window's columns."""
+    """List the cells of all windows (P,): their window, their index in it, and the window's columns."""
     import tensorflow as tf
 
     ends = tf.cumsum(sizes[:, 0] * sizes[:, 1])
     before = tf.concat([[0], ends[:-1]], axis=0)[: tf.size(ends)]
     total = tf.reduce_max(tf.concat([[0], ends], axis=0))
-    # tf.repeat would build a mask of all windows times the largest.
+    # tf.repeat would build a mask of size (all windows) x (largest window).
     next_window = tf.scatter_nd(ends[:, None], tf.ones_like(ends), total[None] + 1)
     windows = tf.cumsum(next_window)[:-1]
     place = tf.range(total) - tf.gather(before, windows)
@@ -107,7 +107,7 @@ def _list_places(sizes):
 
 
 def _rows(first_rows, windows, place, columns, width):
-    """Flat index of each listed cell: a step down skips what is not the window's in a map's row."""
+    """Return the flat index of each listed cell; a step down skips the rest of the map's row."""
     import tensorflow as tf
 
     skipped = tf.truncatediv(place, columns) * (width - columns)
@@ -122,7 +122,7 @@ def _first_rows(maps, planes, starts):
 
 
 def _in_parts(reduce, dtype, cells, first_rows, sizes, width):
-    """`reduce(values, rows, windows, count)` over so many windows at a time as fit together."""
+    """Apply `reduce(values, rows, windows, count)` to groups of windows that fit in the cache together."""
     import tensorflow as tf
 
     channels = cells.shape[-1]
