@@ -134,7 +134,7 @@ def median(values):
 
 
 def forget_peak():
-    """Give free memory back to the system; the peak starts anew from what is resident (Linux)."""
+    """Give free memory back to the system; the peak starts again from what is resident (Linux)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")

@@ -3,7 +3,7 @@
     python benchmarks/learning.py --minutes 20
 
 Each model trains alone on the machine for that many minutes, validations included, and is then measured
-on scenes of digits that were in no training scene. The steps that make the minutes are reckoned from the
+on scenes of digits that were in no training scene. The steps that make the minutes are computed from the
 model's own pace, so that the learning rate's schedule ends with them. Models run before stay in the
 report; a run that was broken off goes on.
 """
@@ -26,95 +26,42 @@ FIGURES = ("AP", "AP50", "AP75", "APs", "APm")
 NAMES = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
 
 
-def retinanet(parts, boxes):
-    """As the shipped `retinanet_mobilenetv2_digits`: maps of 96 channels, box loss GIoU."""
-    from kerasdet.layers import AnchorGenerator
-    from kerasdet.layers.losses import GIoULoss
-    from kerasdet.models import RetinaNet
-
-    return RetinaNet(
-        channels=96,
-        head_depth=3,
-        norm="batch",
-        anchors=AnchorGenerator.fitted(boxes),
-        box_loss=GIoULoss(),
-        **parts,
-    )
+def roi_pool(layers, models):
+    """Bins of whole cells."""
+    return {"pooling": layers.MultilevelRoIPool(7, name="pooling")}
 
 
-def faster_rcnn(parts, boxes, kind="FasterRCNN", **branch):
-    """FPN's Faster R-CNN, small: maps of 64 channels, 64 regions per scene, which has 12 digits at most."""
-    from kerasdet import models
-    from kerasdet.layers import AnchorGenerator, DenseHead, FeaturePyramid
-
-    levels = parts["backbone"].levels
-    anchors = AnchorGenerator.fitted(boxes, AnchorGenerator.fpn)
-    return getattr(models, kind)(
-        neck=FeaturePyramid(64, levels, p6_from="pool", norm="batch", name="neck"),
-        rpn=models.RegionProposalNetwork(
-            anchors, 64, candidates=(300, 200), proposals=(300, 100), name="rpn"
-        ),
-        head=DenseHead((256, 256), name="head"),
-        regions_per_image=64,
-        **parts,
-        **branch,
-    )
+def small_keypoint_branch(layers, models):
+    """Four convolutions of 64 channels."""
+    head = layers.MaskHead((64,) * 4, upsampled=None, norm="batch", name="keypoint_head")
+    return {"branches": [models.KeypointBranch(head=head)]}
 
 
-def faster_rcnn_roi_pool(parts, boxes):
-    """The same, but for bins of whole cells."""
-    from kerasdet.layers import MultilevelRoIPool
-
-    return faster_rcnn(parts, boxes, pooling=MultilevelRoIPool(7, name="pooling"))
-
-
-def mask_rcnn(parts, boxes):
-    """The same with a mask branch of two convolutions."""
-    from kerasdet.layers import MaskHead
-
-    head = MaskHead((64, 64), 64, norm="batch", name="mask_head")
-    return faster_rcnn(parts, boxes, "MaskRCNN", mask_head=head)
-
-
-def keypoint_rcnn(parts, boxes):
-    """The same with a keypoint branch of four convolutions."""
-    from kerasdet.layers import MaskHead
-
-    head = MaskHead((64,) * 4, upsampled=None, norm="batch", name="keypoint_head")
-    return faster_rcnn(parts, boxes, "KeypointRCNN", num_keypoints=4, keypoint_head=head)
-
-
+# Of every two-stage model: maps of 64 channels, 64 regions per scene, which has 12 digits at most.
+SMALL = {"channels": 64, "regions": 64, "candidates": (300, 100)}
+RATE = 3e-3
+# Model: its class in kerasdet.models, the options of its `for_data`, and a function that gives parts.
 MODELS = {
-    function.__name__: (function, rate)
-    for function, rate in (
-        (retinanet, 3e-3),
-        (faster_rcnn, 3e-3),
-        (faster_rcnn_roi_pool, 3e-3),
-        (mask_rcnn, 3e-3),
-        (keypoint_rcnn, 3e-3),
-    )
+    "retinanet": ("RetinaNet", {"channels": 96, "depth": 3, "box_loss": "giou"}, None),
+    "faster_rcnn": ("FasterRCNN", SMALL, None),
+    "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
+    "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),
+    "keypoint_rcnn": ("KeypointRCNN", SMALL, small_keypoint_branch),
 }
 
 
 def make(name, data):
-    """A fresh model of the table, and its learning rate."""
+    """A fresh model of the table, on MobileNetV2 of half the width."""
     import keras
-    import numpy as np
 
+    from kerasdet import layers, models
     from kerasdet.backbones import MobileNetV2
-    from kerasdet.layers.resizing import Fit
 
     keras.utils.set_random_seed(0)
-    function, rate = MODELS[name]
-    parts = {
-        "num_classes": len(data.class_names),
-        "class_names": data.class_names,
-        "category_ids": data.category_ids,
-        "backbone": MobileNetV2(alpha=0.5),
-        "resize": Fit(256, 256),
-    }
-    boxes = np.concatenate([data.record(index).boxes for index in range(500)])
-    return function(parts, boxes), rate
+    kind, options, parts = MODELS[name]
+    options = {**options, **(parts(layers, models) if parts else {})}
+    backbone, resize = MobileNetV2(alpha=0.5), layers.Fit(256, 256)
+    return getattr(models, kind).for_data(data, resize, backbone, **options)
 
 
 def pace(name, data, validation):
@@ -123,7 +70,7 @@ def pace(name, data, validation):
 
     from kerasdet import metrics
 
-    model, _ = make(name, data)
+    model = make(name, data)
     model.compile(keras.optimizers.AdamW(1e-4))
     batches = data.batches(BATCH, model.resize, masks="masks" in model.TARGETS, repeat=True)
     ends = []
@@ -158,8 +105,8 @@ def run(name, minutes, out):
         plan.write_text(json.dumps({"steps": int(seconds / step), "step": step, "scene": scene}))
     steps = json.loads(plan.read_text())["steps"]
     data = digit_scenes("train", size=steps * BATCH // EPOCHS)
-    model, rate = make(name, data)
-    recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=rate)
+    model = make(name, data)
+    recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE)
     folder = out / name / "run"
     train(model, data, recipe, validation=validation, out=folder, resume=True, verbose=2)
     kinds = metrics.iou_types(model, test)
@@ -188,7 +135,7 @@ def in_bfloat16(model, name, data):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        copy, _ = make(name, data)
+        copy = make(name, data)
     finally:
         keras.config.set_dtype_policy(before)
     copy.set_weights(model.get_weights())

@@ -66,7 +66,7 @@ def kerasdet_model():
         iou_threshold=IOU_THRESHOLD,
         max_detections=MAX_DETECTIONS,
     )
-    return model, model.head.class_output, model.head.box_output
+    return model, model.class_output, model.box_output
 
 
 def kerasdet_inference(height, width):

@@ -82,7 +82,11 @@ def _to_canvas(images, resize):
         images = tf.image.resize(images, tf.stack(resized))
     height, width = resize.canvas_size(*resized, xp=xp)
     padding = [[0, 0], [0, height - resized[0]], [0, width - resized[1]], [0, 0]]
-    return tf.pad(images, padding), resized, original
+    canvas = tf.pad(images, padding)
+    # A canvas of one size is known as such, whatever the images' size.
+    known = [side if isinstance(side, int) else None for side in (height, width)]
+    canvas.set_shape([None, *known, None])
+    return canvas, resized, original
 
 
 def _scale(resized, original):

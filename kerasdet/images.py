@@ -241,13 +241,10 @@ def _to_rgb(image, name, orient, gray_max):
     orientation = _orientation(image)
     if _is_turned_by_pillow(image):  # Its pixels come as shown: stored ones are turned back.
         orientation, orient = {6: 8, 8: 6}.get(orientation, orientation), not orient
-    try:
-        image.load()
-        rgb = image.mode if image.mode == "RGB" and not image.has_transparency_data else None
-        levels = np.asarray(image) if _is_deep_gray(image) else None
-    except Exception as error:  # As in `_opened`.
-        raise _undecodable(name, error) from error
+    levels = _loaded(image, name)
     width, height = image.size
+    if width * height == 0:
+        raise ValueError(f"{name} has no pixels: its size is {width}x{height}.")
     white = None if levels is None else _white(levels, name, gray_max)
     turned = orient and orientation in _QUARTER_TURNS
     shown = np.empty((width, height, 3) if turned else (height, width, 3), "uint8")
@@ -255,17 +252,32 @@ def _to_rgb(image, name, orient, gray_max):
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        if levels is not None:
+        if levels is None:
+            stored[top:bottom] = _strip(image, name, top, bottom)
+        else:
             stored[top:bottom] = _scaled(levels[top:bottom], white)[..., None]
-            continue
-        try:
-            strip = image.crop((0, top, width, bottom))
-            if not rgb:
-                strip = strip.convert("RGBA" if image.has_transparency_data else "RGB")
-            stored[top:bottom] = _three_channels(np.asarray(strip))
-        except Exception as error:  # As in `_opened`.
-            raise _undecodable(name, error) from error
     return shown
+
+
+def _loaded(image, name):
+    """Decode an image; its (H, W) levels if it is gray of more than 8 bits, else None."""
+    try:
+        image.load()
+        return np.asarray(image) if _is_deep_gray(image) else None
+    except Exception as error:  # As in `_opened`.
+        raise _undecodable(name, error) from error
+
+
+def _strip(image, name, top, bottom):
+    """Some rows of a decoded image, (bottom - top, W, 3) uint8."""
+    try:
+        if bottom - top < image.height:
+            image = image.crop((0, top, image.width, bottom))
+        if image.mode != "RGB" or image.has_transparency_data:
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        return _three_channels(np.asarray(image))
+    except Exception as error:  # As in `_opened`.
+        raise _undecodable(name, error) from error
 
 
 def _white(levels, name, gray_max):
@@ -273,6 +285,8 @@ def _white(levels, name, gray_max):
     low, high = levels.min(), levels.max()
     if gray_max is not None:
         white = gray_max
+        if not white > 0:
+            raise ValueError(f"gray_max is {white}; it is the level of white, above 0.")
     else:
         white = _float_white(high) if levels.dtype.kind == "f" else _LARGEST_INTEGER
     if not (low >= 0 and high <= white):  # NaN fails too.

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import sampling
+from tests.memory import LIMIT, give_back, held, release
 
 # Before anything imports TensorFlow: its log would bury the tests' own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -70,11 +71,13 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(scope="module", autouse=True)
 def _release():
     """Give back a module's models and graphs; those of wider fixtures live on."""
-    import keras
-
     yield
-    keras.utils.clear_session(free_memory=False)
-    gc.collect()
+    release()
+
+
+def pytest_runtest_logfinish():
+    if held() > LIMIT:
+        give_back()
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@
 Every case is a small sound data set of which one file is changed in one to four places, and it is
 read in a process of its own kind. It fails if it ends otherwise than with a data set or a
 documented error that names a file of the set, takes longer than `SECONDS`, or brings the process
-more than `MEGABYTES` above what it needed for the sound files. A case is made anew from its kind,
-seed and number: `--kinds coco --first 17 --count 18` runs number 17 alone.
+more than `MEGABYTES` above what it needed for the sound files. Kind, seed and number make a case
+again: `--kinds coco --first 17 --count 18` runs number 17 alone.
 
 Another kind of file is one entry of `KINDS`: a function that writes sound files into a folder and
 returns those to change, and one that reads the folder, told which file was changed.
@@ -354,7 +354,7 @@ def raise_unless_documented(error, folder):
     str(error).encode("utf-8")
 
 
-def run_case(kind, seed, number, folder, originals):
+def run_case(read, seed, folder, originals):
     """Change one file, read the folder and restore it.
 
     Returns:
@@ -363,11 +363,11 @@ def run_case(kind, seed, number, folder, originals):
     Raises:
         AssertionError: any other end.
     """
-    draw = random.Random(f"{seed}/{kind}/{number}")
+    draw = random.Random(seed)
     path = draw.choice(sorted(originals))
     path.write_bytes(mutated(originals[path], draw))
     try:
-        KINDS[kind][1](folder, path)
+        read(folder, path)
     except Exception as error:
         raise_unless_documented(error, folder)
         return type(error).__name__
@@ -376,18 +376,19 @@ def run_case(kind, seed, number, folder, originals):
     return "read"
 
 
-def work(kind, seed, numbers, folder, pipe):
+def work(kind, seed, numbers, functions, folder, pipe):
     """Run cases in this process and tell the parent of each: before it, and how it ended."""
     warnings.simplefilter("ignore")
-    originals = {path: path.read_bytes() for path in KINDS[kind][0](folder)}
+    write, read = functions
+    originals = {path: path.read_bytes() for path in write(folder)}
     for path in originals:
-        KINDS[kind][1](folder, path)
+        read(folder, path)
     sound = _megabytes()
     for number in numbers:
         pipe.send(("starts", number, 0.0, 0.0))
         start = time.perf_counter()
         try:
-            end = run_case(kind, seed, number, folder, originals)
+            end = run_case(read, f"{seed}/{kind}/{number}", folder, originals)
         except AssertionError:
             end = "FAILED\n" + traceback.format_exc()
         pipe.send((end, number, time.perf_counter() - start, _megabytes() - sound))
@@ -395,21 +396,37 @@ def work(kind, seed, numbers, folder, pipe):
 
 
 def _megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory that this process has held so far.
+
+    Not `ru_maxrss` where Linux tells better: a new process begins with its parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text()).group(1)) / 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 2 ** (20 if sys.platform == "darwin" else 10)
 
 
-def fuzz(kind, first, count, seed):
+def fuzz(kind, first, count, seed, functions=None):
     """Run the cases first..count-1 of a kind; a process that dies or hangs is begun again.
+
+    Args:
+        kind: key of `KINDS`.
+        first: number of the first case.
+        count: number of the case after the last.
+        seed: any text or number.
+        functions: those of the kind, `KINDS[kind]` if None.
 
     Returns:
         An `Outcome`.
     """
     outcome, number = Outcome(), first
+    functions = functions or KINDS[kind]
     context = multiprocessing.get_context("spawn")
     while number < count:
         folder = Path(tempfile.mkdtemp(prefix=f"fuzz_{kind}_"))
         mine, theirs = context.Pipe(duplex=False)
-        arguments = (kind, seed, range(number, count), folder, theirs)
+        arguments = (kind, seed, range(number, count), functions, folder, theirs)
         process = context.Process(target=work, args=arguments)
         process.start()
         theirs.close()

@@ -111,11 +111,11 @@ def test_new_weights_join_the_models(small):
 
 def test_published_weights_say_whose_figures_they_have(small):
     weights = {"url": "u", "mebibytes": 100.0, "licence": "not stated"}
-    published = {"data": "COCO", "metrics": {"box_map": 36.4, "other": 2}}
+    published = {"data": "COCO", "metrics": {"AP": 0.364, "mask_AP": 0.2}}
     found = manifest(name="theirs", weights=weights, published=published, metrics=None)
     (small / "zoo/theirs.json").write_text(json.dumps(found), "utf-8")
     assert table(small, "published", folder="docs")[2:] == [
-        "| `theirs` | [New Paper](papers/new_paper.md) | COCO | box AP 36.4, other 2.0 | 1.50 M | "
+        "| `theirs` | [New Paper](papers/new_paper.md) | COCO | AP 0.364, mask AP 0.200 | 1.50 M | "
         "105 MB | not stated |"
     ]
     assert len(table(small, "models")) == 3, "no row for what others have trained"

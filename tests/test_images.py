@@ -1,12 +1,15 @@
 import io
+import os
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kerasdet.data import load_image
-from kerasdet.images import image_size, load_classes
+from kerasdet.images import image_size, load_classes, stored_size
 
 # 2 rows, 3 columns: every pixel is known by its red value.
 RGB = np.array(
@@ -169,3 +172,146 @@ def test_255_is_void_in_maps_of_8_bits(tmp_path):
     assert load_classes(narrow).dtype == np.int32
     wide = saved(tmp_path / "b.png", Image.fromarray(classes.astype("uint16")))
     assert load_classes(wide).tolist() == [[0, 254], [255, 7]]
+
+
+def png(width, height, pixels=b""):
+    """A PNG file's bytes whose header states a size, whatever its pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("suffix", ["tif", "webp", "jpg"])
+def test_orientation_in_every_format(tmp_path, suffix, orientation):
+    """Pillow turns TIFF files itself: they are turned once here, and not at all where asked."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    large = np.kron(RGB, np.ones((16, 16, 1), "uint8")) * 4
+    options = {"quality": 95} if suffix == "jpg" else {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(large).save(path, exif=exif, **options)
+    expected = np.array(ORIENTATIONS[orientation])
+    assert image_size(path) == tuple(16 * side for side in expected.shape)
+    found = load_image(path)[8::16, 8::16, 0] / 4
+    np.testing.assert_allclose(found, expected, atol=2)
+    as_stored = load_image(path, orient=False)[8::16, 8::16, 0] / 4
+    np.testing.assert_allclose(as_stored, RGB[..., 0], atol=2)
+    assert stored_size(path) == (32, 48, orientation)
+
+
+def test_a_size_comes_from_the_header_alone(tmp_path):
+    """57 bytes that promise 64 million pixels: no pixel is decoded, no memory is taken."""
+    path = tmp_path / "promise.png"
+    path.write_bytes(png(8000, 8000))
+    assert path.stat().st_size == 57
+    assert image_size(path) == (8000, 8000)
+    with pytest.raises(ValueError, match=r"promise\.png: .*cut short"):
+        load_image(path)
+
+
+def test_images_above_the_limit_are_refused_with_the_setting(tmp_path, monkeypatch):
+    for width, height in ((8193, 8192), (14000, 14000), (2**31 - 1, 2**31 - 1)):
+        (tmp_path / "large.png").write_bytes(png(width, height))
+        for ask in (image_size, load_image, load_classes):
+            with pytest.raises(ValueError, match=r"large\.png: the image is too large") as caught:
+                ask(tmp_path / "large.png")
+            assert "the limit is 67108864 pixels" in str(caught.value)
+            assert "set KERASDET_MAX_PIXELS" in str(caught.value)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setenv("KERASDET_MAX_PIXELS", str(14000 * 14000))
+    (tmp_path / "large.png").write_bytes(png(14000, 14000))
+    assert image_size(tmp_path / "large.png") == (14000, 14000)
+    monkeypatch.setenv("KERASDET_MAX_PIXELS", "100")
+    (tmp_path / "large.png").write_bytes(png(11, 10))
+    with pytest.raises(ValueError, match=r"too large \(11x10 pixels; the limit is 100 pixels\)"):
+        load_image(tmp_path / "large.png")
+    monkeypatch.setenv("KERASDET_MAX_PIXELS", "many")
+    with pytest.raises(ValueError, match="KERASDET_MAX_PIXELS='many': it is a number of pixels"):
+        load_image(tmp_path / "large.png")
+
+
+def test_images_of_many_strips_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasdet.images._STRIP", 7)
+    for orientation, expected in ORIENTATIONS.items():
+        assert load_image(oriented(tmp_path / "a.png", orientation))[..., 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n",
+        b"\x00\x00\x01\x00\x01\x00\x10\x10\x00\x00\x01\x00\x20\x00\x68\x04\x00\x00",  # ICO
+        b"8BPS\x00\x01" + bytes(20),  # PSD
+        b"\xd7\xcd\xc6\x9a" + bytes(40),  # WMF
+        b"GRIB" + bytes(40),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    ],
+)
+def test_other_formats_are_not_opened(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.jpg: not an image .*read are BMP, GIF, JPEG, PNG"):
+        load_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "png", "ppm", "tif", "webp"])
+def test_formats_that_are_opened(tmp_path, suffix):
+    large = Image.fromarray(np.full((32, 48, 3), 100, "uint8"))
+    image = load_image(saved(tmp_path / f"a.{suffix}", large))
+    np.testing.assert_allclose(image, np.full((32, 48, 3), 100), atol=2)
+
+
+def test_pairs_of_jpegs_are_read_as_the_first(tmp_path):
+    large = Image.fromarray(np.full((32, 48, 3), 100, "uint8"))
+    black = Image.new("RGB", (48, 32))
+    large.save(tmp_path / "a.mpo", save_all=True, append_images=[black])
+    np.testing.assert_allclose(load_image(tmp_path / "a.mpo"), np.full((32, 48, 3), 100), atol=2)
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for ask in (load_image, image_size, load_classes):
+        with pytest.raises(ValueError, match=r"pipe\.jpg is not a regular file but a pipe"):
+            ask(tmp_path / "pipe.jpg")
+    with pytest.raises(ValueError, match="/dev/zero is not a regular file"):
+        load_image("/dev/zero")
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000, "\ud800\0.png"])
+def test_names_that_no_file_has(tmp_path, name):
+    with pytest.raises(ValueError, match="no file can have this name") as caught:
+        load_image(tmp_path / name)
+    assert str(caught.value).encode("utf-8")
+
+
+def test_floats_up_to_one_are_shares_in_files(tmp_path):
+    shares = np.array([[0, 0.5, 1]], "float32")
+    assert load_image(saved(tmp_path / "a.tif", Image.fromarray(shares)))[0, :, 0].tolist() == [
+        *(0, 128, 255)
+    ]
+    levels = np.array([[0, 1.6, 254.4]], "float32")
+    assert load_image(saved(tmp_path / "b.tif", Image.fromarray(levels)))[0, :, 0].tolist() == [
+        *(0, 2, 254)
+    ]
+    wrong = np.array([[0, np.nan]], "float32")
+    with pytest.raises(ValueError, match=r"c\.tif: gray levels nan\.\.nan are outside"):
+        load_image(saved(tmp_path / "c.tif", Image.fromarray(wrong)))
+
+
+def test_images_without_pixels_are_refused():
+    with pytest.raises(ValueError, match="the PIL image has no pixels: its size is 0x5"):
+        load_image(Image.new("RGB", (0, 5)))
+
+
+def test_the_white_level_can_be_named(tmp_path):
+    gray = np.array([[0, 2048, 4095]], "uint16")
+    path = saved(tmp_path / "a.png", Image.fromarray(gray))
+    assert load_image(path, gray_max=4095)[0, :, 0].tolist() == [0, 128, 255]
+    assert load_image(path)[0, :, 0].tolist() == [0, 8, 16]
+    with pytest.raises(ValueError, match="gray_max is 0; it is the level of white, above 0"):
+        load_image(path, gray_max=0)
+    # Images of 8 bits have one white.
+    plain = saved(tmp_path / "b.png", Image.fromarray(RGB))
+    assert load_image(plain, gray_max=60).tolist() == RGB.tolist()

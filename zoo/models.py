@@ -23,7 +23,7 @@ from kerasdet.zoo.verify import verify, verify_archive
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
 
 # Of the conversion from published files to Keras': with another number they are converted again.
-CONVERSION_VERSION = 2
+CONVERSION_VERSION = 3
 
 RUN_FILES = ("best.keras", "last.keras", "model.keras")  # of a run's folder, by preference
 
@@ -115,7 +115,7 @@ def build(name, **overrides):
     Raises:
         ValueError: unknown name or argument, or a weights file that is cut short or altered, which
             is then not read.
-        kerasdet.zoo.download.DownloadError: the weights could not be had; names every source.
+        kerasdet.zoo.download.DownloadError: the weights could not be downloaded; names every source.
     """
     from kerasdet.zoo.weights import load_weights
 
@@ -161,7 +161,7 @@ def weights_file(manifest):
 
     Raises:
         ValueError: a file is cut short or altered, or does not fit the model.
-        kerasdet.zoo.download.DownloadError: the weights could not be had; names every source.
+        kerasdet.zoo.download.DownloadError: the weights could not be downloaded; names every source.
     """
     weights = manifest["weights"]
     if not is_published(manifest):

@@ -2,15 +2,6 @@
 
 from _tables.text import figures_text, link, markdown, millions, size_text
 
-# What the figures of publications are called here; others keep their names.
-FIGURES = {
-    "box_map": "box AP",
-    "mask_map": "mask AP",
-    "kp_map": "keypoint AP",
-    "acc@1": "top-1",
-    "acc@5": "top-5",
-}
-
 
 def papers(sources, folder):
     """A row for each paper: what it changed, and the weights of it that come with the package."""
@@ -74,7 +65,7 @@ def published_row(manifest, sources, folder):
         "model": model_link(manifest["class"], sources, folder),
         "measured on": source["data"],
         "published figures": ", ".join(
-            f"{FIGURES.get(name, name)} {value:.1f}" for name, value in source["metrics"].items()
+            f"{name.replace('_', ' ')} {value:.3f}" for name, value in source["metrics"].items()
         ),
         "parameters": millions(manifest["parameters"]),
         "file": size_text(manifest["weights"]),

@@ -83,7 +83,7 @@ class Backbone(keras.Model):
 
         Raises:
             ValueError: no such name, or its backbone is of another class.
-            kerasdet.zoo.download.DownloadError: the weights could not be had.
+            kerasdet.zoo.download.DownloadError: the weights could not be downloaded.
         """
         backbone = cls._load(name)[1]
         return backbone._copy(levels or backbone.levels, freeze_at, frozen_norm)
@@ -104,7 +104,7 @@ class Backbone(keras.Model):
         Raises:
             ValueError: no such name, its weights are no classifier's, or its backbone is of another
                 class or cannot be split.
-            kerasdet.zoo.download.DownloadError: the weights could not be had.
+            kerasdet.zoo.download.DownloadError: the weights could not be downloaded.
         """
         trained, backbone = cls._load(name)
         if not isinstance(trained, ImageClassifier):

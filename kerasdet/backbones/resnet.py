@@ -162,7 +162,7 @@ class ResNetHead(keras.layers.Layer):
         return ops.mean(self.maps(regions, training), axis=(2, 3))
 
     def maps(self, regions, training=False):
-        """The stage's maps (B, R, ceil(h / 2), ceil(w / 2), F), of which a mask branch may begin."""
+        """Return the stage's maps (B, R, ceil(h / 2), ceil(w / 2), F); a mask branch may start from them."""
         batch, count = ops.shape(regions)[:2]
         x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
         x = self.stage(x, training=training)

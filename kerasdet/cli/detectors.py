@@ -48,7 +48,7 @@ def help_of(kind, option):
     for ancestor in kind.__mro__:
         if "for_data" in vars(ancestor):
             entry = re.search(
-                rf"^\s+{option}: (.+?)(?=^\s+\*?\*?\w+: |^\s*$)",
+                rf"^\s+{option}: (.+?)(?=^\s+\*?\*?\w+: |^\s*$|\Z)",
                 inspect.getdoc(ancestor.for_data) or "",
                 re.DOTALL | re.MULTILINE,
             )

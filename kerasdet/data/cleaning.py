@@ -223,14 +223,14 @@ def unique_names(names, place):
     """The class names as a tuple.
 
     Raises:
-        ValueError: there is none, or one stands twice.
+        ValueError: there is none, or one appears twice.
     """
     names = tuple(printable(str(name)) for name in names)
     if not names:
         raise ValueError(f"{place}: no class names; name at least one.")
     for name, count in Counter(names).items():
         if count > 1:
-            raise ValueError(f"{place}: class name {name!r} stands twice; names must differ.")
+            raise ValueError(f"{place}: class name {name!r} appears twice; names must differ.")
     return names
 
 

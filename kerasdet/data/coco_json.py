@@ -6,10 +6,8 @@ continuous already: [x, y, width, height] becomes [x, y, x + width, y + height].
 Source: Lin et al., Microsoft COCO (arXiv 1405.0312v3) and the format on cocodataset.org.
 """
 
-import itertools
 import math
 import os
-import re
 
 import numpy as np
 
@@ -26,6 +24,7 @@ from kerasdet.data.cleaning import (
     unique_names,
     usual_sigmas,
 )
+from kerasdet.data.coco_categories import denoted, read_categories
 from kerasdet.data.finding import find_image, is_claimed
 from kerasdet.data.image_files import ImageFiles
 from kerasdet.data.masks import clean_mask, run_lengths
@@ -36,8 +35,8 @@ from kerasdet.images import image_size
 def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None):
     """Read a COCO annotation file.
 
-    A root category (its supercategory is "none", others' supercategory is its name) without
-    objects is left out, as exports of annotation tools have one that is no class.
+    A root category (it is the supercategory of others and has none but itself) without objects is
+    left out, as exports of annotation tools have one that is no class.
 
     Args:
         annotations: the JSON file with "images", "annotations" and "categories".
@@ -60,7 +59,7 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, 
     content, faults = _lists(annotations), []
     if not os.path.isdir(images):
         raise FileNotFoundError(f"{images}: there is no such folder of images; check the path.")
-    categories, keypoint_names = _categories(annotations, content, faults)
+    categories, keypoint_names = read_categories(annotations, content, faults)
     labels = {denoted(category["id"]): label for label, category in enumerate(categories)}
     listed = _listed_images(annotations, content["images"], images, faults)
     num_points = len(keypoint_names)
@@ -91,15 +90,6 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, 
     )
 
 
-def denoted(value):
-    """What an id denotes: an int for 7, 7.0 and "7", the text for other text; None for no id."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,99}", value) else value
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _lists(annotations):
     content = read_json(annotations)
     if not isinstance(content, dict):
@@ -116,56 +106,6 @@ def _lists(annotations):
     return content
 
 
-def _categories(annotations, content, faults):
-    """(categories in the order of their ids, names of the keypoints)."""
-    categories = content["categories"]
-    for category in categories:
-        if not isinstance(denoted(category.get("id")), int) or not _is_name(category.get("name")):
-            raise ValueError(
-                f"{annotations}: category {shown(category)} needs an integer 'id' and a 'name'."
-            )
-    categories = sorted(categories, key=lambda category: denoted(category["id"]))
-    for first, second in itertools.pairwise(categories):
-        if denoted(first["id"]) == denoted(second["id"]):
-            raise ValueError(
-                f"{annotations}: category id {first['id']} stands for {first['name']!r} and for "
-                f"{second['name']!r}; give one of them another id."
-            )
-    used = {denoted(entry.get("category_id")) for entry in content["annotations"]}
-    for root in [c for c in categories if denoted(c["id"]) not in used and _is_root(c, categories)]:
-        categories.remove(root)
-        message = (
-            f"category {root['id']}, {root['name']!r}, has no objects and is the supercategory of "
-            "others: left out of the classes"
-        )
-        faults.append(fault(annotations, None, "root_category", message))
-    return categories, _keypoint_names(annotations, categories)
-
-
-def _is_name(name):
-    return isinstance(name, (str, int, float)) and not isinstance(name, bool)
-
-
-def _is_root(category, categories):
-    if category.get("supercategory") not in (None, "", "none"):
-        return False
-    others = (other for other in categories if other is not category)
-    return any(other.get("supercategory") == category["name"] for other in others)
-
-
-def _keypoint_names(annotations, categories):
-    points = [category["keypoints"] for category in categories if category.get("keypoints")]
-    for names in points:
-        if not isinstance(names, list) or not all(map(_is_name, names)):
-            raise ValueError(f"{annotations}: 'keypoints' of a category are no names.")
-    if len(set(map(len, points))) > 1:
-        raise ValueError(
-            f"{annotations}: categories have different numbers of keypoints "
-            f"{sorted(set(map(len, points)))}; keep those of one kind."
-        )
-    return tuple(map(str, points[0])) if points else ()
-
-
 def _listed_images(annotations, entries, images, faults):
     """{image id: its path, size and (still empty) lists}; None for an image that is left out."""
     listed, claimed = {}, {}
@@ -176,7 +116,7 @@ def _listed_images(annotations, entries, images, faults):
             faults.append(fault(annotations, None, "missing_field", message))
             continue
         if image_id in listed:
-            message = f"image id {image_id} stands twice, the second time for {name}; renumber it"
+            message = f"image id {image_id} appears twice, the second time for {name}; renumber it"
             faults.append(fault(annotations, None, "duplicate_id", message))
             continue
         path, size, measured = _found(annotations, entry, images, claimed, faults)
@@ -191,7 +131,7 @@ def _found(annotations, entry, images, claimed, faults):
     name = entry["file_name"]
     path = find_image(images, name)
     if path is None:
-        message = "there is no such image; restore it, or remove its entry"
+        message = f"there is no such image; restore it, or remove its entry in {annotations}"
         faults.append(fault(os.path.join(images, name), None, "missing_image", message))
     elif is_claimed(claimed, path, name):
         message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
@@ -263,7 +203,7 @@ def _misplaced(entry, listed, labels, number, seen):
         if entry.get(field) is not None and denoted(entry[field]) is None:
             return "bad_value", f"{field} is {shown(entry[field])}; it is an integer"
     if number in seen:
-        return "duplicate_id", "annotation id stands twice; renumber one"
+        return "duplicate_id", "annotation id appears twice; renumber one"
     if denoted(entry["image_id"]) not in listed:
         known = "which is not in 'images'; add the image or remove the annotation"
         return "unknown_image", f"image_id is {shown(entry['image_id'])}, {known}"

@@ -93,7 +93,7 @@ def _rows(file):
             rows.append((reader.line_num, row))
     except csv_format.Error as error:
         raise ValueError(
-            f"{file}: line {reader.line_num}: not CSV ({error}); is a quotation mark left open?"
+            f"{file}: line {reader.line_num + 1}: not CSV ({error}); is a quotation mark left open?"
         ) from None
     return rows
 
@@ -115,15 +115,14 @@ def _size(path, name, claimed, place, faults):
         message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
         faults.append(fault(*place, "missing_image", message))
         return None
+    listed = f"({place[0]}, line {place[1]})"
     try:
         return image_size(path)
     except FileNotFoundError:
-        message = (
-            f"there is no such image ({place[0]}, line {place[1]}); restore it or remove its lines"
-        )
+        message = f"there is no such image {listed}; restore it or remove its lines"
         faults.append(fault(path, None, "missing_image", message))
     except ValueError as error:
-        message = str(error).removeprefix(f"{path}: ")
+        message = f"{str(error).removeprefix(f'{path}: ')} {listed}"
         faults.append(fault(path, None, "unreadable_image", message))
     return None
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasdet.data.cleaning import as_number, shown
 
-# Longest outline, in half outlines of the image: its cost is 20 bytes for each fifth of a pixel.
+# Longest outline of a mask, in half outlines of its image: it costs 20 bytes for a fifth of a pixel.
 _LONGEST = 64
 _NO_MASK = "no segmentation: its mask is empty and not measured"
 _POLYGON = "a polygon is a list x, y, x, y, ... of 3 points or more"
@@ -44,6 +44,10 @@ def clean_mask(segmentation, size):
         polygons += [values] if values else []
     if not polygons:
         return None, "bad_mask", f"{faults[0] if faults else _POLYGON}: mask left empty"
+    outline = _outline(polygons, _LONGEST * sum(size))
+    if outline > _LONGEST * sum(size):
+        message = f"an outline of {outline:.0f} pixels runs to and fro: mask left empty"
+        return None, "bad_mask", message
     if faults:
         return polygons, "bad_mask", f"{faults[0]}: this part of the mask is left out"
     return polygons, None, None
@@ -95,12 +99,24 @@ def _clean_polygon(points, size):
         return None, f"a polygon reaches from {_short(min(points))} to {_short(max(points))}"
     if not math.isfinite(sum(points)):
         return None, "a polygon has values that are not finite"
-    if len(points) * (max(points) - min(points)) > _LONGEST * sum(size):
-        xy = np.asarray(points, "float64").reshape(-1, 2)
-        steps = np.abs(xy - np.roll(xy, 1, axis=0)).max(axis=1)
-        if steps.sum() > _LONGEST * sum(size):
-            return None, f"a polygon's outline of {steps.sum():.0f} pixels crosses itself"
     return points, None
+
+
+def _outline(polygons, enough):
+    """Length of all outlines in pixels, along the longer side of each step, or a bound above it.
+
+    Args:
+        polygons: lists of x, y, x, y, ...
+        enough: where the bound is less, it is returned.
+    """
+    bound = sum(len(points) * (max(points) - min(points)) for points in polygons)
+    if bound <= enough:
+        return bound
+    steps = 0.0
+    for points in polygons:
+        xy = np.asarray(points, "float64").reshape(-1, 2)
+        steps += np.abs(xy - np.roll(xy, 1, axis=0)).max(axis=1).sum()
+    return steps
 
 
 def _short(value):

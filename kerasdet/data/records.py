@@ -19,8 +19,8 @@ class Fault:
 
     Args:
         file: the file to mend.
-        annotation_id: the object's id there (COCO), its position from 1 (VOC) or its line (YOLO,
-            CSV); None where the fault is not one object's.
+        annotation_id: the object's id there (COCO; "#3" for the third if it has none), its
+            position from 1 (VOC) or its line (YOLO, CSV); None where the fault is not one object's.
         kind: one word, such as "zero_size", "clipped", "unknown_category", "missing_image".
         message: what was found, and what was done or must be done.
     """

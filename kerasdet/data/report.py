@@ -9,7 +9,6 @@ from kerasdet.data.records import Dataset, Fault
 
 # Two boxes of one class that share more than this are one object annotated twice.
 _SAME = 0.95
-_BLOCK = 256  # Boxes that are compared with all others at once.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,14 +143,6 @@ def _without_path(error, record):
 
 def _double_boxes(record):
     """One fault for each box that nearly equals an earlier one of its class."""
-    pairs = []
-    for first in range(0, len(record.boxes), _BLOCK):
-        rows = slice(first, first + _BLOCK)
-        same = record.labels[rows, None] == record.labels
-        same &= ~(record.ignore[rows, None] | record.ignore)
-        same &= np.arange(len(record.boxes))[rows, None] < np.arange(len(record.boxes))
-        close = _iou(record.boxes[rows], record.boxes) > _SAME
-        pairs += [(first + i, j) for i, j in np.argwhere(close & same)]
     return [
         Fault(
             _place(record),
@@ -160,8 +151,29 @@ def _double_boxes(record):
             f"objects {i + 1} and {j + 1} have one class and nearly one box, "
             f"{record.boxes[i].tolist()} and {record.boxes[j].tolist()}; remove one",
         )
-        for i, j in pairs
+        for j, i in enumerate(_doubles(record))
+        if i < j
     ]
+
+
+def _doubles(record):
+    """(G,) the first object that each doubles, itself if none; without a table of all pairs."""
+    order = np.argsort(record.boxes[:, 0], kind="stable")
+    boxes, labels, ignore = (a[order] for a in (record.boxes, record.labels, record.ignore))
+    # Boxes that start further right than this share less than _SAME with the one before.
+    reach = boxes[:, 0] + (1 - _SAME) * (boxes[:, 2] - boxes[:, 0])
+    first, rows = np.arange(len(boxes)), np.arange(len(boxes))
+    for step in range(1, len(boxes)):
+        rows = rows[rows + step < len(boxes)]
+        rows = rows[boxes[rows + step, 0] <= reach[rows]]
+        if not len(rows):
+            break
+        other = rows + step
+        same = (labels[rows] == labels[other]) & ~(ignore[rows] | ignore[other])
+        same &= _iou(boxes[rows], boxes[other]) > _SAME
+        one, two = order[rows[same]], order[other[same]]
+        np.minimum.at(first, np.maximum(one, two), np.minimum(one, two))
+    return first
 
 
 def _areas(boxes):
@@ -169,8 +181,8 @@ def _areas(boxes):
 
 
 def _iou(first, second):
-    """(N, 4), (M, 4) -> (N, M), in NumPy: data sets are checked without a deep-learning backend."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    """(N, 4), (N, 4) -> (N,), in NumPy: data sets are checked without a deep-learning backend."""
+    low = np.maximum(first[:, :2], second[:, :2])
+    high = np.minimum(first[:, 2:], second[:, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    return shared / (_areas(first)[:, None] + _areas(second)[None] - shared)
+    return shared / (_areas(first) + _areas(second) - shared)

@@ -64,7 +64,9 @@ class VocFiles:
 
     def xml(self, name):
         """The XML file of an image, whether it exists or not."""
-        return os.path.join(self.annotations, self._xmls.files.get(name, [f"{name}.xml"])[0])
+        return os.path.join(
+            self.annotations, self._xmls.files.get(name, [f"{name}.xml".lstrip("/")])[0]
+        )
 
     def image(self, name, stated):
         """The image that a name stands for, or None.

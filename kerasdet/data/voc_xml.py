@@ -26,6 +26,7 @@ from kerasdet.data.records import FileDataset
 from kerasdet.data.voc_folders import VocFiles
 from kerasdet.images import image_size
 
+_DEEPEST, _MOST = 64, 200_000  # Elements in an element, and elements: far above any annotation.
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -61,7 +62,7 @@ def voc(root, split=None, class_names=None, one_based=True, strict=True, gray_ma
     records, measured, seen = [], set(), set()
     for name in files.names:
         if name in seen:
-            message = f"{name} stands twice in {os.path.basename(files.listing)}; remove one"
+            message = f"{name} appears twice in {os.path.basename(files.listing)}; remove one"
             faults.append(fault(files.listing, None, "duplicate_id", message))
             continue
         seen.add(name)
@@ -94,12 +95,28 @@ def _all_classes(files, faults):
     return sorted(found - {None})
 
 
+class _Builder(ElementTree.TreeBuilder):
+    """A tree of bounded depth and size."""
+
+    depth = count = 0
+
+    def start(self, tag, attributes):
+        self.depth, self.count = self.depth + 1, self.count + 1
+        if self.depth > _DEEPEST or self.count > _MOST:
+            raise ValueError(f"more than {_DEEPEST} elements in one another or {_MOST} in all")
+        return super().start(tag, attributes)
+
+    def end(self, tag):
+        self.depth -= 1
+        return super().end(tag)
+
+
 def _parse(path, faults):
     try:
         data = read_bytes(path)
         if b"<!ENTITY" in data:
             raise ValueError("it declares entities, which no annotation needs; remove them")
-        return ElementTree.fromstring(data)
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
     except FileNotFoundError:
         message = "there is no such annotation; restore it, or take its name out of the split"
         faults.append(fault(path, None, "missing_annotation", message))
@@ -127,7 +144,7 @@ def _read(files, name, labels, one_based, faults):
     path = files.image(name, _field(tree, "filename"))
     if path is None:
         message = f"there is no such image; restore it, or take {name} out of the split"
-        missing = os.path.join(files.images, f"{name}.jpg")
+        missing = os.path.join(files.images, f"{name}.jpg".lstrip("/"))
         faults.append(fault(missing, None, "missing_image", message))
         return None, False
     try:

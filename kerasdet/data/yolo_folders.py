@@ -1,12 +1,16 @@
 """Where a YOLO data set says that its classes, images and text files are: data.yaml and folders."""
 
 import dataclasses
+import itertools
 import os
+import re
 
 import yaml
 
 from kerasdet.data.cleaning import printable, read_text, shown, unique_names, walk
 from kerasdet.data.finding import IMAGE_SUFFIXES, SPLITS, split_names
+
+_LONGEST, _DEEPEST = 1_000_000, 50  # Of a data.yaml: characters, brackets in brackets.
 
 
 def read_settings(root):
@@ -21,7 +25,7 @@ def read_settings(root):
 
     Raises:
         FileNotFoundError: there is neither.
-        ValueError: not YAML, or names that are none; the message names file and line.
+        ValueError: not YAML, or names that cannot be used; the message names file and line.
     """
     if root.lower().endswith((".yaml", ".yml")) and os.path.isfile(root):
         return os.path.dirname(root) or ".", _read_yaml(root)
@@ -53,14 +57,21 @@ class _TextLoader(yaml.BaseLoader):
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             raise yaml.constructor.ConstructorError(
-                None, None, f"a key of {shown(list(mapping))} stands twice", node.start_mark
+                None, None, f"a key of {shown(list(mapping))} appears twice", node.start_mark
             )
         return mapping
 
 
 def _read_yaml(file):
+    text = read_text(file)
+    # PyYAML's time grows with the square of the depth, and is a second for 0.3 MB.
+    if len(text) > _LONGEST or _depth(text) > _DEEPEST:
+        raise ValueError(
+            f"{file}: longer than {_LONGEST} characters, or brackets more than {_DEEPEST} deep: "
+            "not the data.yaml of a data set; restore it."
+        )
     try:
-        settings = yaml.load(read_text(file), Loader=_TextLoader)
+        settings = yaml.load(text, Loader=_TextLoader)
     except yaml.MarkedYAMLError as error:
         place = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
         raise ValueError(f"{file}: {place}not YAML ({error.problem}); mend it.") from None
@@ -73,6 +84,12 @@ def _read_yaml(file):
     if count != "" and count != str(max(names) + 1) and count != str(len(names)):
         raise ValueError(f"{file}: nc is {shown(count)}, but names has {len(names)}; mend one.")
     return settings | {"names": names}
+
+
+def _depth(text):
+    """How many brackets are open at once, at most."""
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _names(file, names):
@@ -251,12 +268,15 @@ def _alone(root, path, listed):
 
 
 def _resolve(bases, entry, exists):
-    """The first path that exists: from each base, and without "../" that lead nowhere; or None."""
+    """The first path that exists, or None.
+
+    Tried are the entry from each base, without "../" that lead nowhere, and its ends of two parts
+    or more, as the folders above may be another machine's.
+    """
     entry = entry.replace("\\", "/")
-    inner = entry
-    while inner.startswith(("../", "./")):
-        inner = inner.partition("/")[2]
-    paths = [os.path.join(base, name) for name in (entry, inner) for base in bases]
+    parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
+    ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]
+    paths = (os.path.join(base, name) for name in [entry, *ends[:20]] for base in bases)
     return next((os.path.normpath(path) for path in paths if exists(path)), None)
 
 

@@ -97,6 +97,11 @@ def _text_files(images, faults):
         base = image.base
         if base not in folders:
             folders[base] = label_folder(base)
+            if not image.listed and not os.path.isdir(folders[base][0]):
+                raise FileNotFoundError(
+                    f"{folders[base][0]}: there is no such folder; the text files of {base} belong "
+                    "there."
+                )
         below = os.path.join(folders[base][0], os.path.dirname(image.below))
         listings.setdefault(below, _listing(below) if below not in listings else None)
     for image in found:
@@ -145,6 +150,7 @@ def _size(image, faults):
         faults.append(fault(image.path, None, "missing_image", message))
     except ValueError as error:
         message = str(error).removeprefix(f"{image.path}: ")
+        message += f" ({image.listed})" if image.listed else ""
         faults.append(fault(image.path, None, "unreadable_image", message))
     return None
 

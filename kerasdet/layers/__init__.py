@@ -4,6 +4,7 @@ from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
 from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.feature_pyramid import FeaturePyramid
+from kerasdet.layers.image_pyramid import ImagePyramid
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
     CIoULoss,
@@ -44,6 +45,7 @@ __all__ = [
     "Fit",
     "FocalLoss",
     "GIoULoss",
+    "ImagePyramid",
     "IoULoss",
     "KeepSize",
     "L2Normalization",

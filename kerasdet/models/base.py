@@ -261,7 +261,7 @@ class ImageModel(keras.Model):
 
         Raises:
             ValueError: no such name or argument, or it is another class's.
-            kerasdet.zoo.download.DownloadError: the weights could not be had.
+            kerasdet.zoo.download.DownloadError: the weights could not be downloaded.
         """
         from kerasdet import zoo
 

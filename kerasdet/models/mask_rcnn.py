@@ -4,7 +4,7 @@
 
 Reading order: Faster R-CNN first (`faster_rcnn.py`); then what this paper changed: `MaskBranch` (section 3,
 figure 4), whose `loss` and `mask_losses` are L_mask and whose `decode` takes the mask of each detection's own
-class. RoIAlign, which the paper is as well known for, is `kerasdet.ops.roi_align`; the branch's layers are
+class. RoIAlign, the paper's other contribution, is `kerasdet.ops.roi_align`; the branch's layers are
 `kerasdet.layers.MaskHead` (figure 4, right), targets and pasting are `kerasdet.ops.masks`.
 
 Departures from the paper:

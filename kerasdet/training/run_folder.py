@@ -53,7 +53,7 @@ class RunFolder:
         return {name: [row.get(name) for row in self.rows] for name in _columns(self.rows)}
 
     def write_csv(self):
-        """Write history.csv anew; atomic, as a table is short."""
+        """Write history.csv whole, and atomically: the table is short."""
         with atomic_write(self.csv) as new, open(new, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, _columns(self.rows))
             writer.writeheader()

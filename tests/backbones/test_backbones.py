@@ -231,6 +231,20 @@ def test_residual_connections_where_shapes_agree(mobilenet):
     assert [n for n, stride in enumerate(strides, 1) if stride == 2] == [2, 4, 7, 14]
 
 
+def test_the_shortcut_is_added_before_the_relu():
+    # An identity shortcut, and a branch whose last normalisation gives -3 everywhere.
+    inputs = keras.Input((None, None, 64))
+    model = keras.Model(inputs, residual_stage(inputs, 2, 1, bottleneck=False))
+    branch = model.get_layer("layer1_0_conv2")
+    branch.norm.gamma.assign(np.zeros(64))
+    branch.norm.beta.assign(np.full(64, -3.0))
+    x = np.full((1, 2, 2, 64), 5.0, "float32")
+    x[..., 0] = 1.0
+    expected = np.full((1, 2, 2, 64), 2.0)
+    expected[..., 0] = 0.0
+    np.testing.assert_allclose(model(x), expected, rtol=1e-6)
+
+
 def test_bottlenecks_stride_in_the_middle():
     model = tiny()
     strides = [model.get_layer(f"layer2_0_conv{i}").stride for i in (1, 2, 3)]

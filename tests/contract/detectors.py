@@ -35,7 +35,7 @@ REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100
 DETECTORS = {
     name: functools.partial(made, kind, options)
     for name, kind, options in (
-        ("fast_rcnn", models.FastRCNN, {"channels": 32, "regions": 16}),
+        ("fast_rcnn", models.FastRCNN, {"channels": 32}),
         ("faster_rcnn", models.FasterRCNN, REGIONS),
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),

@@ -12,6 +12,7 @@ from kerasdet.layers import BatchNorm
 from kerasdet.models.base import FORMAT_VERSION
 from kerasdet.models.detector import prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
+from tests.memory import release
 
 SETTINGS = ("score_threshold", "iou_threshold", "max_detections", "jit_compile")
 
@@ -31,7 +32,10 @@ def shared(make):
     """A detector's one compiled model, whose graphs are traced once, and its state at the start."""
     keras.utils.set_random_seed(1)
     model = compiled(make(score_threshold=0.0))
-    return model, {"variables": values(model), **{name: getattr(model, name) for name in SETTINGS}}
+    start = {"variables": values(model), **{name: getattr(model, name) for name in SETTINGS}}
+    yield model, start
+    del model, start
+    release()
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def variables(model):
 
 
 def values(model):
-    return [np.array(variable) for variable in variables(model)]
+    return [keras.ops.convert_to_numpy(variable) for variable in variables(model)]
 
 
 def test_fit_lowers_every_term(model):

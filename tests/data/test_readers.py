@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,39 +5,17 @@ from pycocotools import mask
 
 from kerasdet.data import coco, csv, voc, yolo
 from kerasdet.data.records import DataError
-
-HEIGHT, WIDTH = 40, 60
-
-
-def image(path, size=(HEIGHT, WIDTH), **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size[::-1], (9, 9, 9)).save(path, **options)
-
-
-def annotation(number, bbox=(10, 10, 20, 10), **fields):
-    return {"id": number, "image_id": 1, "category_id": 3, "bbox": list(bbox), **fields}
-
-
-def coco_folder(tmp_path, annotations=(), **lists):
-    """A COCO file of two images and the categories 3 and 90."""
-    image(tmp_path / "images" / "a.png")
-    image(tmp_path / "images" / "b.png")
-    content = {
-        "images": [
-            {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH},
-            {"id": 7, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
-        ],
-        "annotations": list(annotations),
-        "categories": [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}],
-        **lists,
-    }
-    file = tmp_path / "instances.json"
-    file.write_text(json.dumps(content))
-    return file, tmp_path / "images"
-
-
-def kinds(faults):
-    return [(fault.annotation_id, fault.kind) for fault in faults]
+from tests.data.folders import (
+    HEIGHT,
+    WIDTH,
+    annotation,
+    coco_folder,
+    image,
+    kinds,
+    voc_folder,
+    voc_object,
+    yolo_folder,
+)
 
 
 def test_coco_ids_with_gaps_become_labels(tmp_path):
@@ -193,7 +169,7 @@ def test_coco_size_comes_from_the_image_where_it_is_not_annotated(tmp_path):
         (
             '{"images": [], "annotations": [], "categories": '
             '[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
-            "class name 'a' stands twice",
+            "class name 'a' appears twice",
         ),
     ],
 )
@@ -225,31 +201,6 @@ def test_the_image_has_the_size_of_its_annotation(tmp_path):
     assert exif_dataset(tmp_path, HEIGHT, WIDTH).image(0).shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(ValueError, match=r"turned\.jpg: the image is 40x60 .* says 61x40"):
         exif_dataset(tmp_path, HEIGHT, WIDTH + 1).image(0)
-
-
-def voc_object(name="cat", box=(1, 1, 20, 10), difficult=0):
-    corners = "".join(
-        f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-    )
-    return (
-        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
-        f"<bndbox>{corners}</bndbox><part><name>paw</name></part></object>"
-    )
-
-
-def voc_folder(root, **splits):
-    """Splits of {image name: objects as XML}."""
-    for folder in ("ImageSets/Main", "Annotations"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    for split, images in splits.items():
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(images) + "\n")
-        for name, objects in images.items():
-            image(root / "JPEGImages" / f"{name}.jpg")
-            (root / "Annotations" / f"{name}.xml").write_text(
-                f"<annotation>\n<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>\n"
-                f"{''.join(objects)}</annotation>"
-            )
-    return root
 
 
 def test_voc_counts_pixels_from_one(tmp_path):
@@ -318,19 +269,6 @@ def test_voc_missing_split_names_the_others(tmp_path):
     root = voc_folder(tmp_path, train={"a": [voc_object()]})
     with pytest.raises(FileNotFoundError, match=r"test\.txt: .* splits here: train"):
         voc(root, "test")
-
-
-def yolo_folder(root, lines, classes=None, place="images"):
-    image(root / place / "a.png")
-    image(root / place / "b.png")
-    labels = root / place.replace("images", "labels")
-    labels.mkdir(parents=True)
-    (labels / "a.txt").write_text("\n".join(lines))
-    if classes is None:
-        (root / "classes.txt").write_text("cat\ndog\n")
-    else:
-        (root / "data.yaml").write_text(classes)
-    return root
 
 
 def test_yolo_boxes_and_polygons(tmp_path):

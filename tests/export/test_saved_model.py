@@ -48,8 +48,8 @@ def test_the_signature_says_names_and_types(exported):
 @pytest.mark.parametrize("resize", [ShortestEdge(64, 100), KeepSize(32)], ids=repr)
 def test_every_resize_part(model, resize):
     model.resize = resize
-    function, specs = make_endpoint(model, portable=False)
-    function = tf.function(function, input_signature=specs, autograph=False)
+    function, (spec,) = make_endpoint(model, portable=False)
+    function = tf.function(function, input_signature=[spec], autograph=False)
     for size in ((80, 100), (45, 200)):
         image = colour_blocks(*size)
         assert_same(function(image[None]), model.detect([image]))

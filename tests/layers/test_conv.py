@@ -143,6 +143,17 @@ def test_frozen_statistics_stay_in_training(freeze):
     assert names == ([] if freeze == "layer" else ["kernel"])
 
 
+def test_a_frozen_norm_alone_keeps_its_statistics():
+    norm = BatchNorm(epsilon=3.0)
+    norm.build((None, None, None, 1))
+    norm.trainable = False
+    x = np.array([0.0, 4.0], "float32").reshape(1, 1, 2, 1)
+    outputs = ops.convert_to_numpy(norm(x, training=True)).ravel()
+    np.testing.assert_allclose(outputs, [0, 2], rtol=1e-6)  # 4 / sqrt(1 + 3)
+    assert ops.convert_to_numpy(norm.moving_mean) == [0]
+    assert ops.convert_to_numpy(norm.moving_variance) == [1]
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_dead_channels_without_epsilon_stay_finite(policy):
     # As files of torchvision have them, trained without epsilon: TensorFlow takes 5.6e-45 for zero.

@@ -1,4 +1,7 @@
-"""What every layer around an operation promises: configs, saved models, training, half precision."""
+"""What every layer around an operation promises: configs, saved models, training, half precision.
+
+The two half types are sampled: every layer is run in one of them, and in both by `pytest --all`.
+"""
 
 import inspect
 import json
@@ -10,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kerasdet import layers
+from tests.sampling import sampled
 
 RNG = np.random.default_rng(0)
 
@@ -225,8 +229,13 @@ def test_training_reaches_the_features_and_every_weight(name, jit_compile):
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
-@pytest.mark.parametrize("dtype", EPSILON)
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def name_of(name, half):
+    return name
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), sampled([(n, dtype) for n in DIFFERENTIABLE for dtype in EPSILON], name_of)
+)
 def test_half_precision_keeps_boxes_and_weights_in_float32(name, dtype):
     example = EXAMPLES[name]
     layer, reference = (example.make(dtype=policy) for policy in (f"mixed_{dtype}", "float32"))
@@ -257,8 +266,10 @@ FAR_BOXES = np.float32(
 )
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if "RoI" in name])
+REGIONS = [(n, f"mixed_{dtype}") for n in DIFFERENTIABLE if "RoI" in n for dtype in EPSILON]
+
+
+@pytest.mark.parametrize(("name", "policy"), sampled(REGIONS, name_of))
 def test_boxes_are_read_in_float32(name, policy):
     # Every other column is 1: a step of a quarter cell shows.
     columns = np.tile(np.arange(300) % 2, (1, 3, 1)).astype("float32")[..., None]

@@ -1,4 +1,4 @@
-"""Faster R-CNN on the JAX backend: training lowers the loss, and each step samples anew."""
+"""Faster R-CNN on the JAX backend: training lowers the loss, and each step draws a new sample."""
 
 import os
 import subprocess

@@ -2,7 +2,7 @@
 
     python -m tests.mutants                         all of them
     python -m tests.mutants --sample 10 --seed 3    a tenth of them, drawn by the seed
-    python -m tests.mutants --only losses           one table, or one mutant by its name
+    python -m tests.mutants --only losses boxes     some tables, or single mutants by name
 
 Exits with 1 where a mutant survives, has lost its text, or names a test that fails without it.
 """
@@ -14,7 +14,7 @@ import time
 from collections import Counter
 
 from tests.mutants import tables
-from tests.mutants.runner import KILLED, run
+from tests.mutants.runner import KILLED, ROOT, run
 
 
 def main(arguments=None):
@@ -26,13 +26,15 @@ def main(arguments=None):
     )
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="run one in N")
     parser.add_argument("--seed", type=int, default=0, help="that draws the sample")
-    parser.add_argument("--only", metavar="NAME", help="a table, or a mutant as table: name")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help='tables, or mutants: "table: name"'
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (2)")
     options = parser.parse_args(arguments)
     chosen = select(tables(), options.sample, options.seed, options.only)
     if not chosen:
-        parser.error(f"no mutant is called {options.only!r}; the tables are {', '.join(tables())}")
-    return report(chosen, options.jobs)
+        parser.error(f"no mutant is of {options.only}; the tables are {', '.join(tables())}")
+    return report(chosen, jobs=options.jobs)
 
 
 def select(tables, sample=1, seed=0, only=None):
@@ -42,7 +44,7 @@ def select(tables, sample=1, seed=0, only=None):
         tables: {table: {name: Mutant}}.
         sample: 1 for all; 10 for a tenth, rounded up.
         seed: of the sample.
-        only: a table, or "table: name".
+        only: names of tables, or "table: name"; None: all.
 
     Returns:
         {"table: name": Mutant}.
@@ -51,14 +53,23 @@ def select(tables, sample=1, seed=0, only=None):
         f"{table}: {name}": mutant
         for table, rows in tables.items()
         for name, mutant in rows.items()
-        if only in (None, table, f"{table}: {name}")
+        if only is None or {table, f"{table}: {name}"} & set(only)
     }
     names = random.Random(seed).sample(sorted(found), -(-len(found) // sample))
     return {name: found[name] for name in sorted(names)}
 
 
-def report(mutants, jobs):
-    """Run, print each verdict that is not "killed" and the sums; the exit status."""
+def report(mutants, root=ROOT, jobs=2):
+    """Run, print each verdict that is not "killed" and the sums.
+
+    Args:
+        mutants: {name: Mutant}.
+        root: the repository.
+        jobs: processes at once.
+
+    Returns:
+        The exit status: 1 where any mutant was not killed.
+    """
     start = time.monotonic()
     print(f"{len(mutants)} mutants", flush=True)
 
@@ -66,7 +77,7 @@ def report(mutants, jobs):
         if verdict.kind != KILLED:
             print(f"{verdict.kind}: {verdict.name}\n    {verdict.reason}", flush=True)
 
-    verdicts = run(mutants, jobs=jobs, report=tell)
+    verdicts = run(mutants, root, jobs, tell)
     counts = Counter(verdict.kind for verdict in verdicts)
     slowest = max(verdicts, key=lambda verdict: verdict.seconds)
     print(

@@ -167,25 +167,31 @@ def _failures(copy, tests):
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    outcomes = _Outcomes(tests)
+    chosen = _Chosen(tests)
     options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib"]
-    pytest.main([*options, *tests], [outcomes])
-    return outcomes.failed | (set(tests) - outcomes.seen)
+    files = sorted({test.partition("::")[0] for test in tests})
+    pytest.main([*options, *files], [chosen])
+    return chosen.failed | (set(tests) - chosen.seen)
 
 
-class _Outcomes:
-    """A plugin that notes which of the named tests ran, and which failed in any of its cases."""
+class _Chosen:
+    """A plugin that runs the named tests alone, and notes which ran and which failed in any case."""
 
     def __init__(self, tests):
         self.tests, self.seen, self.failed = tests, set(), set()
 
+    def named(self, case):
+        """Those of the tests that a case belongs to."""
+        return {test for test in self.tests if test in (case, case.partition("[")[0])}
+
+    def pytest_collection_modifyitems(self, items):
+        items[:] = [item for item in items if self.named(item.nodeid)]
+
     def pytest_runtest_logreport(self, report):
-        name = report.nodeid.partition("@")[0]
-        named = {test for test in self.tests if name == test or name.partition("[")[0] == test}
         if report.when == "call":
-            self.seen |= named
+            self.seen |= self.named(report.nodeid)
         if report.failed:
-            self.failed |= named
+            self.failed |= self.named(report.nodeid)
 
 
 def _copy(root, copy):

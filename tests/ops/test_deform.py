@@ -141,8 +141,9 @@ def test_deformable_groups_move_their_own_channels(form):
     offsets = np.broadcast_to(np.float32([1, 0, 0, 2]), (1, 8, 8, 4))
     mask = np.broadcast_to(np.float32([1, 0.5]), (1, 8, 8, 2))
     kernel = np.eye(4, dtype="float32")[None, None]
-    outputs = K.deform_conv2d(ramp(channels=4), offsets, kernel, mask)
-    np.testing.assert_allclose(outputs[0, 2, 3], [34, 34, 13, 13], rtol=1e-5)
+    features = ramp(channels=4) + 1000 * np.arange(4, dtype="float32")
+    outputs = K.deform_conv2d(features, offsets, kernel, mask)
+    np.testing.assert_allclose(outputs[0, 2, 3], [34, 1034, 1013, 1513], rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF, 1e30, -1e30, 50.0])

@@ -84,8 +84,8 @@ def test_smooth_l1():
     loss = losses.smooth_l1(targets, predictions)
     np.testing.assert_allclose(loss, [0, 0.125, 0.5, 2.5, 2.5], rtol=1e-6)
     # With beta 1/9: 4.5 x^2 below 1/9, x - 1/18 above.
-    loss = losses.smooth_l1([0.0, 0.0], [0.1, 1.0], beta=1 / 9)
-    np.testing.assert_allclose(loss, [0.045, 17 / 18], rtol=1e-6)
+    loss = losses.smooth_l1([0.0, 0.0, 0.0], [0.1, 1 / 6, 1.0], beta=1 / 9)
+    np.testing.assert_allclose(loss, [0.045, 1 / 9, 17 / 18], rtol=1e-6)
     np.testing.assert_array_equal(losses.smooth_l1(targets, predictions, 0), np.abs(predictions))
     np.testing.assert_array_equal(
         gradient(losses.smooth_l1, targets, predictions), [0, 0.5, 1, 1, -1]

@@ -138,6 +138,10 @@ def test_spatial_pyramid_pool_of_a_window_by_hand(form):
     np.testing.assert_array_equal(pooled[0, 0, :, 0], [11, 6, 7, 10, 11])
     pooled = K.spatial_pyramid_pool(ramp(3, 4), (1,), "average", boxes, 1 / 4)
     np.testing.assert_allclose(pooled[0, 0, :, 0], [(6 + 7 + 10 + 11) / 4], rtol=1e-6)
+    # x from floor(5 / 4) + 1 = 2 to ceil(16 / 4) - 1 = 3, y from 1 to ceil(5 / 4) - 1 = 1: cells 7 and 8.
+    boxes = np.array([[[5, 1, 16, 5]]], "float32")
+    pooled = K.spatial_pyramid_pool(ramp(3, 4), (1,), "average", boxes, 1 / 4)
+    np.testing.assert_allclose(pooled[0, 0, :, 0], [7.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["max", "average"])

@@ -146,6 +146,15 @@ def test_pool_lattice_by_hand(form):
         *((1, 1), 2, "max"),
     )
     np.testing.assert_allclose(found, [[[[17.75]]]], rtol=1e-5)
+    # A point a quarter of a cell below row 0 and three quarters beside column 1: 1 + 2.5 + 1.75.
+    found = pool_lattice(
+        first,
+        np.array([0], "int32"),
+        np.array([[0.25, 1.75]], "float32"),
+        np.array([[1, 1]], "float32"),
+        *((1, 1), 1, "mean"),
+    )
+    np.testing.assert_allclose(found, [[[[5.25]]]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("sampling_ratio", [1, 2, 3])

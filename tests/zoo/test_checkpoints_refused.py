@@ -244,7 +244,7 @@ def wrong_safetensors():
     yield "overlap", safetensors_bytes(overlap, data), "b overlap another tensor, or a gap"
     gap = {"a": entry(shape=(2,), place=(8, 16))}
     yield "a gap", safetensors_bytes(gap, data), "or a gap"
-    yield "a name twice", safetensors_bytes(b'{"a": 1, "a": 2}'), "a name stands twice"
+    yield "a name twice", safetensors_bytes(b'{"a": 1, "a": 2}'), "a name appears twice"
     yield "no JSON", safetensors_bytes(b"{1}"), "not valid JSON"
     yield "a large number", safetensors_bytes(b'{"a": ' + b"9" * 5000 + b"}"), "not valid JSON"
     yield "no UTF-8", safetensors_bytes(b'{"\xff": 1}'), "not valid JSON"

@@ -123,13 +123,13 @@ def test_normalisation_of_other_classes_is_frozen_unless_it_is_said(shipped):
         ({"num_classes": 2, "class_names": ["a", "b"], "freeze_at": "C3"}, ("a", "b")),
     ],
 )
-def test_other_classes_keep_backbone_and_pyramid_and_make_new_heads(shipped, overrides, names):
+def test_other_classes_keep_backbone_and_neck_and_make_new_heads(shipped, overrides, names):
     source, model = build("tiny_digits"), RetinaNet.from_preset("tiny_digits", **overrides)
     assert model.class_names == names
-    assert model.head.class_output.kernel.shape[-1] % len(names) == 0
-    for part in ("backbone", "pyramid"):
+    assert model.class_output.kernel.shape[-1] % len(names) == 0
+    for part in ("backbone", "neck"):
         assert same_weights(getattr(model, part), getattr(source, part))
-    assert not np.array_equal(model.head.box_output.kernel, source.head.box_output.kernel)
+    assert not np.array_equal(model.box_output.kernel, source.box_output.kernel)
     # The statistics are those of the weights: few images in a step shall not spoil them.
     norms = [layer.norm for layer in model.backbone.layers if hasattr(layer, "norm")]
     assert len(norms) == 5

@@ -168,7 +168,7 @@ def test_detector(group):
     model = detector("group" if group else None)
     state = tensors(detector_shapes(group))
     fill(model, state, "a.pth")
-    kernel = value(model.pyramid.lateral_convs["C4"].kernel)
+    kernel = value(model.neck.lateral_convs["C4"].kernel)
     np.testing.assert_array_equal(
         kernel, state["backbone.fpn.inner_blocks.1.0.weight"].transpose(2, 3, 1, 0)
     )
@@ -272,7 +272,7 @@ def test_classes_are_torchvisions_columns():
 def test_retinanets_are_configured_as_published(name, epsilon, norm, p6_from, box_loss):
     model = untrained(name)
     assert model.backbone.norm_epsilon == model.backbone.get_layer("conv1").norm.epsilon == epsilon
-    assert (model.norm, model.p6_from) == (norm, p6_from)
+    assert (model.head.norm, model.neck.p6_from) == (norm, p6_from)
     assert type(model.box_loss) is type(box_loss)
     assert model.box_loss.get_config() == box_loss.get_config()
     assert model.resize == ShortestEdge(800, 1333)

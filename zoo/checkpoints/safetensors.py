@@ -55,7 +55,7 @@ def _parsed(source, data):
     def once(pairs):
         values = dict(pairs)
         if len(values) != len(pairs):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name appears twice")
         return values
 
     try:

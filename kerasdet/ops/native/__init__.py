@@ -29,6 +29,7 @@ __all__ = [
     "pool_lattice",
     "portable",
     "read_points",
+    "resize_bilinear",
     "sparsely_taught_conv",
     "suppress",
     "window_max",
@@ -81,6 +82,23 @@ def after(values, earlier):
         return values
     with tf.control_dependencies(list(earlier)):
         return tf.identity(values)
+
+
+def resize_bilinear(images, size):
+    """Resize images, bilinear with half-pixel centres; Keras' own takes no size that is a tensor.
+
+    Args:
+        images: (B, H, W, C).
+        size: (height, width), integers or, on TensorFlow, int32 scalars.
+
+    Returns:
+        (B, height, width, C) float32.
+    """
+    if all(isinstance(side, int) for side in size):
+        return keras.ops.image.resize(images, size, "bilinear", data_format="channels_last")
+    import tensorflow as tf
+
+    return tf.image.resize(images, tf.stack(size))
 
 
 def _compiles_for_xla():

@@ -1,0 +1,103 @@
+"""Mutants of anchors: the boxes of a cell, their grid, RetinaNet's and FPN's layouts."""
+
+from tests.mutants import mutants
+
+MUTANTS = {
+    **mutants(
+        "kerasdet/ops/anchors.py",
+        "tests/ops/test_anchors.py",
+        {
+            "the ratio is width over height": (
+                "np.stack([-widths, -heights, widths, heights]",
+                "np.stack([-heights, -widths, heights, widths]",
+                "test_ratio_is_height_over_width_and_area_is_kept",
+            ),
+            "the area is not kept": (
+                'widths = np.asarray(sizes, "float64") / np.sqrt(np.asarray(aspect_ratios, "float64"))[:, None]',
+                'widths = np.asarray(sizes, "float64") / np.asarray(aspect_ratios, "float64")[:, None]',
+                "test_ratio_is_height_over_width_and_area_is_kept",
+            ),
+            "anchors are twice as large": (
+                ".reshape(-1, 4) / 2.0",
+                ".reshape(-1, 4)",
+                "test_sizes_vary_fastest",
+            ),
+            "corners are cut, not rounded": (
+                "np.round(corners)",
+                "np.floor(corners)",
+                "test_rounded_corners_go_to_even",
+            ),
+            "the offset is in pixels": (
+                '"float32") + offset) * ops.cast(stride, "float32")',
+                '"float32")) * ops.cast(stride, "float32") + offset',
+                "test_offset_is_in_cells",
+            ),
+            "columns come before rows": (
+                'indexing="ij"',
+                'indexing="xy"',
+                "test_grid_order_is_row_column_anchor",
+            ),
+        },
+    ),
+    **mutants(
+        "kerasdet/layers/anchors.py",
+        "tests/layers/test_anchors.py",
+        {
+            "RetinaNet's octave has two sizes": (
+                "base * growth ** (level + i / 3)",
+                "base * growth ** (level + i / 2)",
+                "test_retinanet",
+            ),
+            "RetinaNet's anchors begin at 16": (
+                "def retinanet(cls, base=32",
+                "def retinanet(cls, base=16",
+                "test_retinanet",
+            ),
+            "RetinaNet begins at stride 4": (
+                "strides=[8, 16, 32, 64, 128]",
+                "strides=[4, 8, 16, 32, 64]",
+                "test_retinanet",
+            ),
+            "RetinaNet's ratios are 1:3": (
+                "def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0)",
+                "def retinanet(cls, base=32, aspect_ratios=(1 / 3, 1.0, 3.0)",
+                "test_retinanet",
+            ),
+            "FPN's anchors begin at 64": (
+                "def fpn(cls, base=32",
+                "def fpn(cls, base=64",
+                "test_a_proposal_networks_anchors",
+            ),
+            "FPN's sizes do not grow by level": (
+                "base * growth**level]",
+                "base * growth * level]",
+                "test_a_proposal_networks_anchors",
+            ),
+            "FPN has four levels": (
+                "levels=5, growth",
+                "levels=4, growth",
+                "test_a_proposal_networks_anchors",
+            ),
+            "the smallest objects are the tenth percentile": (
+                "[5, 95])",
+                "[20, 95])",
+                "test_fitted",
+            ),
+            "growth does not reach the largest": (
+                "(largest / base) ** (1 / 4)",
+                "(largest / base) ** (1 / 5)",
+                "test_a_proposal_networks_anchors",
+            ),
+            "fitted ratios are width over height": (
+                "np.percentile(heights / widths",
+                "np.percentile(widths / heights",
+                "test_fitted",
+            ),
+            "strides are rounded up": (
+                "side // count for side",
+                "-(-side // count) for side",
+                "test_as_torchvision",
+            ),
+        },
+    ),
+}
