@@ -117,7 +117,10 @@ def test_regions_without_an_object_are_left_out():
         assert sorted(row for row in np.asarray(rows) if row >= 0) == positive.tolist()
         assert len(rows) == 2 * most
     many = (np.tile(values, (4, 1) + (1,) * (values.ndim - 2)) for values in sampled)
-    assert len(positive_regions(tuple(many), 100)[2]) == 16  # of 16 with an object among 24
+    _, objects, rows = positive_regions(tuple(many), 100)
+    # Sixteen of the 24 have an object, and no more are packed.
+    assert np.asarray(rows).tolist() == np.flatnonzero(np.asarray(objects) >= 0).tolist()
+    assert len(rows) == 16
 
 
 def test_a_batch_without_an_object_keeps_one_place_an_image():
