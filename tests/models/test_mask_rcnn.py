@@ -253,6 +253,7 @@ def test_predict_and_detect_have_masks(trained):
 def test_config_keeps_every_argument():
     branch = MaskBranch(MultilevelRoIAlign(6), MaskHead((8,), 4), name="mine")
     config = mask_rcnn(seed=3, max_detections=9, branches=(branch,)).get_config()
+    assert [part["class_name"] for part in config["branches"]] == ["MaskBranch"]
     copy = MaskRCNN.from_config(config)
     assert copy.get_config() == config
     assert (copy.seed, copy.max_detections) == (3, 9)
