@@ -5,7 +5,21 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.feature_pyramid import FeaturePyramid, upsample_to
+from kerasdet.ops import roi
+
+CONSTANTS = {"CANONICAL_SIZE": 224, "CANONICAL_LEVEL": 4}  # section 4.2: k0 = 4
+
+
+def test_constants_are_the_papers():
+    assert {name: getattr(roi, name) for name in CONSTANTS} == CONSTANTS
+    layer = FeaturePyramid()
+    assert (layer.channels, layer.levels, layer.p6_from) == (256, ("C3", "C4", "C5"), "C5")
+    # Section 4.1: one size a level, three shapes.
+    anchors = AnchorGenerator.fpn()
+    assert anchors.sizes == ((32,), (64,), (128,), (256,), (512,))
+    assert set(anchors.aspect_ratios) == {(0.5, 1.0, 2.0)}
 
 
 def features(height=64, width=96, batch=1):

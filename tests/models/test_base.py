@@ -67,9 +67,8 @@ class FourChannels(Edges):
 
 def test_arguments_are_read_from_the_signatures():
     assert Edges.arguments() == (*BASE, *DECODING, "width", "labels")
-    assert RetinaNet.arguments() == (
-        *(*BASE, *DECODING, "neck", "head", "anchors", "classification_loss", "box_loss"),
-    )
+    parts = ("neck", "head", "anchors", "classification_loss", "box_loss")
+    assert RetinaNet.arguments() == (*BASE, *DECODING, *parts)
     region = ("pooling", "head", "regions_per_image", "seed")
     assert FastRCNN.arguments() == (*BASE, *DECODING, *region)
     own = ("neck", "rpn", "branches", "num_keypoints", "keypoint_names")

@@ -11,7 +11,7 @@ from kerasdet.backbones import ResNet
 from kerasdet.layers import MaskHead, MultilevelRoIAlign
 from kerasdet.models import KeypointBranch, KeypointRCNN
 from kerasdet.models import keypoint_rcnn as paper
-from kerasdet.models.detector import to_image
+from kerasdet.models.detector import prepare, to_image
 from kerasdet.models.keypoint_rcnn import keypoint_cells, keypoint_losses
 from kerasdet.zoo.origins import torchvision
 from tests.contract.detectors import batch, faster_rcnn, keypoint_rcnn
@@ -59,7 +59,7 @@ def test_people_have_seventeen_keypoints_by_default():
 def test_names_must_number_the_keypoints():
     with pytest.raises(ValueError, match="keypoint_names has 2 entries for 3 keypoints"):
         keypoint_rcnn(num_keypoints=3, keypoint_names=("nose", "tail"))
-    with pytest.raises(ValueError, match=r"needs a model with keypoint names, .* FasterRCNN"):
+    with pytest.raises(ValueError, match=r"needs a model that names its keypoints, .* FasterRCNN"):
         faster_rcnn(branches=(KeypointBranch(),))
 
 
@@ -76,7 +76,7 @@ def test_cells_by_hand():
     points = np.array(
         [
             [10, 100, 2],  # the corner: cell 0, 0
-            [11.7, 103.9, 1],  # column 3 (1.7 / 0.5 = 3.4), row 3; hidden, but labelled
+            [11.7, 104.9, 1],  # column 3 (1.7 / 0.5 = 3.4), row 4; hidden, but labelled
             [38, 156, 2],  # the far edges belong to the last cells
             [20, 110, 0],  # not labelled
             [9.9, 110, 2],  # outside
@@ -87,7 +87,7 @@ def test_cells_by_hand():
     )[None, None]
     cells, known = keypoint_cells(points, region, 56)
     assert np.asarray(known)[0, 0].tolist() == [True, True, True, False, False, False, False]
-    assert np.asarray(cells)[0, 0, :3].tolist() == [0, 3 * 56 + 3, 56 * 56 - 1]
+    assert np.asarray(cells)[0, 0, :3].tolist() == [0, 4 * 56 + 3, 56 * 56 - 1]
     assert ((np.asarray(cells) >= 0) & (np.asarray(cells) < 56 * 56)).all()
 
 
@@ -187,17 +187,15 @@ def test_config_keeps_every_argument():
     assert (branch.pooling.output_size, branch.head.convs, branch.name) == (6, (8,), "mine")
 
 
-def test_other_keypoints_are_an_error(trained):
-    model, _ = trained
+def test_other_keypoints_are_an_error():
+    model = keypoint_rcnn()
     inputs, targets = batch(2)
-    three = {**targets, "keypoints": targets["keypoints"][:, :, :3]}
-    model.test_function = None  # one that has seen four points takes any number for possible
-    with pytest.raises(ValueError, match=r"but they have the shape \(None, 4, 3, 3\): use data"):
-        model.evaluate(inputs, three, verbose=0)
-    model.test_function = None
-    del targets["keypoints"]
-    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), but they have none'):
-        model.evaluate(inputs, targets, verbose=0)
+    outputs, points = model(inputs, training=True), targets.pop("keypoints")
+    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), and they have none'):
+        model.loss_terms(outputs, prepare(targets))
+    three = {**targets, "keypoints": points[:, :, :3]}
+    with pytest.raises(ValueError, match=r"and they have the shape \(2, 4, 3, 3\): use data"):
+        model.loss_terms(outputs, prepare(three))
 
 
 def test_batches_of_unknown_size(trained):
