@@ -48,8 +48,7 @@ def load_keras_file(path):
             config = read_config(path, _content(source, regions[CONFIG]))
             weights = Source(path, file, *regions[WEIGHTS][:2])
             found = list_hdf5(weights)
-            count = sum(math.prod(stored.shape) for stored in found.values())
-            model = _build(path, config, count)
+            model = _build(path, config, [math.prod(stored.shape) for stored in found.values()])
             own = {k: v for k, v in found.items() if not is_training_state(model, k)}
             return fill_weights(model, weights, own)
         except CheckpointError as error:
@@ -86,13 +85,13 @@ def _content(source, place):
     return source.read(place.start, place.size)
 
 
-def _build(path, config, count):
-    """Build the model that an admitted config describes, of hardly more than `count` numbers."""
+def _build(path, config, sizes):
+    """Build the model that an admitted config describes, with weights about as the file's `sizes`."""
     # Private to Keras, as it is in `load_model`: parts that were one object become one again.
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
     try:
-        with _bounded(count), ObjectSharingScope():
+        with _bounded(len(sizes), sum(sizes)), ObjectSharingScope():
             model = keras.saving.deserialize_keras_object(config)
             if not model.built:
                 model.build()
@@ -106,23 +105,23 @@ def _build(path, config, count):
 
 
 @contextlib.contextmanager
-def _bounded(count):
-    """Let this thread's layers create no more numbers than a file with `count` of them needs.
+def _bounded(weights, numbers):
+    """Let this thread's layers create no more weights than a file with so many, of so many numbers, needs.
 
-    A config of a few bytes can ask for any number of weights, and Keras would take the memory for all
-    of them before it looks at the file's.
+    A config of a few bytes can ask for weights of any number and size, and Keras would take the memory
+    for all of them before it looks at the file's.
     """
-    me, left = threading.get_ident(), 2 * count + SLACK
+    me, left, numbers_left = threading.get_ident(), 2 * weights + 100, 2 * numbers + SLACK
 
     def add_weight(layer, shape=None, *args, **kwargs):
-        nonlocal left
+        nonlocal left, numbers_left
         if threading.get_ident() == me:
             axes = shape if isinstance(shape, (tuple, list)) else (shape or 1,)
-            left -= math.prod(axes)
-            if left < 0:
+            left, numbers_left = left - 1, numbers_left - math.prod(axes)
+            if min(left, numbers_left) < 0:
                 raise ValueError(
-                    f"the layer {layer.name} asks for a weight of shape {tuple(axes)}, and the file's "
-                    f"weights have {count} numbers in all"
+                    f"the layer {layer.name} asks for a weight of shape {tuple(axes)}, and the file has "
+                    f"{weights} weights of {numbers} numbers in all"
                 )
         return create(layer, shape, *args, **kwargs)
 
