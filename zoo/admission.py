@@ -94,11 +94,11 @@ def _check_model(path, config):
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         raise ValueError(f"{path}: config.json describes no model. Take another copy.")
     kind = _registered(config)
-    if kind is None and _is_known(config):
-        name = printable(config["class_name"])
-        raise ValueError(f"{path} holds a {name}, not a model of kerasdet.")
+    if kind is None and not _is_known(config):
+        return  # `_check_class` says what is to be imported
     bases = getattr(kind, "__mro__", ())
-    if kind is not None and not any(base.__module__.startswith("kerasdet.") for base in bases):
+    ours = any(base.__module__.startswith("kerasdet.") for base in bases)
+    if not ours or keras.Model not in bases:
         name = printable(config["class_name"])
         raise ValueError(f"{path} holds a {name}, not a model of kerasdet.")
 

@@ -97,7 +97,10 @@ def _build(path, config, sizes):
                 model.build()
     # A constructor that is given what it does not expect may raise anything.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+        # Keras puts the whole config around what a constructor says.
+        _, wrapped, reason = str(error).rpartition("Exception encountered: ")
+        reason = reason if wrapped else f"{type(error).__name__}: {error}"
+        reason = reason.encode("utf-8", "backslashreplace").decode()
         raise ValueError(
             f"{path} describes a model that cannot be built: {reason[:500]}"
         ) from error
