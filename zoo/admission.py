@@ -15,6 +15,7 @@ from kerasdet.zoo.checkpoints.errors import printable
 LARGEST = 8 << 20  # bytes of a config; a backbone of 800 layers from keras.applications has 0.8 MB
 MOST_OBJECTS = 20_000
 DEEPEST = 64
+LONGEST_TEXT = 4096
 LONGEST_NUMBER = 40  # digits; ids of 128 bits have 39
 
 # Keras' own classes that backbones are made of, by the module that a config names.
@@ -56,8 +57,8 @@ def read_config(path, content):
         The config, for `keras.saving.deserialize_keras_object`, without how the model was compiled.
 
     Raises:
-        ValueError: it is no JSON, too large or too deep, holds a number that is not finite, or asks for
-            what is not admitted; names file and place.
+        ValueError: it is no JSON, too large or too deep, holds a number that is not finite or a text that
+            is none, or asks for what is not admitted; names file and place.
     """
     if len(content) > LARGEST:
         raise ValueError(
@@ -81,7 +82,11 @@ def read_config(path, content):
                 objects += 1
                 _check_class(path, place, value)
                 value.pop("compile_config", None)
+            for key in value:
+                _check_text(path, place, key)
             todo += [(v, f"{place}.{printable(k)}", depth + 1) for k, v in value.items()]
+        elif isinstance(value, str):
+            _check_text(path, place, value)
         else:
             _check_number(path, place, value)
         if objects > MOST_OBJECTS:
@@ -131,6 +136,14 @@ def _is_known(node):
     """Whether a config names one of Keras' own classes that are admitted."""
     module, name = node.get("module"), node["class_name"]
     return isinstance(module, str) and isinstance(name, str) and name in KERAS.get(module, ())
+
+
+def _check_text(path, place, text):
+    if len(text) > LONGEST_TEXT or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(
+            f"{path}: {place[:200]} holds a text of more than {LONGEST_TEXT} characters, or with half a "
+            f"character: {printable(text)}."
+        )
 
 
 def _check_number(path, place, value):

@@ -4,14 +4,14 @@ import pytest
 
 from kerasdet.layers import (
     AnchorGenerator,
-    Conv,
     ConvNorm,
     DenseHead,
     FeaturePyramid,
-    GroupNorm,
     MaskHead,
     Subnets,
 )
+from kerasdet.layers.conv import Conv
+from kerasdet.layers.group_norm import GroupNorm
 from kerasdet.models import KeypointRCNN, RetinaNet
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from tests.tiny import TinyBackbone

@@ -205,6 +205,9 @@ CONFIGS = {
         "iou_threshold is inf; give a finite number",
     ),
     "a long number": (of(None, max_detections=10**50), "more than 40 digits"),
+    "half a character": (of(None, name="\ud800"), r"half a character: \\ud800"),
+    "half a character as a key": (lambda t: t["config"].update({"\ud800": 1}), "half a character"),
+    "a long text": (of("neck", name="a" * 100_000), "more than 4096 characters"),
     "a deep list": (of(None, class_names=nested(DEEPEST + 10)), f"deeper than {DEEPEST} levels"),
     "many objects": (put("head", [layer("ReLU")] * 20_001), "more than 20000 objects"),
     "fewer classes": (
