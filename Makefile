@@ -21,7 +21,7 @@ help:
 	@echo "make format     let ruff repair and format; write the generated pages"
 	@echo "make docs       write the generated pages and tables of README.md and docs/"
 	@echo "make bench      the benchmarks, against the peers that are installed"
-	@echo "make fuzz       20 000 mutated annotation files and images (tests/fuzz.py)"
+	@echo "make fuzz       20 000 mutated annotation files, images and models (tests/fuzz.py)"
 	@echo "make clean      remove what the other commands made"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter ($(VENV) must not exist yet)"
 
@@ -60,7 +60,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/two_stage.py
 
 fuzz: $(VENV)/test.stamp
-	$(BIN)/python tests/fuzz.py
+	$(BIN)/python -m tests.fuzz
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,21 +1,43 @@
-"""Files that appear whole or not at all: the package writes all its lasting files through this module."""
+"""Files that appear whole or not at all, and folders that one process writes into at a time.
+
+What the package writes for keeps goes through `atomic_write`; a command or a training that fills a
+folder claims it first.
+"""
 
 import contextlib
+import datetime
 import errno
 import json
 import os
+import re
+import socket
+import threading
 import uuid
+import warnings
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+CLAIM = "in_use.json"
+FAR = 1 << 30  # Windows lets nobody read locked bytes: the lock lies behind what the file says.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.")
+_unfinished = set()  # temporary files of this process
+_claims = {}  # folder: the thread that has claimed it
 
 
 @contextlib.contextmanager
 def atomic_write(path):
     """Yield a temporary path that becomes `path` when the block ends without an error.
 
-    The temporary file is in the same folder and has the same ending, which satisfies writers that
-    check the extension (`.weights.h5`, `.png`). It is synced to the disk before the rename: if the
-    process is killed at any moment, the earlier file or the new one remains, never half of one. On an
-    error the temporary file is removed and the earlier file kept.
+    The temporary file lies in the same folder and ends in the same name, so that writers which
+    look at the extension (`.weights.h5`, `.png`) are content. It is synced to the disk before the
+    rename: a process killed at any moment leaves the earlier file or the new one, never half of
+    one. On an error the temporary file is removed and the earlier file kept. Inside of a block, a
+    write to its temporary path is a plain one: the outer block makes it atomic.
 
     Args:
         path: file to write, str or Path; missing parent folders are created.
@@ -28,6 +50,9 @@ def atomic_write(path):
         OSError: the folder cannot be created or written to, or the disk is full; the message names the path.
     """
     path = Path(path)
+    if path.absolute() in _unfinished:
+        yield path
+        return
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a regular file: give the name of a file to write.")
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
@@ -35,11 +60,8 @@ def atomic_write(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"cannot write into the folder ({error.strerror}); choose another, or change its permissions",
-            str(path.parent),
-        ) from error
+        raise _cannot_write(path.parent, error) from error
+    _unfinished.add(temporary.absolute())
     try:
         yield temporary
         _sync(temporary)
@@ -51,7 +73,153 @@ def atomic_write(path):
             raise OSError(error.errno, message, str(path)) from error
         raise
     finally:
+        _unfinished.discard(temporary.absolute())
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder):
+    """Remove what killed processes left of the files that they were writing.
+
+    Args:
+        folder: a folder that no process writes into now.
+    """
+    for path in Path(folder).glob(".*"):
+        if _TEMPORARY.match(path.name):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def claimed(folder):
+    """Be the only one that writes into a folder, until the block ends.
+
+    Meanwhile a file in it, `in_use.json`, names the holder. The claim itself is the system's lock on that
+    file, which ends with its process, even a killed one: a file that is left over claims nothing, and
+    what its process left unfinished is removed. Within a claim, the same thread may claim the folder
+    again. Where the file system has no locks, a warning says so.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        BlockingIOError: another process or thread has claimed it; names the holder's process id, host
+            and since when.
+        OSError: the folder cannot be made or written to; names it.
+    """
+    folder = Path(folder)
+    place, me = os.path.realpath(folder), threading.get_ident()
+    if _claims.get(place) == me:
+        yield
+        return
+    made = not folder.exists()
+    file = _claim(folder)
+    _claims[place] = me
+    try:
+        yield
+    finally:
+        del _claims[place]
+        _release_claim(file)
+        if made:
+            with contextlib.suppress(OSError):  # it holds something by now
+                folder.rmdir()
+
+
+def _claim(folder):
+    """The open and locked file that names this process as the folder's holder."""
+    path = folder / CLAIM
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 stays open while it is locked
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        try:
+            taken = take_lock(file)
+        except OSError as error:
+            warnings.warn(
+                f"{folder}: its file system has no locks ({error.strerror}), so that nothing keeps two "
+                "processes from writing into it.",
+                stacklevel=4,
+            )
+            return file
+        if not taken:
+            with file:
+                raise BlockingIOError(_in_use(folder, file))
+        # Its last holder may have removed it between the two lines above.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()
+    file.seek(0)
+    if file.read():  # the holder before was killed
+        remove_unfinished(folder)
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    file.truncate(0)
+    json.dump({"process": os.getpid(), "host": socket.gethostname(), "since": since}, file)
+    file.flush()
+    return file
+
+
+def _in_use(folder, file):
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+        holder = f"process {holder['process']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it is about to write its name
+        holder = "another process"
+    return f"{folder} is in use by {holder}: wait until that has ended, or give another folder."
+
+
+def _release_claim(file):
+    with contextlib.suppress(OSError), file:
+        if fcntl:  # while it is locked, lest a file that another process has locked is removed
+            os.unlink(file.name)
+        release_lock(file)
+    if not fcntl:  # Windows removes no open file
+        with contextlib.suppress(OSError):
+            os.unlink(file.name)
+
+
+def take_lock(file):
+    """Lock an open file; the system unlocks it when this process ends.
+
+    Args:
+        file: an open file; on Windows its position changes.
+
+    Returns:
+        bool: False if another process or thread has locked it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            os.lseek(file.fileno(), FAR, os.SEEK_SET)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def release_lock(file):
+    """Unlock by name: closing alone would leave the lock to processes forked meanwhile.
+
+    Args:
+        file: as in `take_lock`.
+    """
+    if fcntl:
+        fcntl.flock(file, fcntl.LOCK_UN)
+    else:
+        os.lseek(file.fileno(), FAR, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+
+def _cannot_write(folder, error):
+    return type(error)(
+        error.errno,
+        f"cannot write into the folder ({error.strerror}); choose another or change its rights",
+        str(folder),
+    )
 
 
 def _sync(path):

@@ -1,6 +1,6 @@
-"""Mutated annotation files and images: what is read of them, and how they are refused.
+"""Mutated annotation files, images and models: what is read of them, and how they are refused.
 
-    python tests/fuzz.py [--count 20000] [--seed 0] [--kinds coco,voc,yolo,csv,image]
+    python -m tests.fuzz [--count 20000] [--seed 0] [--kinds coco,voc,yolo,csv,image,keras]
 
 Every case is a small sound data set of which one file is changed in one to four places, and it is
 read in a process of its own kind. It fails if it ends otherwise than with a data set or a
@@ -25,6 +25,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -160,6 +161,37 @@ def image_files(folder):
     return sorted(folder.iterdir())
 
 
+def keras_files(folder):
+    """A detector as a `.keras` file, its members one by one, and the shapes of its weights."""
+    import h5py
+
+    from kerasdet.layers import AnchorGenerator, FeaturePyramid, Subnets
+    from kerasdet.models import RetinaNet
+    from tests.tiny import TinyBackbone
+
+    model = RetinaNet(
+        1,
+        backbone=TinyBackbone(levels=("C3",)),
+        neck=FeaturePyramid(8, ("C3",), None, name="neck"),
+        head=Subnets(8, 1, name="head"),
+        anchors=AnchorGenerator([[16.0]], [1.0], [8]),
+    )
+    folder.mkdir(exist_ok=True)
+    model.save(folder / "model.keras")
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        archive.extractall(folder)
+    shapes = {}
+
+    def note(key, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[key] = [item.shape, item.dtype.name]
+
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(note)
+    (folder / "shapes.json").write_text(json.dumps(shapes))
+    return sorted(folder.iterdir())
+
+
 def images(folder, *names):
     """Write plain images."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,6 +226,45 @@ def read_csv(folder, changed):
     from kerasdet.data import csv
 
     read_all(lambda **how: csv(folder / "boxes.csv", **how))
+
+
+def read_keras(folder, changed):
+    """Load the changed file, or one that is packed again, checksums and all, with the changed part."""
+    import keras
+
+    import kerasdet
+    from tests import tiny  # noqa: F401 registers the backbone
+
+    path = folder / "model.keras"
+    if changed != path:
+        path = folder / "packed.keras"
+        weights = folder / "model.weights.h5"
+        if changed.name == "shapes.json":
+            weights = folder / "packed.weights.h5"
+            write_shapes(weights, changed)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("metadata.json", "config.json"):
+                archive.write(folder / name, name)
+            archive.write(weights, "model.weights.h5")
+    try:
+        kerasdet.load(path)
+    finally:
+        keras.utils.clear_session(free_memory=False)
+
+
+def write_shapes(path, shapes):
+    """Write weights of the shapes and types in a JSON file, as far as HDF5 has them."""
+    import h5py
+
+    try:
+        with h5py.File(path, "w") as file:
+            for key, (shape, dtype) in json.loads(shapes.read_text()).items():
+                # What is large is declared only: its numbers are not in the file.
+                small = np.prod(shape, dtype="float64") <= 1e6
+                data = np.zeros(shape, dtype) if small else None
+                file.create_dataset(key, shape, dtype, data)
+    except Exception as error:
+        raise ValueError(f"{shapes} describes no HDF5 file: {error!r:.200}") from error
 
 
 def read_all(read):
@@ -235,6 +306,7 @@ KINDS = {
     "yolo": (yolo_files, read_yolo),
     "csv": (csv_files, read_csv),
     "image": (image_files, read_images),
+    "keras": (keras_files, read_keras),
 }
 
 

@@ -30,7 +30,7 @@ FLOORS = {
     "models": {"backbones", "images", "distribute", "files", "layers", "ops"},
     "zoo": {"files"},
     "export": {"files", "layers", "models", "ops"},
-    "training": {"callbacks", "data", "files", "layers", "metrics", "visualize"},
+    "training": {"callbacks", "data", "files", "layers", "metrics", "visualize", "zoo"},
     "cli": {
         *("backbones", "callbacks", "data", "export", "files", "layers", "metrics", "models"),
         *("training", "visualize", "zoo"),

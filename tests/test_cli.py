@@ -23,7 +23,7 @@ from kerasdet.layers.resizing import Stretch
 from kerasdet.models import KeypointRCNN, MaskRCNN, RetinaNet
 from kerasdet.ops import paste_masks
 from tests.contract.detectors import keypoint_rcnn, mask_rcnn
-from tests.training_parts import SIDE, Squares, one_box
+from tests.training_parts import SIDE, OneBox, Squares, one_box
 
 
 def call(*arguments):
@@ -143,6 +143,25 @@ def test_detect_goes_on_after_a_broken_image(model_file, squares_csv, tmp_path, 
     assert Image.open(out / drawings[0]).size == (SIDE, SIDE)
 
 
+def test_detect_goes_on_after_an_image_that_the_model_fails_on(
+    model_file, squares_csv, tmp_path, capsys, monkeypatch
+):
+    detect = OneBox.detect
+
+    def fail_on_small(self, images, **options):
+        if images[0].shape[0] < SIDE:
+            raise RuntimeError("too small a canvas")
+        return detect(self, images, **options)
+
+    monkeypatch.setattr(OneBox, "detect", fail_on_small)
+    Image.new("RGB", (1, 1)).save(tmp_path / "0.png")
+    Image.open(squares_csv.parent / "1.png").save(tmp_path / "1.png")
+    assert call("detect", tmp_path, "--model", model_file, "--out", tmp_path / "out") == 1
+    assert f"skipped: {tmp_path / '0.png'}: too small a canvas" in capsys.readouterr().err
+    written = COCO(str(tmp_path / "out" / "detections.json"))
+    assert [image["file_name"] for image in written.imgs.values()] == [str(tmp_path / "1.png")]
+
+
 def test_detect_without_failures_exits_0(model_file, squares_csv, tmp_path):
     image = squares_csv.parent / "0.png"
     assert call("detect", image, "--model", model_file, "--out", tmp_path / "out") == 0
@@ -215,6 +234,13 @@ def test_train_and_resume(squares_csv, tmp_path, small_detector, capsys):
     assert call("train", "--out", out, "--resume") == 0
     with open(out / "history.csv", newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    capsys.readouterr()
+    assert call("train", "--out", out, "--resume", "--epochs", 1) == 0
+    assert "has finished its 2 epochs: resuming changes nothing" in capsys.readouterr().out
+    assert call("train", "--out", out, "--resume", "--epochs", 3) == 0
+    with open(out / "history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    assert json.loads((out / "arguments.json").read_text())["epochs"] == 3
     assert small_detector[0] == small_detector[-1]
 
 

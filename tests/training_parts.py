@@ -129,7 +129,7 @@ class Slow(keras.callbacks.Callback):
         time.sleep(0.05)
 
 
-def run(out, epochs=3, resume=False, seed=0, callbacks=(), **recipe):
+def run(out, epochs=3, resume=False, seed=0, callbacks=(), verbose=0, **recipe):
     """Train a `OneBox` as every test here does; returns it and the history."""
     model = one_box(seed)
     history = train(
@@ -141,6 +141,6 @@ def run(out, epochs=3, resume=False, seed=0, callbacks=(), **recipe):
         augment=add_noise,
         resume=resume,
         callbacks=callbacks,
-        verbose=0,
+        verbose=verbose,
     )
     return model, history

@@ -14,14 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from kerasdet.files import atomic_write, save_json
+from kerasdet.files import atomic_write, release_lock, save_json, take_lock
 from kerasdet.zoo.verify import sha256 as sha256_of
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
 
 SETTING = "KERASDET_CACHE"
 POLL = 0.2  # seconds between two tries of a lock that another process holds
@@ -190,7 +184,7 @@ def locked(path):
         try:
             yield
         finally:
-            _release(file)
+            release_lock(file)
 
 
 @contextlib.contextmanager
@@ -223,22 +217,7 @@ def tell(message):
 def _take(file):
     """Lock an open file; return False if another process has the lock."""
     with writing(Path(file.name).parent):
-        try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            else:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except (BlockingIOError, PermissionError):
-            return False
-    return True
-
-
-def _release(file):
-    """Unlock explicitly: closing alone would leave the lock to processes forked meanwhile."""
-    if fcntl:
-        fcntl.flock(file, fcntl.LOCK_UN)
-    else:
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        return take_lock(file)
 
 
 def _unchanged(path):

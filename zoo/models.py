@@ -18,7 +18,7 @@ from kerasdet.zoo.manifest import (
     read_manifest,
 )
 from kerasdet.zoo.overrides import keeps_outputs, overridden
-from kerasdet.zoo.verify import verify, verify_archive
+from kerasdet.zoo.verify import verify
 
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
 
@@ -288,12 +288,7 @@ def _model_of_run(folder):
 def _load_file(path):
     if path.suffix != ".keras":
         raise ValueError(f"{path} is not a .keras file; give one that model.save has written.")
-    verify_archive(path)
-    import keras
-
     from kerasdet import backbones, models  # noqa: F401 registers the classes that the file names
+    from kerasdet.zoo.keras_file import load_keras_file
 
-    model = keras.saving.load_model(path, compile=False)
-    if not any(kind.__module__.startswith("kerasdet.") for kind in type(model).__mro__):
-        raise ValueError(f"{path} holds a {type(model).__name__}, not a model of kerasdet.")
-    return model
+    return load_keras_file(path)

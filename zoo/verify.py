@@ -1,7 +1,6 @@
 """Files are checked before they are parsed: one that is cut short or altered is refused."""
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 
@@ -44,25 +43,3 @@ def verify(path, sha256_expected, size=None, fix="Take a fresh copy."):
             f"{path} is damaged or altered: its SHA-256 is {digest} instead of "
             f"{sha256_expected}. {fix}"
         )
-
-
-def verify_archive(path):
-    """Refuse a `.keras` file that is cut short or damaged, by the checksums that it carries.
-
-    Args:
-        path: the file, a zip archive.
-
-    Raises:
-        ValueError: names the file and, where known, the damaged part.
-    """
-    fix = "Save the model again or take another copy."
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is cut short or no Keras model ({error}). {fix}") from error
-    if damaged:
-        raise ValueError(f"{path} is damaged: {damaged} does not fit its checksum. {fix}")
-    if "config.json" not in names:
-        raise ValueError(f"{path} is no Keras model: it holds no config.json. {fix}")

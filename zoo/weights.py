@@ -10,9 +10,15 @@ from pathlib import Path
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 
 from kerasdet.files import atomic_write
+from kerasdet.zoo.checkpoints.errors import CheckpointError, printable
+from kerasdet.zoo.checkpoints.hdf5 import list_hdf5
+from kerasdet.zoo.checkpoints.source import Source
+
+FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 
 def save_weights_float16(model, path):
@@ -45,27 +51,86 @@ def load_weights(model, path):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or a key is missing, left over or of another shape; the
-            model is then unchanged.
+        ValueError: the file is damaged, a key is missing, left over or of another shape, or a weight is
+            not finite; the model is then unchanged.
     """
     _check_ending(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no weights file {path}.")
-    wanted = {key: value.shape for key, value in _arrays(model).items()}
-    try:
-        with h5py.File(path) as file:
-            found = {key: value.shape for key, value in _datasets(file).items()}
-    except OSError as error:
-        raise ValueError(f"{path} is cut short or not an HDF5 file ({error}).") from error
-    for key in sorted(wanted.keys() | found.keys()):
-        if found.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{path} does not fit this {type(model).__name__}: {key} is "
-                f"{found.get(key, 'missing')} in the file and {wanted.get(key, 'missing')} in the "
-                "model. Build the model with the arguments it was trained with."
-            )
-    model.load_weights(path)
+    with open(path, "rb") as file:
+        source = Source(path, file)
+        try:
+            found = list_hdf5(source)
+        except CheckpointError as error:
+            raise ValueError(f"{path} is cut short or no HDF5 file of Keras ({error})") from error
+        return fill_weights(model, source, found, any_float=True)
+
+
+def fill_weights(model, source, found, any_float=False):
+    """Give a model the weights of a file of Keras, all of them or none.
+
+    Libhdf5, which ends the process on some damaged files, sees only a file that Keras has just written
+    of this very model: the numbers in it are replaced one weight after the other.
+
+    Args:
+        model: a built `keras.Model`.
+        source: the `Source` of the file.
+        found: what `list_hdf5` found in it.
+        any_float: whether a weight may be stored in another floating-point type than its own.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: a key is missing, left over or of another shape or type, or a weight is not finite;
+            names it, and the model is then unchanged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.weights.h5"
+        keras.Model.save_weights(model, path)
+        with h5py.File(path, "r+") as file:
+            own = _own_datasets(model, file)
+            _check_layout(model, source.path, _described(own), found, any_float)
+            for key, dataset in own.items():
+                dtype = _dtype(dataset)
+                with np.errstate(over="ignore"):
+                    array = found[key].read(source).astype(dtype)
+                if dtype.name in FLOATS and not np.isfinite(array).all():
+                    raise ValueError(
+                        f"{source.path}: the weight {key} holds NaN or infinite values, so that the "
+                        "model would find nothing. Take a file of an earlier epoch, or train again "
+                        "with a lower learning rate."
+                    )
+                dataset[...] = array
+        keras.Model.load_weights(model, path)
     return model
+
+
+def _described(datasets):
+    """{key: (shape, dtype)} of h5py's datasets."""
+    return {key: (value.shape, _dtype(value).name) for key, value in datasets.items()}
+
+
+def _dtype(dataset):
+    """NumPy's dtype of a dataset; of two opaque bytes, as Keras writes it, bfloat16."""
+    return np.dtype(ml_dtypes.bfloat16) if dataset.dtype.kind == "V" else dataset.dtype
+
+
+def _check_layout(model, path, wanted, found, any_float):
+    for key in sorted(wanted.keys() | found.keys()):
+        here = wanted.get(key, (None, None))
+        there = found[key][1:] if key in found else (None, None)
+        floats = {here[1], there[1]} <= FLOATS
+        if here == there or (any_float and floats and here[0] == there[0]):
+            continue
+        by_type = key in wanted and key in found and here[0] == there[0]
+        here, there = (values[int(by_type)] for values in (here, there))
+        raise ValueError(
+            f"{path} does not fit this {type(model).__name__}: {printable(key)} is "
+            f"{'missing' if there is None else there} in the file and "
+            f"{'missing' if here is None else here} in the "
+            "model. Build the model with the arguments it was trained with."
+        )
 
 
 def _arrays(model):
@@ -74,11 +139,16 @@ def _arrays(model):
         path = Path(folder) / "model.weights.h5"
         model.save_weights(path)
         with h5py.File(path) as file:
-            return {
-                key: dataset[...]
-                for key, dataset in _datasets(file).items()
-                if not _is_training_state(getattr(model, key.split("/")[0], None))
-            }
+            return {key: dataset[...] for key, dataset in _own_datasets(model, file).items()}
+
+
+def _own_datasets(model, file):
+    """The datasets of a file just written by a model, without those of its training."""
+    return {
+        key: dataset
+        for key, dataset in _datasets(file).items()
+        if not is_training_state(model, key)
+    }
 
 
 def _datasets(file):
@@ -93,12 +163,26 @@ def _datasets(file):
     return datasets
 
 
-def _is_training_state(attribute):
-    """Recognise what training adds to a model: optimizer and metrics, alone or in a container."""
+def is_training_state(model, key):
+    """Tell whether a key of a file is of what training adds to a model.
+
+    Args:
+        model: the model.
+        key: the path of a dataset.
+
+    Returns:
+        bool: True for optimizer and metrics.
+    """
+    first = key.split("/")[0]
+    return first == "optimizer" or _is_of_training(getattr(model, first, None))
+
+
+def _is_of_training(attribute):
+    """True for an optimizer or metrics, alone or in a container."""
     if isinstance(attribute, dict):
         attribute = list(attribute.values())
     if isinstance(attribute, (list, tuple)):
-        return any(map(_is_training_state, attribute))
+        return any(map(_is_of_training, attribute))
     return isinstance(attribute, (keras.optimizers.Optimizer, keras.metrics.Metric))
 
 

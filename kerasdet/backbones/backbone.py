@@ -1,5 +1,7 @@
 """What every backbone is: a functional model from normalised images to {"C2": ..., "C5": ...}."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -29,7 +31,8 @@ class Backbone(keras.Model):
             for pretrained weights, which images in small batches would spoil.
 
     Raises:
-        ValueError: `freeze_at` is no level that is built.
+        ValueError: `freeze_at` is no level that is built, or `mean` and `std` are not one finite number for
+            each channel.
 
     Attributes:
         strides: dict, pixels per cell of each level.
@@ -56,6 +59,7 @@ class Backbone(keras.Model):
         self.levels = tuple(levels)
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
+        _check_pixels(self.mean, self.std, inputs.shape[-1])
         self.strides = {level: 2 ** int(level[1]) for level in levels}
         self.channels = {level: outputs[level].shape[-1] for level in levels}
         self.freeze_at = freeze_at
@@ -166,6 +170,15 @@ class Backbone(keras.Model):
             "freeze_at": self.freeze_at,
             "frozen_norm": self.frozen_norm,
         }
+
+
+def _check_pixels(mean, std, channels):
+    if not len(mean) == len(std) == channels:
+        raise ValueError(
+            f"mean has {len(mean)} values and std {len(std)} for {channels} channels; give one for each."
+        )
+    if not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
+        raise ValueError(f"mean is {mean} and std {std}; give finite numbers, std above 0.")
 
 
 def freeze_norms(layers):

@@ -35,6 +35,8 @@ class ImageClassifier(keras.Model):
 
     def build(self, input_shape=None):
         """Create every weight."""
+        if self.built:
+            return
         channels = self.backbone.channels["C5"]
         for layer in self.head:
             layer.build((None, None, None, channels))

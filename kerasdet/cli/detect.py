@@ -14,6 +14,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 
 
 def detect(
+    context: typer.Context,
     images: Annotated[list[str], typer.Argument(help="Images, folders of images, patterns.")],
     model: Annotated[
         str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
@@ -41,9 +42,11 @@ def detect(
     from rich.progress import track
 
     from kerasdet.data import load_image, load_proposals
+    from kerasdet.files import claimed
     from kerasdet.metrics import encode_masks
 
     paths = find_images(images)
+    context.with_resource(claimed(out))
     detector = load_model(model, threshold, max_detections)
     known = load_proposals(proposals) if check_proposals(detector, proposals) else None
     images_json, found, failures = [], [], []
@@ -54,10 +57,11 @@ def detect(
             given = {}
             if known is not None:
                 given["proposals"] = [proposals_of(path, known, height, width, proposals)]
-        except (OSError, ValueError) as error:
-            failures.append(error)
+            result = encode_masks(detector.detect([image], **given)[0], (height, width))
+        except Exception as error:  # whatever is odd about one image, the others are looked at
+            failures.append(error if str(path) in str(error) else f"{path}: {error}")
             continue
-        found.append(encode_masks(detector.detect([image], **given)[0], (height, width)))
+        found.append(result)
         number = len(images_json) + 1
         images_json.append({"id": number, "file_name": str(path), "height": height, "width": width})
         _write_drawing(

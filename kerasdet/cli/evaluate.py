@@ -13,6 +13,7 @@ KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(help="A name of `kerasdet list`, a .keras file or a run's folder.")
     ],
@@ -45,7 +46,10 @@ def evaluate(
     from rich.progress import track
 
     from kerasdet import metrics
+    from kerasdet.files import claimed
 
+    if out is not None:
+        context.with_resource(claimed(out))
     default = "test" if data.startswith("digits") else "val"
     dataset = open_data(data, split, default, voc_zero_based=voc_zero_based, gray_max=gray_max)
     detector = load_model(model, threshold, max_detections)

@@ -105,14 +105,20 @@ def train(
     runs/mine`), a log, curves and drawn predictions. An interrupted run continues with
     `kerasdet train --out runs/mine --resume`.
     """
-    arguments = {k: v for k, v in locals().items() if k not in ("context", "out", "resume")}
+    from kerasdet.files import claimed
+
+    skipped = ("context", "out", "resume", "claimed")
+    arguments = {k: v for k, v in locals().items() if k not in skipped}
     arguments["proposals"] = proposals and str(proposals)
     arguments["options"] = detector_options(detector, context.args)
     saved = out / ARGUMENTS
     if resume and saved.exists():
         arguments = json.loads(saved.read_text(encoding="utf-8"))
+        if context.get_parameter_source("epochs").name == "COMMANDLINE":
+            arguments["epochs"] = max(epochs, arguments["epochs"])
     elif arguments["data"] is None:
         raise ValueError(f"--data is missing; use {DATA_HELP}")
+    context.with_resource(claimed(out))
     train_with(arguments, out, resume)
 
 

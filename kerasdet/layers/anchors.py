@@ -1,10 +1,14 @@
 """Anchors of a feature pyramid as a layer without weights."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
+
+MOST_ANCHORS = 10_000  # of a cell
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -28,7 +32,8 @@ class AnchorGenerator(keras.layers.Layer):
         anchors.
 
     Raises:
-        ValueError: sizes, ratios, strides or features have different numbers of levels.
+        ValueError: sizes, ratios, strides or features are not of equally many levels; or a number of them
+            is not finite and positive.
 
     Example:
         >>> anchors = AnchorGenerator([[32], [64]], [0.5, 1, 2], strides=[8, 16])
@@ -48,6 +53,7 @@ class AnchorGenerator(keras.layers.Layer):
         self._check_levels("aspect_ratios", len(self.aspect_ratios))
         if strides is not None:
             self._check_levels("strides", len(self.strides))
+        self._check_numbers(offset)
         self.offset = offset
         self.rounded = rounded
         self.cells = [
@@ -178,6 +184,25 @@ class AnchorGenerator(keras.layers.Layer):
             "offset": self.offset,
             "rounded": self.rounded,
         }
+
+    def _check_numbers(self, offset):
+        if not math.isfinite(offset):
+            raise ValueError(f"AnchorGenerator: `offset` is {offset!r}; give a finite number.")
+        for sizes, ratios in zip(self.sizes, self.aspect_ratios):
+            if not 1 <= len(sizes) * len(ratios) <= MOST_ANCHORS:
+                raise ValueError(
+                    f"AnchorGenerator: {len(sizes)} `sizes` with {len(ratios)} `aspect_ratios` on a level; "
+                    f"give 1 to {MOST_ANCHORS} anchors."
+                )
+            for name, values in (("sizes", sizes), ("aspect_ratios", ratios)):
+                if not all(0 < value < 1e9 for value in values):
+                    raise ValueError(
+                        f"AnchorGenerator: `{name}` are {values!r:.80}; give positive finite numbers."
+                    )
+        if self.strides and min(self.strides) < 1:
+            raise ValueError(
+                f"AnchorGenerator: `strides` are {self.strides}; give positive pixels."
+            )
 
     def _check_levels(self, name, count):
         if count != len(self.sizes):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kerasdet.ops import native
+from kerasdet.ops.checks import check_whole
 
 SMALLEST_VARIANCE = 1e-37  # TensorFlow flushes subnormal float32 numbers, below 1.2e-38, to 0
 SMALLEST_EPSILON = 1e-5  # in training
@@ -121,7 +122,7 @@ class ConvNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_odd(kernel_size)
+        _check_counts(filters, kernel_size, stride, groups, dilation)
         self.filters = filters
         self.kernel_size = kernel_size
         self.stride = stride
@@ -222,7 +223,7 @@ class Conv(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_odd(kernel_size)
+        _check_counts(filters, kernel_size, stride)
         self.filters = filters
         self.kernel_size = kernel_size
         self.stride = stride
@@ -269,7 +270,12 @@ class Conv(keras.layers.Layer):
         }
 
 
-def _check_odd(kernel_size):
+def _check_counts(filters, kernel_size, stride, groups=1, dilation=1):
+    check_whole("filters", filters, most=1 << 24)
+    check_whole("kernel_size", kernel_size)
+    check_whole("stride", stride)
+    check_whole("groups", groups)
+    check_whole("dilation", dilation)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd for symmetric padding; got {kernel_size}.")
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from kerasdet.layers.conv import Conv, ConvNorm
 from kerasdet.ops import native
+from kerasdet.ops.checks import check_whole
 from kerasdet.ops.roi import level_number
 
 
@@ -41,6 +42,7 @@ class FeaturePyramid(keras.layers.Layer):
             raise ValueError(f'p6_from must be "C5", "P5", "pool" or None, not {p6_from!r}.')
         if norm not in (None, "batch"):
             raise ValueError(f'norm must be None or "batch", not {norm!r}.')
+        check_whole("channels", channels)
         self.channels = channels
         self.levels = tuple(levels)
         self.p6_from = p6_from

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasdet.ops.checks import check_whole
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class GroupNorm(keras.layers.Layer):
@@ -21,6 +23,7 @@ class GroupNorm(keras.layers.Layer):
 
     def __init__(self, groups=32, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
+        check_whole("groups", groups)
         self.groups = groups
         self.epsilon = epsilon
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasdet.layers.conv import Conv, ConvNorm
+from kerasdet.ops.checks import check_whole
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -27,6 +28,8 @@ class MaskHead(keras.layers.Layer):
         super().__init__(**kwargs)
         if norm not in (None, "batch"):
             raise ValueError(f'norm must be None or "batch", not {norm!r}.')
+        for width in (*convs, upsampled or 1):
+            check_whole("a width of convs, or upsampled,", width)
         self.convs = tuple(convs)
         self.upsampled = upsampled
         self.norm = norm

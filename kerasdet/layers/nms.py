@@ -2,6 +2,7 @@
 
 import keras
 
+from kerasdet.ops.checks import check_whole
 from kerasdet.ops.nms import batched_nms, nms
 
 
@@ -22,6 +23,7 @@ class NonMaxSuppression(keras.layers.Layer):
     def __init__(self, iou_threshold=0.5, max_output_size=100, score_threshold=None, **kwargs):
         # Coordinates stay float32 under every policy.
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False, "trainable": False})
+        check_whole("max_output_size", max_output_size, most=1 << 24)
         self.iou_threshold = iou_threshold
         self.max_output_size = max_output_size
         self.score_threshold = score_threshold

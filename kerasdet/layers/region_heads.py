@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasdet.layers.conv import Conv, ConvNorm
+from kerasdet.ops.checks import check_whole
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -25,6 +26,8 @@ class DenseHead(keras.layers.Layer):
 
     def __init__(self, units=(1024, 1024), convs=(), norm=None, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        for width in (*units, *convs):
+            check_whole("a width of units or convs", width)
         self.units = tuple(units)
         self.convs = tuple(convs)
         self.norm = norm

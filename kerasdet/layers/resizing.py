@@ -9,6 +9,8 @@ without rounding to uint8. A box therefore moves by two factors, and `image_size
 import keras
 import numpy as np
 
+LARGEST = 1 << 16  # pixels along a side
+
 
 class Resize:
     """A rule for the size of an image and its canvas. Two rules are equal if their configurations are."""
@@ -70,7 +72,8 @@ class KeepSize(Resize):
 class ShortestEdge(Resize):
     """Scale the shorter side to `short`, or less if the longer side would exceed `long` (torchvision's rule).
 
-    The scale is computed in float64 and the size is floored; the canvas is rounded up to `divisor`.
+    The scale is computed in float64 and the size is floored, to one pixel at least; the canvas is
+    rounded up to `divisor`.
     Source: Faster R-CNN, section 3.3 (s = 600); torchvision's GeneralizedRCNNTransform for the rounding.
     """
 
@@ -83,7 +86,7 @@ class ShortestEdge(Resize):
         """See `Resize.target_size`."""
         h, w = _float64(height, xp), _float64(width, xp)
         scale = xp.minimum(self.short / xp.minimum(h, w), self.long / xp.maximum(h, w))
-        return _int32(xp.floor(h * scale), xp), _int32(xp.floor(w * scale), xp)
+        return tuple(_int32(xp.maximum(xp.floor(s * scale), 1.0), xp) for s in (h, w))
 
     def canvas_size(self, height, width, xp=np):
         """See `Resize.canvas_size`."""
@@ -128,8 +131,12 @@ class Stretch(Resize):
 
 
 def _positive(name, value):
-    if int(value) != value or value < 1:
-        raise ValueError(f"{name} must be a positive number of pixels, not {value!r}.")
+    if not isinstance(value, (int, float, np.number)) or not 1 <= value <= LARGEST:
+        raise ValueError(
+            f"{name} must be a positive number of pixels, at most {LARGEST}, not {value!r:.80}."
+        )
+    if int(value) != value:
+        raise ValueError(f"{name} must be a whole number of pixels, not {value!r}.")
     return int(value)
 
 

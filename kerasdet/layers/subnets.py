@@ -5,8 +5,10 @@ from keras import ops
 
 from kerasdet.layers.conv import BatchNorm, Conv
 from kerasdet.layers.group_norm import GroupNorm
+from kerasdet.ops.checks import check_whole
 
 GROUPS = 32  # of group normalisation
+DEEPEST = 100  # convolutions of a tower
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -28,7 +30,7 @@ class Subnets(keras.layers.Layer):
         ({"P3": (B, H3, W3, channels), ...} for classes, the same for boxes), in the compute type.
 
     Raises:
-        ValueError: an unknown norm.
+        ValueError: another norm, or channels or a depth out of range.
 
     Source: RetinaNet (arXiv 1708.02002), section 4, Classification Subnet and Box Regression Subnet.
     """
@@ -37,6 +39,8 @@ class Subnets(keras.layers.Layer):
         super().__init__(**kwargs)
         if norm not in (None, "batch", "group"):
             raise ValueError(f'norm must be None, "batch" or "group", not {norm!r}.')
+        check_whole("channels", channels)
+        check_whole("depth", depth, least=0, most=DEEPEST)
         self.channels = channels
         self.depth = depth
         self.norm = norm

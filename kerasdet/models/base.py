@@ -26,7 +26,7 @@ from keras import ops
 from kerasdet import distribute
 from kerasdet.files import atomic_write
 from kerasdet.images import load_image
-from kerasdet.layers.resizing import KeepSize
+from kerasdet.layers.resizing import KeepSize, Resize
 from kerasdet.models.guards import (
     StopOnNonFiniteWeights,
     first_non_finite,
@@ -35,6 +35,7 @@ from kerasdet.models.guards import (
 from kerasdet.ops import native
 
 FORMAT_VERSION = 2
+MOST_CLASSES = 100_000
 
 
 class ImageModel(keras.Model):
@@ -80,8 +81,14 @@ class ImageModel(keras.Model):
     ):
         # Pixels and sizes must not be cast to half precision as inputs.
         super().__init__(autocast=False, **kwargs)
-        if int(num_classes) != num_classes or num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, not {num_classes!r}.")
+        if not isinstance(num_classes, (int, float)) or not 1 <= num_classes <= MOST_CLASSES:
+            raise ValueError(
+                f"num_classes must be at least 1 and at most {MOST_CLASSES}, not {num_classes!r:.80}."
+            )
+        if int(num_classes) != num_classes:
+            raise ValueError(f"num_classes must be a whole number, not {num_classes!r}.")
+        if resize is not None and not isinstance(resize, Resize):
+            raise ValueError(f"resize is a part of kerasdet.layers.resizing, not {resize!r:.80}.")
         self.num_classes = int(num_classes)
         self.backbone = backbone
         self.class_names = _one_per_class(

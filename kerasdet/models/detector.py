@@ -17,6 +17,8 @@ from kerasdet.models.base import ImageModel
 from kerasdet.ops import boxes as box_ops
 from kerasdet.ops import candidates
 
+MOST_DETECTIONS = 1_000_000
+
 
 def _decoding_setting(name, valid, meaning):
     """Return a property for a number that may change after loading and holds everywhere."""
@@ -63,7 +65,9 @@ class Detector(ImageModel):
     )
     iou_threshold = _decoding_setting("iou_threshold", lambda v: 0 < v <= 1, "an IoU in (0, 1]")
     max_detections = _decoding_setting(
-        "max_detections", lambda v: int(v) == v and v >= 1, "a whole number of at least 1"
+        "max_detections",
+        lambda v: 1 <= v <= MOST_DETECTIONS and int(v) == v,
+        f"a whole number of at least 1 and at most {MOST_DETECTIONS}",
     )
 
     def __init__(

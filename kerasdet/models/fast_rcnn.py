@@ -28,6 +28,7 @@ from kerasdet.layers.roi import MultilevelRoIPool
 from kerasdet.models.base import build_once, data_classes
 from kerasdet.models.detector import Detector
 from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
+from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.losses import smooth_l1
@@ -136,6 +137,7 @@ class RegionDetector(Detector):
         self.classifier = RegionClassifier(
             self.num_classes, pooling, head, dtype=self.dtype_policy, name="classifier"
         )
+        check_whole("regions_per_image", regions_per_image)
         self.regions_per_image = regions_per_image
         self.seed = seed
         # Its state is the seed and the number of training steps; it is not a weight. The optimizer's count

@@ -26,6 +26,7 @@ from kerasdet.models.base import norm_option
 from kerasdet.models.faster_rcnn import FasterRCNN
 from kerasdet.models.mask_rcnn import REGION_SIZE, RegionBranch, pack_rows, positive_regions
 from kerasdet.ops.boxes import valid_mask
+from kerasdet.ops.checks import check_whole
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.masks import mask_peaks
 
@@ -129,6 +130,7 @@ class KeypointRCNN(FasterRCNN):
     ):
         # Before the constructor below builds the branch, which draws a map for each keypoint.
         self.num_keypoints = num_keypoints or len(keypoint_names or ()) or COCO_KEYPOINTS
+        check_whole("num_keypoints", self.num_keypoints)
         self.keypoint_names = tuple(keypoint_names or map(str, range(self.num_keypoints)))
         if len(self.keypoint_names) != self.num_keypoints:
             raise ValueError(

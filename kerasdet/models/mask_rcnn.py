@@ -54,6 +54,8 @@ class RegionBranch(keras.layers.Layer):
 
     def attach(self, model):
         """Create the weights for a model's maps and classes."""
+        if hasattr(self, "output_conv"):
+            return
         regions = self.regions_shape(model)
         build_once(self.head, regions)
         features = self.head.compute_output_shape(regions)

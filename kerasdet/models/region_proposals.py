@@ -15,8 +15,10 @@ from keras import ops
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import Conv
+from kerasdet.layers.subnets import DEEPEST
 from kerasdet.ops import native
 from kerasdet.ops.boxes import clip_boxes, sides_reach
+from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
@@ -63,6 +65,13 @@ class RegionProposalNetwork(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_whole("channels", channels)
+        check_whole("depth", depth, least=0, most=DEEPEST)
+        for name, counts in (("candidates", candidates), ("proposals", proposals)):
+            if not isinstance(counts, (list, tuple)) or len(counts) != 2:
+                raise ValueError(f"{name} is {counts!r:.80}; give two, of training and of test.")
+            for count in counts:
+                check_whole(name, count, most=1 << 24)
         self.anchors = anchors
         self.channels = channels
         self.depth = depth

@@ -164,7 +164,7 @@ class RetinaNet(Detector):
         build_once(self.head, maps)
         towers = self.head.compute_output_shape(maps)
         for conv, shapes in zip((self.class_output, self.box_output), towers):
-            conv.build(next(iter(shapes.values())))
+            build_once(conv, next(iter(shapes.values())))
         self.built = True
 
     def call(self, inputs, training=False):

@@ -63,6 +63,23 @@ def check_count(name, value):
         raise ValueError(f"{name} is {value!r}; give a positive integer.")
 
 
+def check_whole(name, value, least=1, most=1 << 16):
+    """Refuse what is not an integer in a range, such as channels that no memory could hold.
+
+    Args:
+        name: the argument's name.
+        value: what was given.
+        least: the smallest that is allowed.
+        most: the largest.
+
+    Raises:
+        ValueError: names the argument, the value and the range.
+    """
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+        raise ValueError(f"{name} is {value!r:.80}; give a whole number from {least} to {most}.")
+
+
 def pair(name, value, least=1):
     """Read one or two integers as (vertical, horizontal).
 

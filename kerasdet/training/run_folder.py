@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 import time
 from pathlib import Path
 
@@ -37,12 +36,6 @@ class RunFolder:
         self.last = self.path / "last.keras"
         self.csv = self.path / "history.csv"
         self.rows = []
-
-    def remove_unfinished(self):
-        """Remove what a killed process left of the file that it was writing."""
-        for path in self.path.glob(".*"):
-            if re.match(r"\.[0-9a-f]{12}\.", path.name):
-                path.unlink()
 
     def best(self, figure):
         """Highest value of a figure so far; -1 if none was measured."""

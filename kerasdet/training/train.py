@@ -23,6 +23,7 @@ from kerasdet.callbacks import (
     SemanticMetrics,
     StopOnNonFiniteLoss,
 )
+from kerasdet.files import claimed, remove_unfinished
 from kerasdet.training.checkpoints import load_checkpoint
 from kerasdet.training.recipe import Recipe, load_recipe, make_optimizer, save_recipe
 from kerasdet.training.run_folder import (
@@ -75,11 +76,13 @@ def train(
         resize: `Resize` for the training batches, or a list from which each batch takes one
             (multi-scale training); default `model.resize`.
         augment: `augment(rng, image, record) -> (image, record)`, or None.
-        resume: continue the run in `out` as if it had never stopped, or start it if there is
-            none.
-        validate_every: epochs from one validation to the next.
-        cache: whether to keep the decoded images in memory; default: if they take less than 4 GB.
-        callbacks: further Keras callbacks; at the end of an epoch they see the averaged weights and
+        resume: continue the run that `out` holds as if it had never stopped; start it if there
+            is none. Of the recipe only `epochs` may differ. More of them continue a run, a finished one
+            too, on the schedule of the longer run: after a cosine's end the rate rises again to where
+            the longer curve stands at that epoch. Fewer change nothing, and `train` says so.
+        validate_every: epochs between two validations.
+        cache: keep the decoded images in memory; default: where they take less than 4 GB.
+        callbacks: further Keras callbacks; at an epoch's end they see the averaged weights and
             `val_mAP`.
         verbose: Keras' progress bar, as in `fit`.
 
@@ -89,25 +92,49 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
-        ValueError: classes of data and model differ, the data lacks something that the model needs,
+        BlockingIOError: another process trains in `out`; names it.
+        ValueError: classes of data and model differ, the data lacks what the model learns or takes,
             or `out` holds a run with another recipe.
         FloatingPointError: the loss became NaN or infinite; the message names epoch, step and checkpoint.
     """
     _check_classes(model, data, validation)
     _check_parts(model, data, validation)
-    recipe = recipe or Recipe()
-    folder = RunFolder(out)
+    options = (resize, augment, resume, validate_every, cache, callbacks, verbose)
+    with claimed(out):
+        remove_unfinished(out)
+        return _train(model, data, recipe or Recipe(), validation, RunFolder(out), *options)
+
+
+def _train(
+    model,
+    data,
+    recipe,
+    validation,
+    folder,
+    resize,
+    augment,
+    resume,
+    validate_every,
+    cache,
+    callbacks,
+    verbose,
+):
+    """Train in a folder that nobody else writes into."""
     keras.utils.set_random_seed(recipe.seed)
     measurement = _measurement(model, validation, validate_every)
     if not model.GRADIENTS:
         return _fit_once(model, data, recipe, folder, measurement, resume, callbacks)
     steps = max(1, len(data) // recipe.batch_size)
-    recipe = recipe.resolved(steps)
-    resuming = _prepare(folder, recipe, resume)
+    recipe, resuming = _prepare(folder, recipe, steps, resume)
     with strategy_of(model):
         model.compile(make_optimizer(recipe, steps, model.trainable_variables))
         if resuming:
             folder.rows = load_checkpoint(folder.checkpoint, model)["rows"]
+    if len(folder.rows) >= recipe.epochs and verbose:
+        print(
+            f"{folder.path} has finished its {len(folder.rows)} epochs: resuming changes nothing; more "
+            "epochs (--epochs) continue it."
+        )
     model.fit(
         _training_batches(
             model, data, recipe, resize, augment, cache, start_epoch=len(folder.rows)
@@ -224,14 +251,17 @@ def _check_parts(model, *datasets):
                 )
 
 
-def _prepare(folder, recipe, resume):
-    """Create the folder, or check that its run can be continued; return True if there is one."""
+def _prepare(folder, recipe, steps, resume):
+    """The recipe with its defaults filled in, and whether `folder` holds a run that it continues."""
     if not folder.checkpoint.exists():
+        recipe = recipe.resolved(steps)
         save_recipe(folder.recipe, recipe)
-        return False
+        return recipe, False
     if not resume:
         raise FileExistsError(_occupied(folder))
     before = load_recipe(folder.recipe)
+    longer = max(before.epochs, recipe.epochs)
+    recipe = dataclasses.replace(recipe, epochs=before.epochs).resolved(steps)
     for field in dataclasses.fields(recipe):
         old, new = getattr(before, field.name), getattr(recipe, field.name)
         if old != new:
@@ -239,8 +269,10 @@ def _prepare(folder, recipe, resume):
                 f"{folder.recipe} says {field.name}={old!r}, not {new!r}: resume a run with the "
                 "same recipe, or start a new one in another folder."
             )
-    folder.remove_unfinished()
-    return True
+    if longer > before.epochs:
+        recipe = dataclasses.replace(recipe, epochs=longer)
+        save_recipe(folder.recipe, recipe)
+    return recipe, True
 
 
 def _occupied(folder):

@@ -19,6 +19,11 @@ from kerasdet.layers.resizing import Fit, KeepSize, ShortestEdge, Stretch
         (Fit(384, 512), (480, 640), (384, 512), (384, 512)),
         (Fit(384, 512), (100, 400), (128, 512), (384, 512)),
         (Fit(64, 64), (1, 1000), (1, 64), (64, 64)),
+        # 1333 / 3000 = 0.444: 20 pixels become 8; 2 would become 0.89, and are one.
+        (ShortestEdge(800, 1333), (3000, 20), (1333, 8), (1344, 32)),
+        (ShortestEdge(800, 1333), (3000, 2), (1333, 1), (1344, 32)),
+        (ShortestEdge(800, 1333), (1, 3000), (1, 1333), (32, 1344)),
+        (Stretch(8), (1, 5000), (8, 8), (8, 8)),
         (Stretch(300), (480, 640), (300, 300), (300, 300)),
     ],
 )
@@ -31,7 +36,7 @@ def test_sizes(part, size, target, canvas):
 def test_graph_sizes_equal_python_sizes(part):
     tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(0)
-    for height, width in rng.integers(16, 2000, (50, 2)):
+    for height, width in [*rng.integers(16, 2000, (50, 2)), (5000, 1), (1, 5000), (1, 1)]:
         expected = part.target_size(int(height), int(width))
         target = part.target_size(tf.constant(height), tf.constant(width), xp=tf)
         assert tuple(int(side) for side in target) == tuple(expected)
@@ -48,6 +53,17 @@ def test_config_round_trip(part):
     assert keras.saving.deserialize_keras_object(config) == part
 
 
-def test_sizes_must_be_positive():
-    with pytest.raises(ValueError, match="height must be a positive number"):
-        Fit(0, 512)
+@pytest.mark.parametrize(
+    "value", [0, -1, 1 << 17, 10**9, float("nan"), float("inf"), "8", None, [8], abs]
+)
+def test_sizes_are_positive_and_bounded(value):
+    with pytest.raises(
+        ValueError, match="height must be a positive number of pixels, at most 65536"
+    ):
+        Fit(value, 512)
+
+
+def test_sizes_are_whole():
+    with pytest.raises(ValueError, match=r"divisor must be a whole number of pixels, not 1\.5"):
+        KeepSize(1.5)
+    assert Stretch(8.0) == Stretch(8)

@@ -191,10 +191,10 @@ def test_other_keypoints_are_an_error():
     model = keypoint_rcnn()
     inputs, targets = batch(2)
     outputs, points = model(inputs, training=True), targets.pop("keypoints")
-    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), and they have none'):
+    with pytest.raises(ValueError, match=r'"keypoints" \(B, G, 4, 3\), but they have none'):
         model.loss_terms(outputs, prepare(targets))
     three = {**targets, "keypoints": points[:, :, :3]}
-    with pytest.raises(ValueError, match=r"and they have the shape \(2, 4, 3, 3\): use data"):
+    with pytest.raises(ValueError, match=r"but they have the shape \(2, 4, 3, 3\): use data"):
         model.loss_terms(outputs, prepare(three))
 
 

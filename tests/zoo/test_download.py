@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from kerasdet import files
 from kerasdet.zoo import cache, download
 from kerasdet.zoo.cache import cache_folder, cached, locked, verified
 from kerasdet.zoo.download import DownloadError, fetch
@@ -495,8 +496,8 @@ class WindowsLocks:
 @pytest.mark.parametrize("windows", [False, True])
 def test_a_lock_excludes_others_until_it_ends(folder, windows, monkeypatch):
     if windows:
-        monkeypatch.setattr(cache, "fcntl", None)
-        monkeypatch.setattr(cache, "msvcrt", WindowsLocks(), raising=False)
+        monkeypatch.setattr(files, "fcntl", None)
+        monkeypatch.setattr(files, "msvcrt", WindowsLocks(), raising=False)
     cache_folder()
     with open(folder / ".a.lock", "a") as other:
         with locked(folder / "a"), locked(folder / "b"):

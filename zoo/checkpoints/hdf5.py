@@ -6,6 +6,7 @@ data) is not read. The attributes (`layer_names`, `weight_names`) repeat what th
 """
 
 import math
+from typing import NamedTuple
 
 from kerasdet.zoo.checkpoints.errors import REWRITE, printable
 from kerasdet.zoo.checkpoints.hdf5_groups import (
@@ -23,7 +24,8 @@ from kerasdet.zoo.checkpoints.hdf5_groups import (
 from kerasdet.zoo.checkpoints.hdf5_heaps import NOWHERE
 from kerasdet.zoo.checkpoints.source import STORED, Fields, is_possible
 
-MODEL = "model_weights"  # in a whole model's file, the weights are here, the optimizer's state elsewhere
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MODEL = "model_weights"  # a whole model's file: weights lie here, the optimizer's state elsewhere
 DEEPEST = 32
 SCALAR, SIMPLE = 0, 1  # kinds of a dataspace
 CONTIGUOUS = 1
@@ -36,6 +38,24 @@ FLOATS = {
     (4, 8, 23): "float32",
     (8, 11, 52): "float64",
 }
+
+
+class Stored(NamedTuple):
+    """A weight in the file.
+
+    Fields:
+        start: its first byte.
+        shape: counts along its axes.
+        dtype: a key of `STORED`.
+    """
+
+    start: int
+    shape: tuple
+    dtype: str
+
+    def read(self, source):
+        """The array, of float32 where bfloat16 is stored."""
+        return source.array(self.start, math.prod(self.shape), self.dtype).reshape(self.shape)
 
 
 def read_hdf5(source):
@@ -51,11 +71,28 @@ def read_hdf5(source):
     Raises:
         CheckpointError: damaged, or not as Keras writes weights.
     """
+    return {path: stored.read(source) for path, stored in list_hdf5(source).items()}
+
+
+def list_hdf5(source):
+    """Find the weights of a Keras file, and read none of them.
+
+    Args:
+        source: the `Source`.
+
+    Returns:
+        {path, as `read_hdf5` gives it: `Stored`}.
+
+    Raises:
+        CheckpointError: damaged, or not as Keras writes weights.
+    """
+    if source.size < 8 or source.read(0, 8) != SIGNATURE:
+        raise source.fault("is no HDF5 file, by its first bytes")
     root = _root(source)
     top = dict(links(source, messages(source, root)))
-    arrays = {}
-    _collect(source, top.get(MODEL, root), "", arrays, set())
-    return arrays
+    found = {}
+    _collect(source, top.get(MODEL, root), "", found, set())
+    return found
 
 
 def _root(source):
@@ -81,8 +118,8 @@ def _root(source):
     return fields.number(8)
 
 
-def _collect(source, address, path, arrays, seen, depth=0):
-    """Read the datasets at and below an object into `arrays`."""
+def _collect(source, address, path, found, seen, depth=0):
+    """Note the datasets at and under an object in `found`."""
     if address in seen or depth > DEEPEST:
         raise source.fault(
             f"reaches the object {printable(path)} by two paths, or through too many groups",
@@ -92,16 +129,16 @@ def _collect(source, address, path, arrays, seen, depth=0):
     source.charge(256 + 4 * len(path))
     parts = messages(source, address)
     if LAYOUT in parts:
-        arrays[path] = _read(source, path, parts)
+        found[path] = _stored(source, path, parts)
     elif parts.keys() & {SYMBOL_TABLE, LINK_INFO, LINK, GROUP_INFO}:
         for name, there in links(source, parts):
-            _collect(source, there, f"{path}/{name}" if path else name, arrays, seen, depth + 1)
+            _collect(source, there, f"{path}/{name}" if path else name, found, seen, depth + 1)
     else:
         raise source.fault(f"has {printable(path)}, which is neither a group nor an array", REWRITE)
 
 
-def _read(source, path, parts):
-    """Return the array of a dataset, from its header messages."""
+def _stored(source, path, parts):
+    """A dataset, from its header messages."""
     path = printable(path)
     if EXTERNAL_FILES in parts:
         raise source.fault(f"keeps {path} in another file: refused", REWRITE)
@@ -116,7 +153,7 @@ def _read(source, path, parts):
     count = math.prod(shape)
     if size != count * STORED[dtype].itemsize or (start == NOWHERE and count):
         raise source.fault(f"has {size} bytes of {path}, which is {shape} of {dtype}")
-    return source.array(start if count else 0, count, dtype).reshape(shape)
+    return Stored(start if count else 0, shape, dtype)
 
 
 def _only(source, parts, kind):

@@ -40,12 +40,15 @@ class Source:
     Args:
         path: the file's name, for errors.
         file: the file, open for reading bytes.
+        start: where a file begins that lies inside of this one, such as an archive's member.
+        size: bytes of that file; None: all that follow.
     """
 
-    def __init__(self, path, file):
+    def __init__(self, path, file, start=0, size=None):
         self.path = path
         self.file = file
-        self.size = os.fstat(file.fileno()).st_size
+        self.start = start
+        self.size = os.fstat(file.fileno()).st_size - start if size is None else size
         self.position = 0
         self.left = 2 * self.size + SLACK
 
@@ -178,8 +181,8 @@ class Source:
         """Move the file to the current place, if enough bytes follow."""
         start, self.position = self.position, self.position + count
         if not 0 <= start <= self.position <= self.size:
-            raise self.fault(f"ends at byte {self.size}, but {count} bytes from {start} are needed")
-        self.file.seek(start)
+            raise self.fault(f"ends at byte {self.size}, where {count} bytes from {start} are due")
+        self.file.seek(self.start + start)
 
 
 class Fields:

@@ -1,4 +1,4 @@
-"""PyTorch's container since 1.6: a zip archive of uncompressed members.
+"""PyTorch's container since 1.6, and others that are a zip archive of uncompressed members.
 
 `NAME/data.pkl` is the content, `NAME/data/KEY` are the storages, `NAME/byteorder` (since 2.1) is the
 order of their bytes. The archive is read here, not by `zipfile`, so that each number in it is
@@ -39,7 +39,7 @@ def read_zip(source):
     Raises:
         CheckpointError: damaged, refused, or without a state dict.
     """
-    members = _members(source)
+    members = list_members(source)
     pickles = [name for name in members if name.endswith(PICKLE) and name.count("/") == 1]
     if len(pickles) != 1:
         raise source.fault(
@@ -52,26 +52,36 @@ def read_zip(source):
         raise source.fault("is a TorchScript archive, which holds code", RESAVE)
     order = members.get(f"{folder}/byteorder")
     if order is not None:
-        start, size, _ = _region(source, f"{folder}/byteorder", order)
+        start, size, _ = region(source, f"{folder}/byteorder", order)
         if source.read(start, size) != b"little":
             raise source.fault("comes from a big-endian machine, by its member byteorder", RESAVE)
-    region = _region(source, pickles[0], members[pickles[0]])
-    source.verify(*region)
-    source.seek(region.start)
+    pickle = region(source, pickles[0], members[pickles[0]])
+    source.verify(*pickle)
+    source.seek(pickle.start)
     content, _ = load(source)
-    if source.position != region.start + region.size:
-        raise source.fault("has a pickle whose length is not that of its member")
+    if source.position != pickle.start + pickle.size:
+        raise source.fault("has a pickle of another length than its member")
     tensors = state_dict(source, content)
     used = {tensor.storage.key for tensor in tensors.values()}
     names = {key: f"{folder}/data/{key}" for key in used}
     regions = {
-        key: _region(source, name, members[name]) for key, name in names.items() if name in members
+        key: region(source, name, members[name]) for key, name in names.items() if name in members
     }
     return arrays(source, tensors, regions)
 
 
-def _members(source):
-    """Return the archive's directory: {name: Member}."""
+def list_members(source):
+    """Read an archive's directory.
+
+    Args:
+        source: the `Source`.
+
+    Returns:
+        {name: `Member`}.
+
+    Raises:
+        CheckpointError: it is damaged, or names a member twice.
+    """
     count, size, start = _directory(source)
     if start + size > source.size or count * ENTRY > size:
         raise source.fault(
@@ -140,11 +150,25 @@ def _widened(extra, numbers):
     return stored, size, header
 
 
-def _region(source, name, member):
-    """Return where a member's bytes are."""
+def region(source, name, member, writer="torch.save", fix=RESAVE):
+    """Find a member's bytes.
+
+    Args:
+        source: the `Source`.
+        name: the member's name, for errors.
+        member: the `Member`.
+        writer: what writes such archives, for errors.
+        fix: what the reader of an error should do.
+
+    Returns:
+        `Region`.
+
+    Raises:
+        CheckpointError: it is compressed or encrypted, or lies elsewhere.
+    """
     if not member.plain:
         raise source.fault(
-            f"has {printable(name)} compressed or encrypted, which torch.save never does", RESAVE
+            f"has {printable(name)} compressed or encrypted, which {writer} never does", fix
         )
     local = Fields(source, source.read(member.header, LOCAL))
     if local.take(4) != b"PK\x03\x04":
