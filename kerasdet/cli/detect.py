@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.console import check_proposals, load_model
+from kerasdet.cli.console import CapCounter, check_proposals, load_model
 from kerasdet.cli.data import GRAY_MAX_HELP
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
@@ -46,7 +46,7 @@ def detect(
     paths = find_images(images)
     detector = load_model(model, threshold, max_detections)
     known = load_proposals(proposals) if check_proposals(detector, proposals) else None
-    images_json, found, failures = [], [], []
+    images_json, found, failures, cap = [], [], [], CapCounter(detector)
     for path in track(paths, description="detecting"):
         try:
             image = load_image(path, gray_max=gray_max)
@@ -58,6 +58,7 @@ def detect(
             failures.append(error)
             continue
         found.append(encode_masks(detector.detect([image], **given)[0], (height, width)))
+        cap.add(found[-1])
         number = len(images_json) + 1
         images_json.append({"id": number, "file_name": str(path), "height": height, "width": width})
         _write_drawing(
@@ -66,6 +67,7 @@ def detect(
     write_coco(out / "detections.json", images_json, found, detector)
     objects = sum(len(one["labels"]) for one in found)
     print(f"{objects} objects in {len(found)} images: {out / 'detections.json'}")
+    cap.report()
     for error in failures:
         typer.echo(f"kerasdet: skipped: {' '.join(str(error).split())}", err=True)
     if failures:
