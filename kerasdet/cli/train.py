@@ -156,6 +156,8 @@ def train_with(arguments, out, resume):
     learnt = data.keypoint_names if "keypoints" in model.TARGETS else ()
     augment = make_augmentation(arguments["augment"], learnt)
     print(f"{arguments['detector']} of {model.count_params():,} parameters on {resizes}")
+    if "max_detections" in model.ADJUSTABLE:
+        print(f"at most {model.max_detections} detections per image (--max-detections)")
     if resume or not (out / "checkpoint.npz").exists():
         save_json(out / ARGUMENTS, arguments, indent=2)
     history = fit(

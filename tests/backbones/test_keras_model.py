@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from kerasdet import zoo
 from kerasdet.backbones import Backbone
-from kerasdet.backbones.applications import find_levels
 from kerasdet.layers import AnchorGenerator, FeaturePyramid, Subnets
 from kerasdet.models import RetinaNet
 
