@@ -255,7 +255,7 @@ class OnlyGreen(View):
 
 
 def validated_on(validation, out):
-    recipe = Recipe(epochs=2, batch_size=4, learning_rate=3e-3, ema_momentum=0.0)
+    recipe = Recipe(epochs=1, batch_size=4, learning_rate=3e-3, ema_momentum=0.0)
     return train(one_box(), Squares(26), recipe, validation=validation, out=out, verbose=0)
 
 
