@@ -1,5 +1,7 @@
 """Detections drawn on images by Pillow: boxes, labels, masks, keypoints; and contact sheets."""
 
+import math
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -70,10 +72,10 @@ def draw(image, detections, names, threshold=0.0):
     ignore = _part(detections, "ignore")
     font = ImageFont.load_default(max(11, round(max(canvas.size) / 50)))
     for i in order:
-        text = str(names[labels[i]])
-        text += "" if confidence is None else f" {confidence[i]:.0%}"
-        text += " (ignored)" if ignore is not None and ignore[i] else ""
-        _draw_label(pen, canvas.size, boxes[i], text, class_color(labels[i]), font)
+        words = [str(names[labels[i]])]
+        words += [] if confidence is None else [f"{confidence[i]:.0%}"]
+        words += ["(ignored)"] if ignore is not None and ignore[i] else []
+        _draw_label(pen, canvas.size, boxes[i], words, class_color(labels[i]), font)
     return canvas
 
 
@@ -97,7 +99,7 @@ def draw_classes(image, classes, names):
     line = sum(font.getmetrics()) + 4
     for row, label in enumerate(present):
         place = (0, line * (row + 1), 0, 0)
-        _draw_label(pen, canvas.size, place, str(names[label]), class_color(label), font)
+        _draw_label(pen, canvas.size, place, [str(names[label])], class_color(label), font)
     return canvas
 
 
@@ -133,6 +135,23 @@ def contact_sheet(images, columns=4, cell=320):
         top = gap + i // columns * height + (height - gap - canvas.height) // 2
         sheet.paste(canvas, (left, top))
     return sheet
+
+
+def as_rgb(image):
+    """An image of any number of channels as one that can be drawn on.
+
+    Args:
+        image: (H, W, C) array as `Dataset.image` returns it: of three channels it is RGB.
+
+    Returns:
+        (H, W, 3): the image itself; or, of other channels, the first as gray levels from its darkest, black,
+        to its brightest, white, uint8.
+    """
+    if image.shape[-1] == 3:
+        return image
+    first = image[..., :1].astype("float32")
+    span = max(float(first.max() - first.min()), 1e-6)
+    return np.repeat(255 * (first - first.min()) / span, 3, axis=-1).astype("uint8")
 
 
 def _part(detections, key):
@@ -188,11 +207,16 @@ def _draw_keypoints(pen, keypoints, color, width):
             pen.ellipse(spot, fill=color, outline=(0, 0, 0))
 
 
-def _draw_label(pen, size, box, text, color, font):
-    """Text on a plate of the class's colour: above the box, inside it where there is no room."""
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    margin = 2
-    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+def _draw_label(pen, size, box, words, color, font):
+    """Words on a plate of the class's colour: above the box, inside it where there is no room.
+
+    The gap between words is wider than a space, which would make one number of class "8" and "96%".
+    """
+    margin, gap = 2, round(0.6 * font.size)
+    left, top, _, bottom = pen.textbbox((0, 0), " ".join(words), font=font)
+    lengths = [math.ceil(pen.textlength(word, font=font)) for word in words]
+    width = sum(lengths) + gap * (len(words) - 1) + 2 * margin
+    height = bottom - top + 2 * margin
     x = min(max(0, round(float(box[0]))), max(0, size[0] - width))
     y = round(float(box[1])) - height
     if y < 0:
@@ -200,7 +224,10 @@ def _draw_label(pen, size, box, text, color, font):
     y = min(y, max(0, size[1] - height))
     pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
     ink = (0, 0, 0) if _luminance(color) > 0.18 else (255, 255, 255)
-    pen.text((x + margin - left, y + margin - top), text, fill=ink, font=font)
+    x += margin - left
+    for word, length in zip(words, lengths):
+        pen.text((x, y + margin - top), word, fill=ink, font=font)
+        x += length + gap
 
 
 def _luminance(color):

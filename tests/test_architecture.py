@@ -52,7 +52,7 @@ FAMILY = {
     "base": {"guards"},
     "detector": {"base"},
     "fast_rcnn": {"base", "detector"},
-    "faster_rcnn": {"base", "fast_rcnn", "region_proposals"},
+    "faster_rcnn": {"base", "detector", "fast_rcnn", "region_proposals"},
     "guards": set(),
     "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},

@@ -244,6 +244,23 @@ def test_train_and_resume(squares_csv, tmp_path, small_detector, capsys):
     assert small_detector[0] == small_detector[-1]
 
 
+def test_validation_data_without_a_class(squares_csv, tmp_path, small_detector, capsys):
+    rows = squares_csv.read_text().splitlines()
+    reds = [rows[0], *(row for row in rows if row.endswith(",red"))]
+    val = squares_csv.with_name("reds.csv")
+    val.write_text("\n".join(reds))
+    arguments = ("train", "--data", f"csv:{squares_csv}", "--val", f"csv:{val}")
+    options = ("--epochs", 1, "--batch-size", 4, "--augment", "none", "--size", "64x64")
+    assert call(*arguments, *options, "--out", tmp_path / "run") == 0
+    assert "1 classes (red)" in capsys.readouterr().out
+    with open(tmp_path / "run" / "history.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert np.isfinite(float(row["val_loss"]))
+    val.write_text("\n".join(reds).replace(",red", ",mauve"))
+    assert call(*arguments, *options, "--out", tmp_path / "other") == 1
+    assert "'mauve', which are not among 'green', 'red'" in capsys.readouterr().err
+
+
 def test_train_without_data(tmp_path, capsys):
     assert call("train", "--out", tmp_path) == 1
     assert "--data is missing" in capsys.readouterr().err
@@ -265,6 +282,24 @@ def test_train_makes_a_retinanet():
         made("yolo", Squares(2))
     with pytest.raises(ValueError, match="mobilenet_v2"):
         make_backbone("vgg", 1.0)
+
+
+class Crowds(Squares):
+    """As many objects in the image as its number tells."""
+
+    def record(self, index):
+        record = super().record(index)
+        return record.select(np.zeros(index, int))
+
+
+def test_max_detections_follow_the_data():
+    options = {"channels": 8, "depth": 1, "anchors": "paper"}
+    # Half as many again as the most, 67: 67 + 34; at least 100.
+    assert made("retinanet", Crowds(68), **options).max_detections == 101
+    assert made("retinanet", Crowds(67), **options).max_detections == 100
+    arguments = {"detector": "retinanet", "backbone": "mobilenet_v2", "alpha": 0.25}
+    arguments |= {"freeze_at": None, "options": options, "max_detections": 7}
+    assert kerasdet.cli.train.make_model(arguments, Crowds(68), None).max_detections == 7
 
 
 def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
@@ -491,10 +526,19 @@ def test_max_detections(model_file, squares_csv, tmp_path, capsys):
     Image.fromarray(digit_scenes("test", 1).image(0)).save(image)
     options = ("--model", tmp_path / "model.keras", "--threshold", 0, "--max-detections", 2)
     assert call("detect", image, *options, "--out", tmp_path / "out") == 0
+    told = (
+        "1 of 1 images reached the limit of 2 detections and may hold more objects: raise it with"
+    )
+    assert f"{told} --max-detections 4" in capsys.readouterr().out
     assert len(COCO(str(tmp_path / "out" / "detections.json")).anns) == 2
     data = ("--data", f"csv:{squares_csv}")
     assert call("evaluate", "--model", model_file, *data, "--max-detections", 0) == 1
     assert "max_detections must be" in capsys.readouterr().err
+    data = ("--data", f"csv:{squares_csv}", "--threshold", 0)
+    assert call("evaluate", "--model", model_file, *data, "--max-detections", 1) == 0
+    assert "12 of 12 images reached the limit of 1 detections" in capsys.readouterr().out
+    assert call("evaluate", "--model", model_file, *data) == 0
+    assert "reached the limit" not in capsys.readouterr().out
 
 
 def test_data_notation(squares_csv):

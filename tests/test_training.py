@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import errno
 import os
 
@@ -12,6 +13,7 @@ import kerasdet.training.checkpoints
 import kerasdet.training.run_folder
 from kerasdet.callbacks import AveragedWeights, StopOnNonFiniteLoss
 from kerasdet.data import digit_scenes
+from kerasdet.data.views import View
 from kerasdet.layers.resizing import Stretch
 from kerasdet.training import Recipe, WarmupSteps, train
 from kerasdet.training.checkpoints import load_checkpoint, save_checkpoint
@@ -229,6 +231,52 @@ def test_classes_must_agree(tmp_path):
     model = OneBox(2, class_names=("green", "red"))
     with pytest.raises(ValueError, match="red, green"):
         train(model, Squares(4), Recipe(epochs=1), out=tmp_path)
+
+
+class Swapped(Squares):
+    """The same images with their two classes in the other order."""
+
+    class_names = ("green", "red")
+
+    def record(self, index):
+        record = super().record(index)
+        return dataclasses.replace(record, labels=1 - record.labels)
+
+
+class OnlyGreen(View):
+    """Green squares, as a data set that knows no other class."""
+
+    def __init__(self, greens):
+        super().__init__(greens)
+        self.class_names, self.category_ids = ("green",), (1,)
+
+    def record(self, index):
+        return dataclasses.replace(super().record(index), labels=np.zeros(1, "int32"))
+
+
+def validated_on(validation, out):
+    recipe = Recipe(epochs=1, batch_size=4, learning_rate=3e-3, ema_momentum=0.0)
+    return train(one_box(), Squares(26), recipe, validation=validation, out=out, verbose=0)
+
+
+def test_validation_classes_are_matched_by_name(tmp_path):
+    wanted = validated_on(Squares(6, seed=1), tmp_path / "same")
+    swapped = validated_on(Swapped(6, seed=1), tmp_path / "swapped")
+    greens = Squares(6, seed=1).subset([1, 3, 5])
+    some = validated_on(greens, tmp_path / "greens")
+    alone = validated_on(OnlyGreen(greens), tmp_path / "alone")
+    for name in ("val_loss", "val_classification_loss", "val_mAP", "val_AP50"):
+        assert swapped[name] == pytest.approx(wanted[name], rel=1e-5)
+        assert alone[name] == pytest.approx(some[name], rel=1e-5)
+    assert wanted["val_loss"] != pytest.approx(some["val_loss"], rel=1e-5)
+
+
+def test_a_class_of_the_validation_data_alone_is_named(tmp_path):
+    validation = Squares(4)
+    validation.class_names = ("red", "mauve")
+    with pytest.raises(ValueError, match="'mauve', which are not among 'red', 'green'"):
+        validated_on(validation, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def of_digits(make):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from kerasdet.visualize import class_color, contact_sheet, draw
+from kerasdet.visualize import as_rgb, class_color, contact_sheet, draw
 
 ORANGE, SKY = (230, 159, 0), (86, 180, 233)
 GREY = np.full((200, 300, 3), 100, "uint8")
@@ -52,6 +52,28 @@ def test_label_is_a_plate_with_legible_text():
     # No room above or at the right: the plate stays within the image.
     drawn = draw(GREY, detections([[280, 0, 300, 30]], [0], [0.9]), NAMES)
     assert changed(drawn)[:10, 250:300].mean() > 0.9
+
+
+def test_a_gap_parts_name_and_score():
+    """A column of plain plate, wider than between letters, lies between the class 8 and 96 %."""
+    large = np.full((600, 800, 3), 100, "uint8")
+    drawn = np.array(draw(large, detections([[50, 60, 150, 160]], [0], [0.96]), ("8",)))
+    # The font is of 16 pixels (800 / 50): the plate's ink by column, of the row of text above the box.
+    inked = (drawn[46:58, 52:92].max(-1) < 100).any(0)
+    columns = np.flatnonzero(inked)
+    gaps = np.diff(columns) - 1
+    assert gaps.max() >= 9  # 0.6 of 16 pixels, with the letters' own margins
+    assert np.sort(gaps)[-2] <= 3
+
+
+def test_images_of_other_channels_are_drawn_by_their_first():
+    levels = np.zeros((2, 2, 4), "uint16")
+    levels[..., 0], levels[..., 1] = [[100, 150], [200, 300]], 9999
+    # (level - 100) / 200 of 255
+    expected = np.array([[0, 63], [127, 255]], "uint8")
+    np.testing.assert_array_equal(as_rgb(levels), expected[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(as_rgb(np.full((2, 2, 1), 7, "uint8")), np.zeros((2, 2, 3)))
+    assert as_rgb(GREY) is GREY
 
 
 def test_threshold_padding_and_order():

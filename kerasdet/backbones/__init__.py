@@ -2,6 +2,7 @@
 
 from kerasdet.backbones.backbone import Backbone
 from kerasdet.backbones.classifier import ImageClassifier
+from kerasdet.backbones.keras_model import KerasBackbone
 from kerasdet.backbones.mobilenet_v2 import MobileNetV2
 from kerasdet.backbones.mobilenet_v3 import MobileNetV3Large
 from kerasdet.backbones.resnet import (
@@ -22,6 +23,7 @@ __all__ = [
     "VGG16",
     "Backbone",
     "ImageClassifier",
+    "KerasBackbone",
     "MobileNetV2",
     "MobileNetV3Large",
     "ResNeXt50",

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kerasdet.backbones.classifier import ImageClassifier
-from kerasdet.layers.conv import ConvNorm
+from kerasdet.layers.conv import BatchNorm, ConvNorm
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -116,6 +116,37 @@ class Backbone(keras.Model):
         head = backbone.region_head(trained, frozen_norm)
         return backbone._copy(("C4",), freeze_at, frozen_norm), head
 
+    @staticmethod
+    def from_keras(model, levels=None, mean=None, std=None, **settings):
+        """A backbone with the layers and weights of a functional model, such as one of `keras.applications`.
+
+        Pixels are brought to what the model takes: `Rescaling` and `Normalization` layers at its input
+        become the backbone's `mean` and `std`, so that padding is zero after them; without such layers a
+        model of `keras.applications` is known by its name. The layers are copied, without what is above
+        the highest level, for images of any size; the model itself stays as it is.
+
+        Args:
+            model: functional or sequential model of one input (B, H, W, C), channels last.
+            levels: {"C3": name of a layer, ...}, Cn being that of stride 2**n; or the names of levels,
+                default those of "C2" to "C5" that there are: each is the model's last layer of its stride.
+            mean: C values, or one, subtracted from pixels 0..255; default as above.
+            std: C values, or one, by which they are then divided.
+            **settings: `reverse_channels`: beside `mean` and `std`, the model takes blue, green, red.
+                `freeze_at`: level, such as "C2": the layers up to it are not trained. `frozen_norm`: whether
+                batch normalisation keeps its statistics; default: if the model was trained, so that they are
+                not those of a new layer. `dtype`: precision of all layers, default what they have.
+
+        Returns:
+            A `KerasBackbone`. It saves as one file, and loads without the model.
+
+        Raises:
+            ValueError: the model is not functional, has no such layer, is of unknown preprocessing, or a map
+                has another size than its level.
+        """
+        from kerasdet.backbones.keras_model import from_keras
+
+        return from_keras(model, levels, mean, std, **settings)
+
     @classmethod
     def _load(cls, name):
         """The model of a name or path, and its backbone, which may be all of it."""
@@ -183,9 +214,19 @@ def _check_pixels(mean, std, channels):
 
 def freeze_norms(layers):
     """Keep the statistics, scales and shifts of batch normalisation as they are."""
+    for norm in batch_norms(layers):
+        norm.trainable = False
+
+
+def batch_norms(layers):
+    """Generate the batch normalisations among layers, and in those that are models."""
     for layer in layers:
         if isinstance(layer, ConvNorm):
-            layer.norm.trainable = False
+            yield layer.norm
+        elif isinstance(layer, (BatchNorm, keras.layers.BatchNormalization)):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from batch_norms(layer.layers)
 
 
 def copy_layers(source, target):

@@ -49,6 +49,31 @@ def load_model(name_or_path, threshold=None, max_detections=None):
     return model
 
 
+class CapCounter:
+    """Counts images in which a detector found as many objects as it returns at most.
+
+    Args:
+        detector: a `Detector`.
+    """
+
+    def __init__(self, detector):
+        self.limit = detector.max_detections
+        self.images = self.capped = 0
+
+    def add(self, detections):
+        """Count one image's detections, as `detect` returns them."""
+        self.images += 1
+        self.capped += len(detections["labels"]) >= self.limit
+
+    def report(self):
+        """Print how many images reached the limit, and what raises it; nothing if none did."""
+        if self.capped:
+            print(
+                f"{self.capped} of {self.images} images reached the limit of {self.limit} detections and may "
+                f"hold more objects: raise it with --max-detections {2 * self.limit}"
+            )
+
+
 def check_proposals(model, proposals):
     """Whether a model is to be given the file of --proposals.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.console import check_proposals, load_model
+from kerasdet.cli.console import CapCounter, check_proposals, load_model
 from kerasdet.cli.data import GRAY_MAX_HELP
 
 DEFAULT_MODEL = "retinanet_mobilenetv2_digits"
@@ -49,7 +49,7 @@ def detect(
     context.with_resource(claimed(out))
     detector = load_model(model, threshold, max_detections)
     known = load_proposals(proposals) if check_proposals(detector, proposals) else None
-    images_json, found, failures = [], [], []
+    images_json, found, failures, cap = [], [], [], CapCounter(detector)
     for path in track(paths, description="detecting"):
         try:
             image = load_image(path, gray_max=gray_max)
@@ -62,6 +62,7 @@ def detect(
             failures.append(error if str(path) in str(error) else f"{path}: {error}")
             continue
         found.append(result)
+        cap.add(result)
         number = len(images_json) + 1
         images_json.append({"id": number, "file_name": str(path), "height": height, "width": width})
         _write_drawing(
@@ -70,6 +71,7 @@ def detect(
     write_coco(out / "detections.json", images_json, found, detector)
     objects = sum(len(one["labels"]) for one in found)
     print(f"{objects} objects in {len(found)} images: {out / 'detections.json'}")
+    cap.report()
     for error in failures:
         typer.echo(f"kerasdet: skipped: {' '.join(str(error).split())}", err=True)
     if failures:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasdet.cli.console import check_proposals, load_model, print_table
+from kerasdet.cli.console import CapCounter, check_proposals, load_model, print_table
 from kerasdet.cli.data import DATA_HELP, GRAY_MAX_HELP, VOC_ZERO_BASED_HELP, open_data
 
 KINDS = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
@@ -56,16 +56,19 @@ def evaluate(
     if check_proposals(detector, proposals):
         dataset = dataset.with_proposals(proposals)
     print(dataset)
+    cap = CapCounter(detector)
     figures, detections = metrics.evaluate(
         detector,
         dataset,
         batch_size,
         progress=lambda images: track(images, description="detecting", total=len(dataset)),
         iou_type=metrics.iou_types(detector, dataset),
+        on_found=cap.add,
     )
     for iou_type, measured in figures.items():
         title = f"{model} on {dataset.name}: {KINDS[iou_type]}"
         print_table(metrics.metrics_table(measured), title=title)
+    cap.report()
     if out is not None:
         write_report(out, dataset, figures, detections)
         print(f"figures and curves: {out}")

@@ -60,6 +60,13 @@ def train(
             "by commas, train on all of them and detect on the first."
         ),
     ] = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            help="Most detections per image, default half as many again as an image of the data has "
+            "objects, at least 100."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Images per step, over all devices.")] = 8,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
@@ -155,6 +162,8 @@ def train_with(arguments, out, resume):
     learnt = data.keypoint_names if "keypoints" in model.TARGETS else ()
     augment = make_augmentation(arguments["augment"], learnt)
     print(f"{arguments['detector']} of {model.count_params():,} parameters on {resizes}")
+    if "max_detections" in model.ADJUSTABLE:
+        print(f"at most {model.max_detections} detections per image (--max-detections)")
     if resume or not (out / "checkpoint.npz").exists():
         save_json(out / ARGUMENTS, arguments, indent=2)
     history = fit(
@@ -209,8 +218,13 @@ def make_recipe(arguments):
 def make_model(arguments, data, resize):
     """A fresh model for a data set."""
     backbone = make_backbone(arguments["backbone"], arguments["alpha"], arguments["freeze_at"])
-    kind = find_detector(arguments["detector"])
-    return kind.for_data(data, resize, backbone, **arguments["options"])
+    kind, options = find_detector(arguments["detector"]), dict(arguments["options"])
+    most = arguments.get("max_detections")  # a run of an older version has none
+    if most is not None:
+        if "max_detections" not in kind.ADJUSTABLE:
+            raise ValueError(f"{arguments['detector']} takes no --max-detections {most}.")
+        options["max_detections"] = most
+    return kind.for_data(data, resize, backbone, **options)
 
 
 def devices_scope(devices):

@@ -221,6 +221,19 @@ class Dataset(abc.ABC):
 
         return Subset(self, indices)
 
+    def with_classes(self, class_names):
+        """The same data set with other classes, among which its own are found by name.
+
+        Args:
+            class_names: K names, in order, such as those of a model.
+
+        Raises:
+            ValueError: a class of the data set is not among them.
+        """
+        from kerasdet.data.views import WithClasses
+
+        return WithClasses(self, class_names)
+
     # A function of its own, because it is a pipeline and not a property of a data set.
     batches = batches
 

@@ -46,7 +46,7 @@ class Report:
             columns: images per row.
         """
         from kerasdet.files import atomic_write
-        from kerasdet.visualize import contact_sheet, draw
+        from kerasdet.visualize import as_rgb, contact_sheet, draw
 
         spaced = np.linspace(0, len(self.dataset) - 1, min(count, len(self.dataset)))
         wanted = dict.fromkeys([*self.marked, *spaced.round().astype(int).tolist()])
@@ -55,7 +55,7 @@ class Report:
             if len(drawn) == count:
                 break
             try:
-                image = self.dataset.image(index)
+                image = as_rgb(self.dataset.image(index))
             except (OSError, ValueError):
                 continue  # `faults` has it
             drawn.append(draw(image, self.dataset.record(index), self.dataset.class_names))

@@ -1,4 +1,9 @@
-"""Data sets made of other data sets: `View`, which changes nothing, and `Subset`, some of the images."""
+"""Data sets made of other data sets: `View`, which changes nothing, `Subset` and `WithClasses`."""
+
+import dataclasses
+import itertools
+
+import numpy as np
 
 from kerasdet.data.records import Dataset
 
@@ -86,3 +91,39 @@ class Subset(View):
     def image_faults(self, index):
         """Return the faults of a readable image; see `Dataset.image_faults`."""
         return self.parent.image_faults(self.indices[index])
+
+
+class WithClasses(View):
+    """The images of another data set, labelled by other classes, matched by name.
+
+    Args:
+        parent: a `Dataset`.
+        class_names: K names, in order; all of the parent's are among them.
+
+    Raises:
+        ValueError: the parent has a class that is not among them, or one twice.
+    """
+
+    def __init__(self, parent, class_names):
+        super().__init__(parent)
+        self.class_names = tuple(class_names)
+        unknown = [name for name in parent.class_names if name not in self.class_names]
+        if unknown:
+            raise ValueError(
+                f"{parent.name} has the class(es) {', '.join(map(repr, unknown))}, which are not among "
+                f"{', '.join(map(repr, self.class_names))}: rename them, leave their objects out, or train "
+                "on data that has them."
+            )
+        if len(set(parent.class_names)) < len(parent.class_names):
+            raise ValueError(f"{parent.name} names a class twice: {', '.join(parent.class_names)}.")
+        self._labels = np.array([self.class_names.index(n) for n in parent.class_names], "int32")
+        ids = dict(zip(parent.class_names, parent.category_ids))
+        free = (number for number in itertools.count(1) if number not in ids.values())
+        self.category_ids = tuple(
+            ids[name] if name in ids else next(free) for name in self.class_names
+        )
+
+    def record(self, index):
+        """See `Dataset.record`."""
+        record = self.parent.record(index)
+        return dataclasses.replace(record, labels=self._labels[record.labels])

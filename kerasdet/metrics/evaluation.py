@@ -7,8 +7,8 @@ import numpy as np
 from kerasdet.metrics.coco import IOU_TYPES, PARTS, coco_metrics, encode_masks
 
 
-def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
-    """Detect on every image of a data set, and measure.
+def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox", on_found=None):
+    """Detect on every image of a data set and measure.
 
     Args:
         model: detector with `detect` and `class_names`; `EXTRAS` names what it predicts besides boxes, and
@@ -17,7 +17,9 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
         batch_size: images per step.
         progress: None, or a function that wraps the iterator of images (a progress bar).
         iou_type: "bbox", "segm" or "keypoints"; or several, such as ("bbox", "segm"), which are
-            measured on the same detections. `iou_types` lists everything that can be measured.
+            measured on the same detections. `iou_types` lists all that can be measured.
+        on_found: None, or a function that is called with each image's detections as the model gives them,
+            those of classes that the data does not have among them.
 
     Returns:
         Tuple of the metrics (from `coco_metrics`; for several types a dict of these by type) and the
@@ -38,7 +40,10 @@ def evaluate(model, dataset, batch_size=8, progress=None, iou_type="bbox"):
     detections = []
     while chunk := list(itertools.islice(images, batch_size)):
         given = {} if proposals is None else {"proposals": _as_many(proposals, chunk)}
-        found = relabel(model.detect(chunk, batch_size=batch_size, **given), label_map)
+        found = model.detect(chunk, batch_size=batch_size, **given)
+        for one in found if on_found else ():
+            on_found(one)
+        found = relabel(found, label_map)
         # Immediately, because the pasted masks of all images would not fit into memory.
         detections += [
             encode_masks(one, image.shape[:2]) if "segm" in types else _without_masks(one)

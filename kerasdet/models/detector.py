@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from kerasdet.models.base import ImageModel
+from kerasdet.models.base import ImageModel, data_classes
 from kerasdet.ops import boxes as box_ops
 from kerasdet.ops import candidates
 
@@ -181,6 +181,19 @@ class Detector(ImageModel):
             to_image({name: np.asarray(value[i]) for name, value in batch.items()}, scale, image)
             for i, (scale, image) in enumerate(zip(scales, originals))
         ]
+
+
+def data_arguments(data):
+    """A data set's classes, and room for half as many objects again as an image has, as arguments.
+
+    Args:
+        data: `Dataset`; the objects of all its images are counted.
+
+    Returns:
+        {"num_classes", "class_names", "category_ids", "max_detections"}, the last at least 100.
+    """
+    most = int(data.box_counts().max(initial=0))
+    return {**data_classes(data), "max_detections": max(100, most + -(-most // 2))}
 
 
 def prepare(targets):

@@ -25,8 +25,8 @@ from kerasdet import distribute
 from kerasdet.backbones import VGG16, MobileNetV2
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIPool
-from kerasdet.models.base import build_once, data_classes
-from kerasdet.models.detector import Detector
+from kerasdet.models.base import build_once
+from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
 from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
@@ -255,7 +255,7 @@ class FastRCNN(RegionDetector):
             head=DenseHead((channels, channels), name="head"),
             regions_per_image=regions,
             resize=resize,
-            **{**data_classes(data), **detector},
+            **{**data_arguments(data), **detector},
         )
 
     def build(self, input_shape=None):

@@ -29,7 +29,8 @@ from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIAlign
-from kerasdet.models.base import build_once, data_classes, norm_option
+from kerasdet.models.base import build_once, norm_option
+from kerasdet.models.detector import data_arguments
 from kerasdet.models.fast_rcnn import (
     RegionDetector,
     decode_regions,
@@ -191,7 +192,7 @@ class FasterRCNN(RegionDetector):
             head=DenseHead((4 * channels, 4 * channels), name="head"),
             regions_per_image=regions,
             resize=resize,
-            **{**data_classes(data), **detector},
+            **{**data_arguments(data), **detector},
         )
 
     def build(self, input_shape=None):

@@ -31,8 +31,8 @@ from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import Conv
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.subnets import Subnets
-from kerasdet.models.base import build_once, data_classes, norm_option
-from kerasdet.models.detector import Detector
+from kerasdet.models.base import build_once, norm_option
+from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs
 from kerasdet.ops.coders import decode_deltas
@@ -153,7 +153,7 @@ class RetinaNet(Detector):
             anchors=AnchorGenerator.for_data(anchors, data, resize),
             box_loss=BOX_LOSSES[box_loss](),
             resize=resize,
-            **{**data_classes(data), **detector},
+            **{**data_arguments(data), **detector},
         )
 
     def build(self, input_shape=None):

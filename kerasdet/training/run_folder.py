@@ -148,24 +148,15 @@ def draw_predictions(model, data, count):
     if "semantic" in model.TARGETS:
         pairs = zip(images, model.segment(images))
         return [
-            visualize.draw_classes(_as_rgb(image), found, model.class_names)
+            visualize.draw_classes(visualize.as_rgb(image), found, model.class_names)
             for image, found in pairs
         ]
     proposals = {"proposals": data.proposals()} if "proposals" in model.INPUTS else {}
     pairs = zip(images, model.detect(images, batch_size=count, **proposals))
     return [
-        visualize.draw(_as_rgb(image), found, model.class_names, threshold=SHEET_THRESHOLD)
+        visualize.draw(visualize.as_rgb(image), found, model.class_names, threshold=SHEET_THRESHOLD)
         for image, found in pairs
     ]
-
-
-def _as_rgb(image):
-    """An image of other channels than three by its first, from its darkest to its brightest."""
-    if image.shape[-1] == 3:
-        return image
-    first = image[..., :1].astype("float32")
-    span = max(float(first.max() - first.min()), 1e-6)
-    return np.repeat(255 * (first - first.min()) / span, 3, axis=-1).astype("uint8")
 
 
 def save_without_optimizer(model, path):

@@ -70,8 +70,9 @@ def train(
         data: `Dataset` to train on; it needs what the model's `TARGETS` (masks, keypoints, semantic)
             and `INPUTS` (proposals) name.
         recipe: `Recipe`, default `Recipe()`.
-        validation: `Dataset` to measure on, or None. Measured are the loss, and COCO's AP of boxes, masks
-            and keypoints (`val_mAP`, `val_mask_mAP`, `val_keypoint_mAP`) or, for a segmenter, `val_mIU`.
+        validation: `Dataset` that is measured, or None. Its classes are among the training data's and are
+            matched by name. Measured are the loss, and COCO's AP of boxes, masks and
+            keypoints (`val_mAP`, `val_mask_mAP`, `val_keypoint_mAP`) or, for a segmenter, `val_mIU`.
         out: folder of the run.
         resize: `Resize` for the training batches, or a list from which each batch takes one
             (multi-scale training); default `model.resize`.
@@ -93,11 +94,14 @@ def train(
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
         BlockingIOError: another process trains in `out`; names it.
-        ValueError: classes of data and model differ, the data lacks what the model learns or takes,
+        ValueError: classes of data and model differ, the validation data has a class of its own, the data
+            lacks what the model learns or takes,
             or `out` holds a run with another recipe.
         FloatingPointError: the loss became NaN or infinite; the message names epoch, step and checkpoint.
     """
-    _check_classes(model, data, validation)
+    _check_classes(model, data)
+    if validation is not None and tuple(validation.class_names) != tuple(model.class_names):
+        validation = validation.with_classes(model.class_names)
     _check_parts(model, data, validation)
     options = (resize, augment, resume, validate_every, cache, callbacks, verbose)
     with claimed(out):
@@ -229,14 +233,13 @@ def _decoded_bytes(data):
     return len(data) * sum(3 * r.height * r.width for r in records) / max(1, len(records))
 
 
-def _check_classes(model, *datasets):
-    for data in datasets:
-        if data is not None and tuple(data.class_names) != tuple(model.class_names):
-            raise ValueError(
-                f"{data.name} has the classes {', '.join(data.class_names)}, but the model has "
-                f"{', '.join(model.class_names)}: build the model with num_classes="
-                f"{len(data.class_names)} and class_names=data.class_names, or rename the data's."
-            )
+def _check_classes(model, data):
+    if tuple(data.class_names) != tuple(model.class_names):
+        raise ValueError(
+            f"{data.name} has the classes {', '.join(data.class_names)}, the model "
+            f"{', '.join(model.class_names)}: build the model with num_classes="
+            f"{len(data.class_names)} and class_names=data.class_names, or rename the data's."
+        )
 
 
 def _check_parts(model, *datasets):

@@ -22,6 +22,7 @@ DATA = SimpleNamespace(
     class_names=CLASS_NAMES,
     category_ids=(1, 2, 3),
     keypoint_names=("top left", "top right", "bottom left", "bottom right"),
+    box_counts=lambda: np.array([3]),
 )
 
 

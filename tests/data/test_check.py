@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from kerasdet.data import check, coco, voc
+from tests.models.newcomers import Scans
 
 
 def faulty(tmp_path):
@@ -79,6 +80,12 @@ def test_contact_sheet_shows_what_can_be_read(tmp_path):
     assert 40 <= sheet.shape[0] <= 60
     assert ((sheet == 200).all(-1)).sum() > 2000
     assert ((sheet == 0).all(-1)).sum() > 1500
+
+
+def test_contact_sheet_of_four_channels(tmp_path):
+    check(Scans(4)).contact_sheet(tmp_path / "sheet.png", columns=2)
+    # Images of 64 pixels in two columns and two rows, with gaps of 4.
+    assert Image.open(tmp_path / "sheet.png").size == (2 * 68 + 4, 2 * 68 + 4)
 
 
 def test_sound_data_has_no_faults(shared_data):
