@@ -137,7 +137,7 @@ class ImageModel(keras.Model):
             targets: as `fit` takes them.
 
         Returns:
-            Tuple of a bool scalar, a function that gives the message where it is False, and the tensors
+            Tuple of a bool scalar (or True), a function that gives the message where it is False, and the tensors
             that this function takes.
 
         Raises:
@@ -270,8 +270,18 @@ class ImageModel(keras.Model):
             FloatingPointError: after an epoch a weight is NaN or infinite; names it.
         """
         callbacks = [StopOnNonFiniteWeights(), *_as_list(callbacks)]
+        self._build_optimizer()
         with readable_errors():
             return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def _build_optimizer(self):
+        """Create the optimizer's variables: in the first step they would make TensorFlow trace it twice."""
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is None or optimizer.built:
+            return
+        strategy = getattr(self, "distribute_strategy", None)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            optimizer.build(self.trainable_variables)
 
     def evaluate(self, *args, **kwargs):
         """Compute the loss, as `keras.Model.evaluate`; refuses the targets that `fit` refuses."""
