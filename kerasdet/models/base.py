@@ -137,8 +137,8 @@ class ImageModel(keras.Model):
             targets: as `fit` takes them.
 
         Returns:
-            Tuple of a bool scalar (or True), a function that gives the message where it is False, and the tensors
-            that this function takes.
+            Tuple of a bool scalar (or True), a function that gives the message where it is False, and
+            the tensors that this function takes.
 
         Raises:
             ValueError: their form, known before any value is, is wrong.
