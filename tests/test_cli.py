@@ -444,6 +444,7 @@ class OfProposals:
 
     INPUTS, EXTRAS = ("images", "proposals"), ()
     class_names, category_ids = ("red", "green"), (1, 2)
+    max_detections = 100
 
     def __init__(self):
         self.given = []

@@ -50,7 +50,7 @@ class KerasBackbone(Backbone):
         model = keras.Model(model.inputs[0], stages, name=model.name)
         # As text, because Keras would track a dict; before anything is frozen, for `with_levels`.
         self._model_config = json.dumps(keras.saving.serialize_keras_object(model))
-        policy = next(layer.dtype_policy for layer in model.layers if layer.weights)
+        policy = next((layer.dtype_policy for layer in model.layers if layer.weights), None)
         super().__init__(model.inputs[0], stages, levels, mean, std, policy, **kwargs)
         self.reverse_channels = reverse_channels
 
@@ -111,6 +111,7 @@ def from_keras(
     stages = find_levels(features) if named is None else dict(sorted(named.items()))
     if named is not None:
         check_levels(features, named)
+        levels = named
     elif not stages:
         raise ValueError(
             f"{model.name} has no map of H / 2**n x W / 2**n cells: its convolutions have no padding, and "
@@ -121,8 +122,8 @@ def from_keras(
     copy_layers(model, extractor)
     if frozen_norm is None:
         frozen_norm = any(map(_is_trained, batch_norms(extractor.layers)))
-    if named is not None or levels is None:
-        levels = named or [level for level in LEVELS if level in stages]
+    if levels is None:
+        levels = [level for level in LEVELS if level in stages]
     frozen = {"freeze_at": freeze_at, "frozen_norm": frozen_norm}
     return KerasBackbone(extractor, tuple(levels), mean, std, reverse_channels, **frozen)
 
