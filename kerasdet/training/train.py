@@ -112,7 +112,7 @@ def train(
         with strategy_of(model):
             model.compile(make_optimizer(recipe, steps, model.trainable_variables))
             if resuming:
-                folder.rows = load_checkpoint(folder.checkpoint, model)["rows"]
+                folder.restore(load_checkpoint(folder.checkpoint, model))
         if len(folder.rows) >= recipe.epochs and verbose:
             print(
                 f"{folder.path} has finished its {len(folder.rows)} epochs: resuming changes nothing; more "
