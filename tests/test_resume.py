@@ -187,8 +187,8 @@ def test_rows_that_no_run_writes_are_named(tmp_path, rows):
     folder = RunFolder(tmp_path)
     with pytest.raises(ValueError, match=r"checkpoint\.npz holds no rows of a training run"):
         folder.restore({"rows": rows})
-    folder.restore({"rows": [{"epoch": 1, "minutes": 0.5, "val_mAP": None}]})
-    assert folder.best("val_loss") == -1.0
+    folder.restore({"rows": [{"epoch": 1, "minutes": 0.5, "val_mAP": 0.25}]})
+    assert folder.best("val_mAP") == 0.25
 
 
 def test_a_header_that_lies_takes_no_memory(finished, tmp_path):

@@ -194,10 +194,10 @@ def save_without_optimizer(model, path):
 
 
 def _is_row(row):
-    """Whether this is a finished epoch: a name and a number, or None, in each column."""
+    """Whether this is a finished epoch: a number in each column."""
     if not isinstance(row, dict) or not {"epoch", "minutes"} <= row.keys():
         return False
-    return all(value is None or isinstance(value, int | float) for value in row.values())
+    return all(isinstance(value, int | float) for value in row.values())
 
 
 def _columns(rows):
