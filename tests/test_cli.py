@@ -234,6 +234,7 @@ def test_train_and_resume(squares_csv, tmp_path, small_detector, capsys):
     assert call("train", "--out", out, "--resume") == 0
     with open(out / "history.csv", newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert small_detector[0] == small_detector[-1]
     capsys.readouterr()
     assert call("train", "--out", out, "--resume", "--epochs", 1) == 0
     assert "has finished its 2 epochs: resuming changes nothing" in capsys.readouterr().out
@@ -241,7 +242,6 @@ def test_train_and_resume(squares_csv, tmp_path, small_detector, capsys):
     with open(out / "history.csv", newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     assert json.loads((out / "arguments.json").read_text())["epochs"] == 3
-    assert small_detector[0] == small_detector[-1]
 
 
 def test_validation_data_without_a_class(squares_csv, tmp_path, small_detector, capsys):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from kerasdet.training.checkpoints import load_checkpoint
+from kerasdet.training.run_folder import RunFolder
 from tests.training_parts import run
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +131,6 @@ def holding(text):
     return edited("about", lambda _: np.frombuffer(text.encode(), np.uint8))
 
 
-ROW = '{"format": 1, "rows": [{"epoch": 1}]}'
 CHECKPOINTS = {
     "not finite": (
         edited("model_00000", lambda a: a * np.nan),
@@ -161,7 +161,6 @@ CHECKPOINTS = {
     "no JSON": (holding("{"), "holds no progress of a training"),
     "deep JSON": (holding("[" * 100_000), "holds no progress of a training"),
     "a list": (holding("[]"), "holds no progress of a training"),
-    "rows of nothing": (holding(ROW), "holds no progress of a training"),
     "no format": (holding('{"rows": []}'), "another version of kerasdet"),
     "a later format": (holding('{"format": 2, "rows": []}'), "another version of kerasdet"),
 }
@@ -181,6 +180,15 @@ def test_a_checkpoint_that_is_refused_leaves_the_model_as_it_is(finished, tmp_pa
     assert str(path) in str(caught.value)
     for ours, theirs in zip(weights_and_optimizer(model), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("rows", [None, 7, [1], [{"epoch": 1}], [{"epoch": 1, "minutes": "x"}]])
+def test_rows_that_no_run_writes_are_named(tmp_path, rows):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint\.npz holds no rows of a training run"):
+        folder.restore({"rows": rows})
+    folder.restore({"rows": [{"epoch": 1, "minutes": 0.5, "val_mAP": 0.25}]})
+    assert folder.best("val_mAP") == 0.25
 
 
 def test_a_header_that_lies_takes_no_memory(finished, tmp_path):

@@ -43,7 +43,7 @@ KERAS = {
     "keras.src.ops.numpy": {"Add", "Divide", "Mean", "Multiply", "Subtract", "TrueDivide"},
     "keras.src.applications.convnext": {"LayerScale", "StochasticDepth"},
 }
-VALUES = {"__keras_tensor__", "__numpy__", "__tensor__"}  # plain values in a config
+NUMBERS = ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
 
 def read_config(path, content):
@@ -110,7 +110,7 @@ def _check_model(path, config):
 
 def _check_class(path, place, node):
     name = node["class_name"]
-    if isinstance(name, str) and (name in VALUES or _registered(node) or _is_known(node)):
+    if isinstance(name, str) and (_is_value(node) or _registered(node) or _is_known(node)):
         return
     asked = f"{printable(node.get('module'))}.{printable(name)}"
     if name == "function":
@@ -120,6 +120,13 @@ def _check_class(path, place, node):
         "layers of Keras that are admitted. If it is your own, import the module that registers it "
         "(keras.saving.register_keras_serializable) before you load the file; a Lambda is never loaded."
     )
+
+
+def _is_value(node):
+    """Whether a config holds a symbolic tensor, or an array of numbers."""
+    if node["class_name"] not in ("__numpy__", "__tensor__"):
+        return node["class_name"] == "__keras_tensor__"
+    return isinstance(node.get("config"), dict) and node["config"].get("dtype") in NUMBERS
 
 
 def _registered(node):

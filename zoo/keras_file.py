@@ -22,8 +22,8 @@ from kerasdet.zoo.weights import fill_weights, is_training_state
 METADATA, CONFIG, WEIGHTS = MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 LARGEST_METADATA = 1 << 16
 AGAIN = "save the model again or take another copy"
-# Numbers beyond twice the file's that a model may create: those that a file does not hold.
-SLACK = 1 << 20
+# What layers may create beyond the file's weights: some throw away what they made first.
+MORE_WEIGHTS, MORE_NUMBERS = 100, 1 << 20
 _BUILDING = threading.RLock()
 
 
@@ -48,7 +48,7 @@ def load_keras_file(path):
             config = read_config(path, _content(source, regions[CONFIG]))
             weights = Source(path, file, *regions[WEIGHTS][:2])
             found = list_hdf5(weights)
-            model = _build(path, config, [math.prod(stored.shape) for stored in found.values()])
+            model = _build(path, config, _sizes(found))
             own = {k: v for k, v in found.items() if not is_training_state(model, k)}
             return fill_weights(model, weights, own)
         except CheckpointError as error:
@@ -85,6 +85,12 @@ def _content(source, place):
     return source.read(place.start, place.size)
 
 
+def _sizes(found):
+    """How many numbers each weight has, the optimizer's left out."""
+    mine = (stored for key, stored in found.items() if not key.startswith("optimizer/"))
+    return [math.prod(stored.shape) for stored in mine]
+
+
 def _build(path, config, sizes):
     """Build the model that an admitted config describes, with weights about as the file's `sizes`."""
     # Private to Keras, as it is in `load_model`: parts that were one object become one again.
@@ -109,12 +115,13 @@ def _build(path, config, sizes):
 
 @contextlib.contextmanager
 def _bounded(weights, numbers):
-    """Let this thread's layers create no more weights than a file with so many, of so many numbers, needs.
+    """Let this thread's layers create hardly more weights, and numbers in them, than a file has.
 
     A config of a few bytes can ask for weights of any number and size, and Keras would take the memory
     for all of them before it looks at the file's.
     """
-    me, left, numbers_left = threading.get_ident(), 2 * weights + 100, 2 * numbers + SLACK
+    me = threading.get_ident()
+    left, numbers_left = weights + MORE_WEIGHTS, numbers + MORE_NUMBERS
 
     def add_weight(layer, shape=None, *args, **kwargs):
         nonlocal left, numbers_left

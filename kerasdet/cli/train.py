@@ -19,6 +19,7 @@ from kerasdet.cli.data import (
 )
 from kerasdet.cli.detectors import detector_options, find_detector
 from kerasdet.cli.parts import AUGMENTATIONS, BACKBONES, make_augmentation, make_backbone
+from kerasdet.files import claimed
 
 ARGUMENTS = "arguments.json"
 # What the command does not know are options of the detector.
@@ -112,10 +113,7 @@ def train(
     runs/mine`), a log, curves and drawn predictions. An interrupted run continues with
     `kerasdet train --out runs/mine --resume`.
     """
-    from kerasdet.files import claimed
-
-    skipped = ("context", "out", "resume", "claimed")
-    arguments = {k: v for k, v in locals().items() if k not in skipped}
+    arguments = {k: v for k, v in locals().items() if k not in ("context", "out", "resume")}
     arguments["proposals"] = proposals and str(proposals)
     arguments["options"] = detector_options(detector, context.args)
     saved = out / ARGUMENTS

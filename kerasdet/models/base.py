@@ -81,7 +81,10 @@ class ImageModel(keras.Model):
     ):
         # Pixels and sizes must not be cast to half precision as inputs.
         super().__init__(autocast=False, **kwargs)
-        if not isinstance(num_classes, (int, float)) or not 1 <= num_classes <= MOST_CLASSES:
+        if (
+            not isinstance(num_classes, (int, float, np.number))
+            or not 1 <= num_classes <= MOST_CLASSES
+        ):
             raise ValueError(
                 f"num_classes must be at least 1 and at most {MOST_CLASSES}, not {num_classes!r:.80}."
             )

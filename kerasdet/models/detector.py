@@ -27,7 +27,11 @@ def _decoding_setting(name, valid, meaning):
         return getattr(self, f"_{name}")
 
     def set_(self, value):
-        if not valid(value):
+        try:
+            good = valid(value)
+        except TypeError:  # a text, or nothing
+            good = False
+        if not good:
             raise ValueError(f"{name} must be {meaning}, not {value!r}.")
         setattr(self, f"_{name}", value)
         self.predict_function = None  # traced with the old value

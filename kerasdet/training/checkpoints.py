@@ -120,10 +120,7 @@ def _progress(source, place):
         progress = json.loads(source.read(place.start, place.size))
     except (ValueError, RecursionError) as error:
         raise source.fault(f"holds no progress of a training ({error})", RESUME) from error
-    rows = progress.get("rows", []) if isinstance(progress, dict) else None
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and isinstance(row.get("minutes"), int | float) for row in rows
-    ):
+    if not isinstance(progress, dict):
         raise source.fault("holds no progress of a training", RESUME)
     if progress.pop("format", None) != FORMAT:
         raise ValueError(

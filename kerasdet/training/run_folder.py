@@ -37,6 +37,19 @@ class RunFolder:
         self.csv = self.path / "history.csv"
         self.rows = []
 
+    def restore(self, progress):
+        """Take the rows that a checkpoint holds.
+
+        Raises:
+            ValueError: it holds none, or others than a run writes; names the file.
+        """
+        rows = progress.get("rows")
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise ValueError(
+                f"{self.checkpoint} holds no rows of a training run: start a new run in another folder."
+            )
+        self.rows = rows
+
     def best(self, figure):
         """Highest value of a figure so far; -1 if none was measured."""
         return max((row[figure] for row in self.rows if figure in row), default=-1.0)
@@ -169,6 +182,13 @@ def save_without_optimizer(model, path):
         model.save(path)
     finally:
         model.optimizer, model.compiled = optimizer, True
+
+
+def _is_row(row):
+    """Whether this is a finished epoch: a number in each column."""
+    if not isinstance(row, dict) or not {"epoch", "minutes"} <= row.keys():
+        return False
+    return all(isinstance(value, int | float) for value in row.values())
 
 
 def _columns(rows):

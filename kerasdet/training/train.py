@@ -103,58 +103,41 @@ def train(
     if validation is not None and tuple(validation.class_names) != tuple(model.class_names):
         validation = validation.with_classes(model.class_names)
     _check_parts(model, data, validation)
-    options = (resize, augment, resume, validate_every, cache, callbacks, verbose)
+    recipe = recipe or Recipe()
+    folder = RunFolder(out)
     with claimed(out):
         remove_unfinished(out)
-        return _train(model, data, recipe or Recipe(), validation, RunFolder(out), *options)
-
-
-def _train(
-    model,
-    data,
-    recipe,
-    validation,
-    folder,
-    resize,
-    augment,
-    resume,
-    validate_every,
-    cache,
-    callbacks,
-    verbose,
-):
-    """Train in a folder that nobody else writes into."""
-    keras.utils.set_random_seed(recipe.seed)
-    measurement = _measurement(model, validation, validate_every)
-    if not model.GRADIENTS:
-        return _fit_once(model, data, recipe, folder, measurement, resume, callbacks)
-    steps = max(1, len(data) // recipe.batch_size)
-    recipe, resuming = _prepare(folder, recipe, steps, resume)
-    with strategy_of(model):
-        model.compile(make_optimizer(recipe, steps, model.trainable_variables))
-        if resuming:
-            folder.rows = load_checkpoint(folder.checkpoint, model)["rows"]
-    if len(folder.rows) >= recipe.epochs and verbose:
-        print(
-            f"{folder.path} has finished its {len(folder.rows)} epochs: resuming changes nothing; more "
-            "epochs (--epochs) continue it."
+        keras.utils.set_random_seed(recipe.seed)
+        measurement = _measurement(model, validation, validate_every)
+        if not model.GRADIENTS:
+            return _fit_once(model, data, recipe, folder, measurement, resume, callbacks)
+        steps = max(1, len(data) // recipe.batch_size)
+        recipe, resuming = _prepare(folder, recipe, steps, resume)
+        with strategy_of(model):
+            model.compile(make_optimizer(recipe, steps, model.trainable_variables))
+            if resuming:
+                folder.restore(load_checkpoint(folder.checkpoint, model))
+        if len(folder.rows) >= recipe.epochs and verbose:
+            print(
+                f"{folder.path} has finished its {len(folder.rows)} epochs: resuming changes nothing; more "
+                "epochs (--epochs) continue it."
+            )
+        model.fit(
+            _training_batches(
+                model, data, recipe, resize, augment, cache, start_epoch=len(folder.rows)
+            ),
+            epochs=recipe.epochs,
+            initial_epoch=len(folder.rows),
+            steps_per_epoch=steps,
+            shuffle=False,  # the batches are shuffled already
+            validation_data=validation
+            and validation.batches(recipe.batch_size, model.resize, **_parts(model)),
+            validation_freq=validate_every,
+            callbacks=_callbacks(folder, measurement, callbacks),
+            verbose=verbose,
         )
-    model.fit(
-        _training_batches(
-            model, data, recipe, resize, augment, cache, start_epoch=len(folder.rows)
-        ),
-        epochs=recipe.epochs,
-        initial_epoch=len(folder.rows),
-        steps_per_epoch=steps,
-        shuffle=False,  # the batches are already shuffled
-        validation_data=validation
-        and validation.batches(recipe.batch_size, model.resize, **_parts(model)),
-        validation_freq=validate_every,
-        callbacks=_callbacks(folder, measurement, callbacks),
-        verbose=verbose,
-    )
-    save_without_optimizer(model, folder.last)
-    return folder.history()
+        save_without_optimizer(model, folder.last)
+        return folder.history()
 
 
 def _fit_once(model, data, recipe, folder, measurement, resume, further):

@@ -129,6 +129,10 @@ CONFIGS = {
         "asks for keras.layers.Lambda",
     ),
     "a lambda": (put("resize", LAMBDA), "asks for None.__lambda__"),
+    "an array of texts": (
+        put("resize", layer("__numpy__", value=[""], dtype="S999999999")),
+        "__numpy__",
+    ),
     "a type": (put("resize", TYPE_SPEC), "asks for os.__typespec__"),
     "a function of Keras": (
         put("resize", function("builtins", "relu")),
@@ -186,7 +190,10 @@ CONFIGS = {
         of(None, resize=[1, 2]),
         "resize is a part of kerasdet.layers.resizing",
     ),
-    "a threshold in words": (of(None, score_threshold="low"), "cannot be built"),
+    "a threshold in words": (
+        of(None, score_threshold="low"),
+        "score_threshold must be .* not 'low'",
+    ),
     "a threshold beyond 1": (of(None, score_threshold=1.5), "score_threshold must be"),
     "immense detections": (of(None, max_detections=10**9), "max_detections must be"),
     "means of two channels": (of("backbone", mean=[1, 2]), "cannot be built"),

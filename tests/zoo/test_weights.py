@@ -127,3 +127,40 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"a\.weights\.h5 is cut short or not an HDF5 file"):
         load_weights(small(), path)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (
+            {"data": np.full((6, 4), np.nan, np.float16)},
+            "layers/dense/vars/0 holds NaN or infinite",
+        ),
+        ({"data": np.full((6, 4), 1e300)}, "layers/dense/vars/0 holds NaN or infinite"),
+        (
+            {"data": np.zeros((6, 4), np.int32)},
+            r"vars/0 is int32 in the file and float32 in the model",
+        ),
+        (
+            {"data": np.zeros((6, 4), np.float16), "compression": "gzip"},
+            "chunked, not in one piece",
+        ),
+        (
+            {"shape": (1 << 30,), "dtype": "float32", "chunks": (1 << 24,)},
+            "chunked, not in one piece",
+        ),
+    ],
+)
+def test_a_weight_that_no_model_has_is_refused_and_nothing_is_loaded(tmp_path, how, message):
+    path = tmp_path / "a.weights.h5"
+    save_weights_float16(small(), path)
+    with h5py.File(path, "r+") as file:
+        del file["layers/dense/vars/0"]
+        file.create_dataset("layers/dense/vars/0", **how)
+    model = small()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message) as caught:
+        load_weights(model, path)
+    assert str(path) in str(caught.value)
+    for value, wanted in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(value, wanted)
