@@ -254,7 +254,9 @@ def test_images_of_many_strips_are_whole(tmp_path, monkeypatch):
 )
 def test_other_formats_are_not_opened(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.jpg: not an image .*read are BMP, GIF, JPEG, PNG"):
+    with pytest.raises(
+        ValueError, match=r"a\.jpg: not an image .*readable formats: BMP, GIF, JPEG, PNG"
+    ):
         load_image(tmp_path / "a.jpg")
 
 

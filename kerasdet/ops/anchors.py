@@ -37,7 +37,7 @@ def grid_anchors(cell, grid_size, strides, offset=0.0):
         (ops.cast(ops.arange(count), "float32") + offset) * ops.cast(stride, "float32")
         for count, stride in zip(grid_size, strides)
     )
-    ys, xs = ops.meshgrid(ys, xs, indexing="ij")
-    centres = ops.stack([xs, ys, xs, ys], axis=-1)
-    anchors = ops.expand_dims(centres, 2) + ops.cast(cell, "float32")
+    ys, xs = ops.meshgrid(ys, xs, indexing="ij")  # (H, W) each
+    centres = ops.stack([xs, ys, xs, ys], axis=-1)  # (H, W, 4)
+    anchors = ops.expand_dims(centres, 2) + ops.cast(cell, "float32")  # (H, W, A, 4)
     return ops.reshape(anchors, (-1, 4))

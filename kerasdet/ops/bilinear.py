@@ -114,12 +114,12 @@ def _read_clamped(table, first_rows, size, y, x):
         clamped_neighbours(coordinates, extent[:, None])
         for coordinates, extent in zip((y, x), size)
     )
-    width = size[1][:, None, None]
+    width = size[1][:, None, None]  # (N, 1, 1)
     values = 0.0
     # Eq: mask_rcnn §3 | bilinear interpolation of the four nearest cells
     for row, by_y in ((row0, weight_y[0]), (row1, weight_y[1])):
         for column, by_x in ((column0, weight_x[0]), (column1, weight_x[1])):
             place = first_rows[:, None, None] + row[:, :, None] * width + column[:, None, :]
-            weight = by_y[:, :, None] * by_x[:, None, :]
+            weight = by_y[:, :, None] * by_x[:, None, :]  # (N, h, w)
             values = values + weight[..., None] * ops.cast(ops.take(table, place, 0), "float32")
     return values

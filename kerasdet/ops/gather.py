@@ -15,8 +15,8 @@ def gather_rows(values, indices):
     """
     # One flat gather with offsets, because batched gather is not among LiteRT's fast built-ins.
     batch, rows = ops.shape(values)[:2]
-    offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
-    flat = ops.reshape(values, (batch * rows, *ops.shape(values)[2:]))
+    offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)  # (B, 1)
+    flat = ops.reshape(values, (batch * rows, *ops.shape(values)[2:]))  # (B N, ...)
     return ops.take(flat, ops.maximum(ops.cast(indices, "int32"), 0) + offsets, axis=0)
 
 

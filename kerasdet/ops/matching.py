@@ -58,14 +58,14 @@ def match_iou(iou, low, high, allow_low_quality=True):
     iou = ops.cast(iou, "float32")
     if iou.shape[-2] == 0:
         iou = ops.pad(iou, [(0, 0)] * (len(iou.shape) - 2) + [(0, 1), (0, 0)], constant_values=-1.0)
-    best_object = ops.cast(ops.argmax(iou, axis=-2), "int32")
-    best_iou = ops.max(iou, axis=-2)
+    best_object = ops.cast(ops.argmax(iou, axis=-2), "int32")  # (B, A)
+    best_iou = ops.max(iou, axis=-2)  # (B, A)
     unmatched = ops.where(best_iou < low, BACKGROUND, BETWEEN)
     matched = best_iou >= high
     if allow_low_quality:
-        object_best = ops.max(iou, axis=-1, keepdims=True)
-        best_of_object = ops.logical_and(iou >= object_best, object_best > 0.0)
-        matched = ops.logical_or(matched, ops.any(best_of_object, axis=-2))
+        object_best = ops.max(iou, axis=-1, keepdims=True)  # (B, G, 1)
+        best_of_object = ops.logical_and(iou >= object_best, object_best > 0.0)  # (B, G, A)
+        matched = ops.logical_or(matched, ops.any(best_of_object, axis=-2))  # (B, A)
     return ops.where(matched, best_object, unmatched)
 
 

@@ -132,19 +132,19 @@ def _select(boxes, scores, max_output_size, update):
         return ops.logical_and(step < max_output_size, ops.any(remaining > NEVER))
 
     def take_best(step, remaining, indices, kept_scores):
-        best_score = ops.max(remaining, axis=-1)
+        best_score = ops.max(remaining, axis=-1)  # (B,)
         # The lowest index with that score (Keras' argmax uses a bit operation unknown to LiteRT).
-        is_best = remaining == best_score[:, None]
-        best_index = ops.min(ops.where(is_best, places, LAST), axis=-1)
+        is_best = remaining == best_score[:, None]  # (B, N)
+        best_index = ops.min(ops.where(is_best, places, LAST), axis=-1)  # (B,)
         found = best_score > NEVER
-        here = ops.logical_and(slots == step, found[:, None])
+        here = ops.logical_and(slots == step, found[:, None])  # (B, D)
         indices = ops.where(here, best_index[:, None], indices)
         kept_scores = ops.where(here, best_score[:, None], kept_scores)
-        remaining = update(_pick(boxes, best_index), best_index, remaining)
+        remaining = update(_pick(boxes, best_index), best_index, remaining)  # (B, N)
         remaining = ops.where(places == best_index[:, None], NEVER, remaining)
         return step + 1, remaining, indices, kept_scores
 
-    blank = ops.zeros_like(scores[:, :1], dtype="int32") * slots - 1
+    blank = ops.zeros_like(scores[:, :1], dtype="int32") * slots - 1  # (B, D)
     start = (ops.zeros((), "int32"), scores, blank, ops.cast(blank, "float32"))
     _, _, indices, kept_scores = ops.while_loop(unfinished, take_best, start)
     return indices, kept_scores, ops.sum(ops.cast(indices >= 0, "int32"), axis=-1)

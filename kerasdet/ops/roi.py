@@ -107,11 +107,11 @@ def multilevel_roi_align(
     numbers, maps = _levels_of(pyramid)
     output_size = check_regions(boxes, output_size, 1.0)
     check_sampling(sampling_ratio, reduction)
-    flat = flat_boxes(boxes)
-    levels = ops.reshape(region_levels(flat, numbers[0], numbers[-1]), (-1,)) - numbers[0]
-    scales = ops.take(ops.array([2.0**-number for number in numbers], "float32"), levels)
-    starts, steps = _lattice(flat * scales[:, None], output_size, sampling_ratio, aligned)
-    planes = levels * ops.shape(boxes)[0] + image_of(boxes)
+    flat = flat_boxes(boxes)  # (N, 4)
+    levels = ops.reshape(region_levels(flat, numbers[0], numbers[-1]), (-1,)) - numbers[0]  # (N,)
+    scales = ops.take(ops.array([2.0**-number for number in numbers], "float32"), levels)  # (N,)
+    starts, steps = _lattice(flat * scales[:, None], output_size, sampling_ratio, aligned)  # (N, 2)
+    planes = levels * ops.shape(boxes)[0] + image_of(boxes)  # (N,)
     pooled = pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction)
     return unflatten(pooled, boxes, output_size)
 
@@ -217,11 +217,11 @@ def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
     check_regions(boxes, output_size, spatial_scale)
     check_sampling(sampling_ratio, "mean")
     flat = flat_boxes(boxes) * spatial_scale
-    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned=True)
+    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned=True)  # (N, 2)
     k = output_size[0]
     index = ops.arange(k, dtype="float32")
     corners = ops.stack([index[:, None] + 0.0 * index, index + 0.0 * index[:, None]], axis=-1)
-    bin_steps = sampling_ratio * steps[:, None, None]
+    bin_steps = sampling_ratio * steps[:, None, None]  # (N, 1, 1, 2)
     pooled = pool_lattice(
         maps,
         flat_bins(own_planes(image_of(boxes), output_size)),
@@ -346,7 +346,7 @@ def position_sensitive(features, output_size):
         )
     batch, height, width, _ = ops.shape(features)
     maps = ops.reshape(features, (batch, height * width, channels // k**2, k**2))
-    maps = ops.transpose(maps, (0, 3, 1, 2))
+    maps = ops.transpose(maps, (0, 3, 1, 2))  # (B, k k, H W, C)
     return ops.reshape(maps, (batch * k**2, height, width, channels // k**2)), (k, k)
 
 

@@ -31,13 +31,13 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
         (B, A) bool.
     """
     losses = ops.stop_gradient(ops.cast(losses, "float32"))
-    boxes = ops.cast(boxes, "float32") + ops.zeros_like(losses)[..., None]
+    boxes = ops.cast(boxes, "float32") + ops.zeros_like(losses)[..., None]  # (B, A, 4)
     size = batch_size if negatives_per_positive is None else POOL * batch_size
     # Eq: retinanet §5.1 | score by loss, apply NMS, keep the highest-loss examples
-    hardest, _ = nms(boxes, losses, iou_threshold, size, score_threshold=0.0)
+    hardest, _ = nms(boxes, losses, iou_threshold, size, score_threshold=0.0)  # (B, S)
     chosen = hardest >= 0
     if negatives_per_positive is not None:
-        is_positive = ops.take_along_axis(positives, ops.maximum(hardest, 0), axis=1)
+        is_positive = ops.take_along_axis(positives, ops.maximum(hardest, 0), axis=1)  # (B, S)
         chosen = _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive)
     return _mark(hardest, chosen, ops.shape(losses)[1])
 
@@ -57,9 +57,9 @@ def sample_quota(positive, negative, keys, size, positive_fraction):
         same shape, because there may be fewer examples.
     """
     most = max(1, int(size * positive_fraction))
-    best, indices = top_rows(ops.where(positive, keys, -1.0), most)
-    chosen = _mark(indices, best >= 0.0, ops.shape(keys)[1])
-    rank = ops.where(chosen, 2.0 + keys, ops.where(negative, keys, -1.0))
+    best, indices = top_rows(ops.where(positive, keys, -1.0), most)  # (B, most)
+    chosen = _mark(indices, best >= 0.0, ops.shape(keys)[1])  # (B, A)
+    rank = ops.where(chosen, 2.0 + keys, ops.where(negative, keys, -1.0))  # (B, A)
     rank, indices = top_rows(rank, size)
     return indices, rank >= 0.0
 
@@ -77,8 +77,8 @@ def random_keys(seed, step, images, count):
         (B, A) float32 in [0, 1).
     """
     state = _mixed(ops.cast(step, "uint32"), ops.cast(seed, "uint32"))
-    state = _mixed(ops.cast(images, "uint32"), state)[:, None]
-    state = _mixed(ops.cast(ops.arange(count, dtype="int32"), "uint32"), state)
+    state = _mixed(ops.cast(images, "uint32"), state)[:, None]  # (B, 1)
+    state = _mixed(ops.cast(ops.arange(count, dtype="int32"), "uint32"), state)  # (B, A)
     # The upper 24 bits, as many as a float32 holds.
     high = ops.right_shift(state, ops.cast(8, "uint32"))
     return ops.cast(ops.cast(high, "int32"), "float32") * 2.0**-24
@@ -102,7 +102,7 @@ def _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive):
     )
     quota = batch_size // (1 + negatives_per_positive)
     positive = ops.logical_and(positive, positive_rank <= quota)
-    count = ops.sum(ops.cast(positive, "int32"), axis=-1, keepdims=True)
+    count = ops.sum(ops.cast(positive, "int32"), axis=-1, keepdims=True)  # (B, 1)
     allowed = negatives_per_positive * ops.maximum(count, 1)
     return ops.logical_or(positive, ops.logical_and(negative, negative_rank <= allowed))
 
@@ -110,7 +110,7 @@ def _fill_quotas(chosen, is_positive, batch_size, negatives_per_positive):
 def _mark(indices, chosen, count):
     """Mark the (B, S) distinct indices that are `chosen`: -> (B, count) bool."""
     batch = ops.shape(indices)[0]
-    rows = ops.arange(batch, dtype="int32")[:, None] * (count + 1)
+    rows = ops.arange(batch, dtype="int32")[:, None] * (count + 1)  # (B, 1)
     places = ops.where(chosen, indices, count) + rows  # the last place of each row takes the rest
     ones = ops.ones_like(places)
     hits = ops.scatter(

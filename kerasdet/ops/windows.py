@@ -71,8 +71,8 @@ def window_max(maps, planes, starts, sizes):
     cells = ops.reshape(maps, (-1, channels))
     rows = _switches(ops.stop_gradient(cells), ops.shape(maps)[1:3], planes, starts, sizes)
     # Eq: fast_rcnn §2.3 | y_rj = x_i*(r,j), i*(r,j) = argmax of the sub-window: dL/dx_i sums dL/dy_rj
-    places = rows * channels + ops.arange(channels, dtype="int32")
-    values = ops.take(ops.reshape(cells, (-1,)), places)
+    places = rows * channels + ops.arange(channels, dtype="int32")  # (T, C)
+    values = ops.take(ops.reshape(cells, (-1,)), places)  # (T, C)
     return ops.where(ops.all(sizes > 0, axis=-1, keepdims=True), values, 0)
 
 

@@ -76,7 +76,7 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
         ("names: [a]\n#" + "x" * 1_000_000, "longer than 1000000 characters"),
         ("names: &a [*a, *a]\n", "line 1: not YAML"),
         ("names: [a]\nkpt_shape: [4]\n", r"kpt_shape is \['4'\]"),
-        ("names: [a]\nkpt_shape: [4, 5]\n", "it is .number of keypoints, 2 or 3"),
+        ("names: [a]\nkpt_shape: [4, 5]\n", "it must be .number of keypoints, 2 or 3"),
         ("names: [a]\nkpt_shape: text\n", "kpt_shape is 'text'"),
         ("names: [a]\nkpt_shape: [1, 2]\nkpt_names: [p, q]\n", "kpt_shape says 1 names"),
     ],

@@ -147,7 +147,9 @@ def test_iou_types():
 
 def test_masks_relative_to_boxes_are_no_results():
     found = Model("masks")._found(0)
-    with pytest.raises(ValueError, match=r"probabilities \(28, 28\) relative to their boxes: lay"):
+    with pytest.raises(
+        ValueError, match=r"probabilities \(28, 28\) relative to their boxes: paste"
+    ):
         to_coco_json([found], [1], [1, 2])
     results = to_coco_json([encode_masks(found, SIZE)], [1], [1, 2])
     json.dumps(results)

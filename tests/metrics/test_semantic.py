@@ -34,7 +34,7 @@ def test_many_pixels_and_classes():
     [
         (TRUTH, PREDICTION[:1], r"shape \(2, 3\) and its prediction \(1, 3\)"),
         (TRUTH[0], PREDICTION[0], r"shape \(3,\)"),
-        (np.where(TRUTH < 0, 255, TRUTH), PREDICTION, "the semantic map has the class 255; .* -1"),
+        (np.where(TRUTH < 0, 255, TRUTH), PREDICTION, "the semantic map has the class 255, .* -1"),
         (TRUTH - 1, PREDICTION, "the semantic map has the class -2"),
         (
             TRUTH,

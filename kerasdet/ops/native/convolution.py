@@ -103,22 +103,22 @@ def _gradient_of_few(inputs, kernel, upstream, places):
     size, _, channels, filters = kernel.shape
     batch, height, width = tf.unstack(tf.shape(inputs, out_type=tf.int64)[:3])
     taps = tf.range(size, dtype="int64") - size // 2
-    rows = places[:, 1, None, None] + taps[:, None]
-    columns = places[:, 2, None, None] + taps
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    cells = (places[:, 0, None, None] * height + rows) * width + columns
+    rows = places[:, 1, None, None] + taps[:, None]  # (N, k, 1)
+    columns = places[:, 2, None, None] + taps  # (N, 1, k)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)  # (N, k, k)
+    cells = (places[:, 0, None, None] * height + rows) * width + columns  # (N, k, k)
     # TensorFlow drops the terms of a sum that have a negative index.
-    cells = tf.reshape(tf.where(inside, cells, -1), [-1])
+    cells = tf.reshape(tf.where(inside, cells, -1), [-1])  # (N k k,)
 
     table = tf.reshape(inputs, (batch * height * width, channels))
-    patches = tf.gather(table, tf.maximum(cells, 0))
+    patches = tf.gather(table, tf.maximum(cells, 0))  # (N k k, C)
     patches = tf.where(cells[:, None] >= 0, patches, tf.zeros((), inputs.dtype))
-    patches = tf.reshape(patches, (-1, size * size * channels))
-    taught = tf.gather_nd(upstream, places)
-    to_kernel = tf.matmul(patches, taught, transpose_a=True)
+    patches = tf.reshape(patches, (-1, size * size * channels))  # (N, k k C)
+    taught = tf.gather_nd(upstream, places)  # (N, filters)
+    to_kernel = tf.matmul(patches, taught, transpose_a=True)  # (k k C, filters)
 
-    spread = tf.matmul(taught, tf.reshape(kernel, (-1, filters)), transpose_b=True)
-    spread = tf.reshape(tf.cast(spread, "float32"), (-1, channels))
-    to_inputs = tf.math.unsorted_segment_sum(spread, cells, batch * height * width)
+    spread = tf.matmul(taught, tf.reshape(kernel, (-1, filters)), transpose_b=True)  # (N, k k C)
+    spread = tf.reshape(tf.cast(spread, "float32"), (-1, channels))  # (N k k, C)
+    to_inputs = tf.math.unsorted_segment_sum(spread, cells, batch * height * width)  # (B H W, C)
     to_inputs = tf.reshape(tf.cast(to_inputs, inputs.dtype), tf.shape(inputs))
     return to_inputs, tf.reshape(to_kernel, kernel.shape)

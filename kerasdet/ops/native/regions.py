@@ -114,14 +114,14 @@ def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
     cells, weights = [], []
     for axis, bins in enumerate(output_size):
         index = tf.range(bins * sampling_ratio, dtype="float32")
-        coordinates = starts[:, axis, None] + steps[:, axis, None] * index
+        coordinates = starts[:, axis, None] + steps[:, axis, None] * index  # (N, bins * s)
         before, after, by_cell = clamped_neighbours(coordinates, extents[axis][:, None])
         size = (tf.size(first_rows), bins, 2 * sampling_ratio)
         cells.append(tf.reshape(tf.stack([before, after], -1), size))
         weights.append(tf.reshape(tf.stack(by_cell, -1) / sampling_ratio, size))
     # (N, h, w, cells in y, cells in x) by broadcasting (N, h, 1, y, 1) and (N, 1, w, 1, x).
-    rows = first_rows[:, None, None] + cells[0] * extents[1][:, None, None]
-    rows = rows[:, :, None, :, None] + cells[1][:, None, :, None, :]
+    rows = first_rows[:, None, None] + cells[0] * extents[1][:, None, None]  # (N, h, 2 s)
+    rows = rows[:, :, None, :, None] + cells[1][:, None, :, None, :]  # (N, h, w, 2 s, 2 s)
     product = weights[0][:, :, None, :, None] * weights[1][:, None, :, None, :]
     around = (-1, (2 * sampling_ratio) ** 2)
     return tf.reshape(rows, around), tf.reshape(product, around)
@@ -146,7 +146,7 @@ def _sparse(rows, weights, count):
     import tensorflow as tf
 
     points = tf.shape(rows)[0]
-    own = tf.broadcast_to(tf.range(points)[:, None], tf.shape(rows))
+    own = tf.broadcast_to(tf.range(points)[:, None], tf.shape(rows))  # (P, K)
     return tf.raw_ops.SparseTensorToCSRSparseMatrix(
         indices=tf.cast(tf.reshape(tf.stack([own, rows], -1), (-1, 2)), "int64"),
         values=tf.reshape(weights, [-1]),

@@ -21,7 +21,7 @@ def window_max(maps, planes, starts, sizes):
     import tensorflow as tf
 
     channels = maps.shape[-1]
-    cells = tf.reshape(maps, (-1, channels))
+    cells = tf.reshape(maps, (-1, channels))  # (P, C)
 
     def highest(values, rows, windows, count):
         return tf.math.unsorted_segment_max(values, windows, count)
@@ -32,17 +32,17 @@ def window_max(maps, planes, starts, sizes):
         return tf.math.unsorted_segment_min(rows, windows, count)
 
     listing = (_first_rows(maps, planes, starts), sizes, tf.shape(maps)[2])
-    occupied = tf.reduce_min(sizes, axis=-1, keepdims=True) > 0
+    occupied = tf.reduce_min(sizes, axis=-1, keepdims=True) > 0  # (T, 1)
 
     @tf.custom_gradient
     def maximum(cells):
-        values = _in_parts(highest, tf.float32, cells, *listing)
+        values = _in_parts(highest, tf.float32, cells, *listing)  # (T, C)
 
         def gradient(upstream):
-            switches = _in_parts(switch, tf.int32, cells, *listing)
+            switches = _in_parts(switch, tf.int32, cells, *listing)  # (T, C)
             # An empty window, or a window of NaN, has no maximum: its upstream gradient goes nowhere.
             found = tf.logical_and(occupied, switches < tf.int32.max)
-            places = tf.where(found, switches * channels + tf.range(channels), 0)
+            places = tf.where(found, switches * channels + tf.range(channels), 0)  # (T, C)
             upstream = tf.where(found, upstream, 0.0)
             total = tf.math.unsorted_segment_sum(upstream, places, tf.size(cells))
             return tf.reshape(total, tf.shape(cells))
