@@ -267,7 +267,7 @@ def test_config_keeps_every_argument():
 def test_masks_of_another_size_than_the_canvas_are_an_error(trained):
     model, _ = trained
     inputs, targets = batch(2)
-    with pytest.raises(ValueError, match=r"masks\" are \(60, 64\) .* images \(64, 64\)"):
+    with pytest.raises(ValueError, match=r"masks\" are \(60, 64\) .* images are \(64, 64\)"):
         model.evaluate(inputs, {**targets, "masks": targets["masks"][:, :, :60]}, verbose=0)
 
 

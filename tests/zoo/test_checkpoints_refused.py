@@ -71,10 +71,10 @@ PICKLES = {
     "offset beyond it": (one(offset=1), "reach to element 4"),
     "stride beyond it": (one(size=(2, 2), stride=(3, 1)), "reach to element 4"),
     "immense stride": (one(size=(2,), stride=(2**70,)), "reach to element"),
-    "negative offset": (one(offset=-1), "no count"),
-    "negative stride": (one(stride=(-1,), offset=3), "no count"),
-    "negative size": (one(size=(-1,)), "no count"),
-    "a truth value as size": (one(size=(True,)), "no count"),
+    "negative offset": (one(offset=-1), "is not a count"),
+    "negative stride": (one(stride=(-1,), offset=3), "is not a count"),
+    "negative size": (one(size=(-1,)), "is not a count"),
+    "a truth value as size": (one(size=(True,)), "is not a count"),
     "axes and strides differ": (one(size=(2, 2)), "impossible shape"),
     "immense and empty": (one(size=(0, 2**50), stride=(1, 1)), "impossible shape"),
     "33 axes": (one(size=(1,) * 33, stride=(1,) * 33), "impossible shape"),
@@ -126,7 +126,7 @@ PICKLES = {
     "a text that is not UTF-8": (Opcodes(b"X\x01\x00\x00\x00\xff"), "not UTF-8"),
     "a text beyond the file": (
         Opcodes(b"X\x00\x00\x10\x00ab"),
-        "ends at byte .* where 1048576 bytes",
+        "ends at byte .* but 1048576 bytes",
     ),
     "an immense text": (Opcodes(b"X\xff\xff\xff\xffab"), "more memory than twice its size"),
     "a name of NumPy's objects": (Call(Global("numpy", "dtype"), ("O8",)), r"numpy\.dtype\(O8\)"),
@@ -203,7 +203,7 @@ def wrong_zips():
     )
     count = good[:-12] + b"\xff\x00" + good[-10:]
     yield "more members than their bytes", count, "directory of 255 members"
-    yield "bytes behind the pickle", zip_bytes(stored + b"x", [values]), "another length"
+    yield "bytes behind the pickle", zip_bytes(stored + b"x", [values]), "whose length is not"
     two = zip_bytes(stored, [values, b""]).replace(b"data/1", b"data/0")
     yield "a name twice", two, "two members"
 

@@ -246,7 +246,7 @@ def test_a_silent_server_is_left_after_a_while(server, capsys):
 def test_tries_are_bounded_and_what_has_arrived_is_kept(server, folder):
     url = server.serve(f"/{NAME}", CONTENT, *[Answer(cut=1000)] * 4)
     message = fails(url, "broke off after 4000 of 50000 bytes")
-    assert "What has arrived is kept: running again resumes it." in message
+    assert "The partial file is kept: running again resumes the download." in message
     assert len(server.requests) == 4
     assert fetch(url, HASH).read_bytes() == CONTENT
     assert ranges(server)[-1] == "bytes=4000-"
@@ -317,7 +317,7 @@ def test_another_range_than_the_asked_one_is_not_appended(server, folder):
 def test_wrong_bytes_are_refused_at_once_and_deleted(server, folder):
     url = server.serve(f"/{NAME}", OTHER)
     found = hashlib.sha256(OTHER).hexdigest()
-    message = fails(url, rf"has the SHA-256 {found} \(50000 bytes\) instead of {HASH}; what")
+    message = fails(url, rf"has the SHA-256 {found} \(50000 bytes\) instead of {HASH}; the partial")
     assert "kept" not in message
     assert len(server.requests) == 1
     assert not list(folder.glob(".*.part"))
