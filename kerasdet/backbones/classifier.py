@@ -32,6 +32,7 @@ class ImageClassifier(keras.Model):
             dtype="float32",
             name="fc",
         )
+        self.build()
 
     def build(self, input_shape=None):
         """Create every weight."""
