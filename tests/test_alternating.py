@@ -12,7 +12,7 @@ from kerasdet.training import Recipe, train_alternating
 from kerasdet.training.alternating import FOLDERS
 from tests.contract.detectors import faster_rcnn
 
-RECIPE = Recipe(epochs=12, batch_size=8, learning_rate=5e-3, weight_decay=0.0, ema_momentum=0.5)
+RECIPE = Recipe(epochs=16, batch_size=8, learning_rate=5e-3, weight_decay=0.0, ema_momentum=0.5)
 
 
 class EightScenes(DigitScenes):

@@ -112,7 +112,7 @@ def test_classes_and_ids_must_number_the_classes():
     with pytest.raises(ValueError, match="category_ids repeats an entry"):
         Edges(2, category_ids=(1, 1))
     for wrong in (0, 1.5):
-        with pytest.raises(ValueError, match=f"num_classes must be at least 1, not {wrong}"):
+        with pytest.raises(ValueError, match=f"num_classes must be .*, not {wrong}"):
             Edges(wrong)
 
 
@@ -253,5 +253,5 @@ def test_proposals_must_be_there_for_every_image():
     with pytest.raises(ValueError, match="There are fewer proposals than images"):
         model.detect([WIDE, TALL], proposals=[one])
     for wrong in (one[0], one[:, :3], one * np.nan):
-        with pytest.raises(ValueError, match=r"Proposals are finite boxes \(R, 4\) xyxy"):
+        with pytest.raises(ValueError, match=r"Proposals must be finite boxes \(R, 4\) xyxy"):
             model.detect([WIDE], proposals=[wrong])

@@ -139,7 +139,7 @@ def test_the_proposal_network_by_hand():
 
 
 def test_levels_with_different_numbers_of_anchors_share_no_network():
-    with pytest.raises(ValueError, match=r"differ in number: \[1, 2\]; they share a network"):
+    with pytest.raises(ValueError, match=r"have \[1, 2\] anchors; to share a network"):
         RegionProposalNetwork(AnchorGenerator([[8], [8, 16]], [1.0]))
 
 

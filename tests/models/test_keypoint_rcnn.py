@@ -59,7 +59,7 @@ def test_people_have_seventeen_keypoints_by_default():
 def test_names_must_number_the_keypoints():
     with pytest.raises(ValueError, match="keypoint_names has 2 entries for 3 keypoints"):
         keypoint_rcnn(num_keypoints=3, keypoint_names=("nose", "tail"))
-    with pytest.raises(ValueError, match=r"needs a model that names its keypoints, .* FasterRCNN"):
+    with pytest.raises(ValueError, match=r"needs a model with keypoint names, .* FasterRCNN"):
         faster_rcnn(branches=(KeypointBranch(),))
 
 

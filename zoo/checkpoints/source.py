@@ -181,7 +181,7 @@ class Source:
         """Move the file to the current place, if enough bytes follow."""
         start, self.position = self.position, self.position + count
         if not 0 <= start <= self.position <= self.size:
-            raise self.fault(f"ends at byte {self.size}, where {count} bytes from {start} are due")
+            raise self.fault(f"ends at byte {self.size}, but {count} bytes from {start} are needed")
         self.file.seek(self.start + start)
 
 

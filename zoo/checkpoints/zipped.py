@@ -60,7 +60,7 @@ def read_zip(source):
     source.seek(pickle.start)
     content, _ = load(source)
     if source.position != pickle.start + pickle.size:
-        raise source.fault("has a pickle of another length than its member")
+        raise source.fault("has a pickle whose length is not that of its member")
     tensors = state_dict(source, content)
     used = {tensor.storage.key for tensor in tensors.values()}
     names = {key: f"{folder}/data/{key}" for key in used}
