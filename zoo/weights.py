@@ -62,7 +62,9 @@ def load_weights(model, path):
         try:
             found = list_hdf5(source)
         except CheckpointError as error:
-            raise ValueError(f"{path} is cut short or not an HDF5 file of Keras ({error})") from error
+            raise ValueError(
+                f"{path} is cut short or not an HDF5 file of Keras ({error})"
+            ) from error
         return fill_weights(model, source, found, any_float=True)
 
 

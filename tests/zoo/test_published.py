@@ -155,7 +155,9 @@ def test_a_published_detector_is_downloaded_and_converted_once(server, tmp_path)
     np.testing.assert_allclose(outputs["boxes"][0, :5], expected["boxes"][0, :5], atol=1e-3)
     assert len(server.requests) == 1
     digits = hashlib.sha256(server.files["/small_coco.pth"]).hexdigest()[:8]
-    assert (tmp_path / "cache" / f"small_coco-{digits}-v{models.CONVERSION_VERSION}.weights.h5").exists()
+    assert (
+        tmp_path / "cache" / f"small_coco-{digits}-v{models.CONVERSION_VERSION}.weights.h5"
+    ).exists()
 
     # From now on neither the network nor the file as it was published is needed.
     server.files.clear()
