@@ -30,12 +30,14 @@ demo: $(VENV)/demo.stamp
 
 # In parts, because TensorFlow keeps memory of every graph that a process has traced.
 FIRST := tests/contract tests/export tests/parity
-SECOND := tests/models $(wildcard tests/test_*.py)
-REST := tests $(addprefix --ignore=,$(FIRST) $(SECOND))
+SECOND := tests/models
+THIRD := tests/layers tests/zoo $(wildcard tests/test_*.py)
+REST := tests $(addprefix --ignore=,$(FIRST) $(SECOND) $(THIRD))
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) $(ALL) $(FIRST)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ALL) $(SECOND)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ALL) $(THIRD)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ALL) $(REST)
 
 test-all:

@@ -13,6 +13,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # There is a process for each core: threads of one would take the others' time.
     for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+# XLA compiles for longer than the tests' small models run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 PEAKS = pytest.StashKey()  # {process: most memory it has held, in MB}
 _kept = 0  # MB that stayed when memory was last given back
