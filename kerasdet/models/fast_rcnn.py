@@ -45,8 +45,38 @@ BOX_STD = 0.001
 SMALLEST_DETECTION = 1e-2  # pixels
 
 
+class RegionPart(keras.layers.Layer):
+    """Base of the parts that pool regions and pass each through a head. Abstract.
+
+    Args:
+        pooling: a layer from a dict of maps and boxes to regions (B, R, h, w, C).
+        head: a layer from regions to features.
+    """
+
+    def __init__(self, pooling, head, **kwargs):
+        # Boxes must not be cast to half precision as inputs.
+        super().__init__(**{**kwargs, "autocast": False})
+        self.pooling = pooling
+        self.head = head
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        parts = {"pooling": serialize(self.pooling), "head": serialize(self.head)}
+        return {**super().get_config(), **parts}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the part, its pooling and its head."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("pooling", "head")
+        }
+        return cls(**{**config, **parts})
+
+
 @keras.saving.register_keras_serializable("kerasdet")
-class RegionClassifier(keras.layers.Layer):
+class RegionClassifier(RegionPart):
     """Pool each region, and predict its class and box (section 2.1).
 
     Args:
@@ -63,10 +93,8 @@ class RegionClassifier(keras.layers.Layer):
     """
 
     def __init__(self, num_classes, pooling, head, **kwargs):
-        super().__init__(**{**kwargs, "autocast": False})
+        super().__init__(pooling, head, **kwargs)
         self.num_classes = num_classes
-        self.pooling = pooling
-        self.head = head
         normal = keras.initializers.RandomNormal
         self.class_output = keras.layers.Dense(
             1 + num_classes,
@@ -102,22 +130,7 @@ class RegionClassifier(keras.layers.Layer):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "num_classes": self.num_classes,
-            "pooling": serialize(self.pooling),
-            "head": serialize(self.head),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuild the layer and its parts."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("pooling", "head")
-        }
-        return cls(**{**config, **parts})
+        return {**super().get_config(), "num_classes": self.num_classes}
 
 
 class RegionDetector(Detector):

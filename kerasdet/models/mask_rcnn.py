@@ -24,7 +24,7 @@ from kerasdet.layers.conv import Conv
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.roi import MultilevelRoIAlign
 from kerasdet.models.base import build_once, norm_option
-from kerasdet.models.fast_rcnn import POSITIVES
+from kerasdet.models.fast_rcnn import POSITIVES, RegionPart
 from kerasdet.models.faster_rcnn import FasterRCNN
 from kerasdet.ops import native
 from kerasdet.ops.boxes import valid_mask
@@ -36,7 +36,7 @@ OUTPUT_STD = 0.001
 STEP = 8  # regions; kernels store a plan for each size that they have seen
 
 
-class RegionBranch(keras.layers.Layer):
+class RegionBranch(RegionPart):
     """Base of the branches that draw maps in the regions that have an object. Abstract.
 
     A branch names `LOSS_TERM` (its name in `fit`'s logs), `TARGET` (what it learns from), `OUTPUT` (its raw
@@ -46,11 +46,6 @@ class RegionBranch(keras.layers.Layer):
         pooling: a layer from a dict of maps and boxes to regions (B, R, h, w, C).
         head: a layer from regions to features (B, R, m, m, F).
     """
-
-    def __init__(self, pooling, head, **kwargs):
-        super().__init__(**{**kwargs, "autocast": False})
-        self.pooling = pooling
-        self.head = head
 
     def attach(self, model):
         """Create the weights for a model's maps and classes."""
@@ -97,24 +92,6 @@ class RegionBranch(keras.layers.Layer):
     def upsample(self, logits):
         """Apply what follows the last layer; by default nothing."""
         return logits
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "pooling": serialize(self.pooling),
-            "head": serialize(self.head),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuild the branch and its parts."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("pooling", "head")
-        }
-        return cls(**{**config, **parts})
 
 
 @keras.saving.register_keras_serializable("kerasdet")
