@@ -34,7 +34,7 @@ from kerasdet.layers.subnets import Subnets
 from kerasdet.models.base import build_once, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
-from kerasdet.ops.candidates import best_pairs
+from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
 from kerasdet.ops.coders import decode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import BETWEEN, assign
@@ -179,19 +179,19 @@ class RetinaNet(Detector):
         classes, boxes = self.head(maps, training=training)
         return {
             "logits": {
-                level: _per_anchor(self.class_output(x), self.num_classes)
+                level: rows_of_places(self.class_output(x), self.num_classes)
                 for level, x in classes.items()
             },
-            "deltas": {level: _per_anchor(self.box_output(x), 4) for level, x in boxes.items()},
+            "deltas": {level: rows_of_places(self.box_output(x), 4) for level, x in boxes.items()},
             "anchors": dict(zip(maps, self.anchors(maps, images))),
             "image_sizes": image_sizes,
         }
 
     def loss_terms(self, outputs, targets, training=False):
         """Compute the focal loss of all anchors and the box loss of matched ones, per matched anchor."""
-        logits = _all_levels(outputs["logits"], axis=1)  # (B, A, K)
-        deltas = _all_levels(outputs["deltas"], axis=1)  # (B, A, 4)
-        anchors = _all_levels(outputs["anchors"], axis=0)  # (A, 4)
+        logits = join_levels(outputs["logits"], axis=1)  # (B, A, K)
+        deltas = join_levels(outputs["deltas"], axis=1)  # (B, A, 4)
+        anchors = join_levels(outputs["anchors"], axis=0)  # (A, 4)
         # Eq: retinanet §4 | foreground: IoU >= 0.5, background: IoU in [0, 0.4), else ignored
         matches = assign(targets, anchors, BACKGROUND_IOU, FOREGROUND_IOU)  # (B, A)
         positive = matches >= 0
@@ -236,13 +236,3 @@ def _output(filters, name, bias_initializer):
         dtype="float32",
         name=name,
     )
-
-
-def _per_anchor(x, width):
-    """Turn a map's channels into rows of anchors: (B, H, W, A width) -> (B, H W A, width)."""
-    batch, height, columns, channels = ops.shape(x)
-    return ops.reshape(x, (batch, height * columns * (channels // width), width))
-
-
-def _all_levels(tensors, axis):
-    return ops.concatenate(list(tensors.values()), axis=axis)

@@ -1,9 +1,20 @@
-"""Candidates of a dense detector: the best (place, class) pairs, and those that suppression keeps."""
+"""Candidates of a dense detector: rows of its maps, the best (place, class) pairs, and what suppression keeps."""
 
 from keras import ops
 
 from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.nms import batched_nms
+
+
+def rows_of_places(x, width):
+    """Turn a map's channels into rows: (B, H, W, A width) -> (B, H W A, width)."""
+    batch, height, columns, channels = ops.shape(x)
+    return ops.reshape(x, (batch, height * columns * (channels // width), width))
+
+
+def join_levels(tensors, axis):
+    """Concatenate the tensors of all levels, {"P3": (..., A3, ...), ...} -> (..., A, ...)."""
+    return ops.concatenate(list(tensors.values()), axis=axis)
 
 
 def best_pairs(logits, limit):
