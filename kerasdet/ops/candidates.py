@@ -1,4 +1,4 @@
-"""Candidates of a dense detector: rows of its maps, the best (place, class) pairs, and what suppression keeps."""
+"""Candidates of a dense detector: rows of its maps, the best (place, class) pairs, what suppression keeps."""
 
 from keras import ops
 
