@@ -1,4 +1,4 @@
-"""Detectors on the JAX backend: a saved model gives TensorFlow's detections, and training lowers the loss."""
+"""Detectors on the JAX backend: TensorFlow's detections, a falling loss, and wrong labels refused."""
 
 import os
 import subprocess
@@ -13,13 +13,16 @@ from tests.contract.detectors import DETECTORS, batch
 
 
 def on_jax(model_path, result_path):
-    """What the subprocess does: predict with a saved model, then train it."""
+    """What the subprocess does: predict with a saved model, train it, and try labels that cannot be."""
     model = keras.saving.load_model(model_path)
     inputs, targets = batch()
     found = model.predict(inputs, verbose=0)
     model.compile(keras.optimizers.Adam(2e-3))
     history = model.fit(inputs, targets, epochs=6, verbose=0).history
-    np.savez(result_path, loss=history["loss"], **found)
+    targets["labels"][0, 0] = model.num_classes
+    with pytest.raises(ValueError) as refusal:
+        model.fit(inputs, targets, verbose=0)
+    np.savez(result_path, loss=history["loss"], refusal=str(refusal.value), **found)
 
 
 @pytest.mark.parametrize("name", ["retinanet", "mask_rcnn", "keypoint_rcnn"])
@@ -55,6 +58,7 @@ def test_jax_equals_tensorflow_and_trains(name, tmp_path):
         np.testing.assert_allclose(found[part][:, :3], expected[part][:, :3], atol=0.01)
     assert np.isfinite(found["loss"]).all()
     assert found["loss"][-1] < found["loss"][0]
+    assert "A label is 3, and the model has 3 classes, 0..2" in str(found["refusal"])
 
 
 if __name__ == "__main__":
