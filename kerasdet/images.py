@@ -1,7 +1,7 @@
 """The one loader of images: any file, PIL image or array becomes (H, W, 3) uint8 RGB.
 
 Files are opened by these rules: only the formats in `FORMATS`, only regular files, at most
-`max_pixels()` pixels.
+`max_pixels()` pixels, at most `MOST_SCANS` scans of a JPEG.
 """
 
 import os
@@ -18,6 +18,7 @@ from PIL import (
 # not used here. MPO, two JPEG files in one, is opened as JPEG.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 2**26  # 8192 x 8192, 0.5 GB during decoding
+MOST_SCANS = 100  # of a JPEG; cameras and programs write at most about ten
 _LARGEST_INTEGER = 65535
 _STRIP = 2**20  # pixels converted at once, to avoid a copy of a whole image
 _ORIENTATION = 0x0112
@@ -235,6 +236,7 @@ def _is_deep_gray(image):
 
 
 def _pixels(image, name):
+    _refuse_endless(image, name)
     try:
         return np.asarray(image)
     except Exception as error:  # as in `_opened`
@@ -263,8 +265,23 @@ def _to_rgb(image, name, orient, gray_max):
     return shown
 
 
+def _refuse_endless(image, name):
+    """Refuse a JPEG that tells each pixel thousands of times: a file of 300 kB can take minutes."""
+    if image.format not in ("JPEG", "MPO") or image.fp is None:
+        return
+    place = image.fp.tell()
+    image.fp.seek(0)
+    scans = image.fp.read().count(b"\xff\xda")  # start of scan, which no compressed pixels contain
+    image.fp.seek(place)
+    if scans > MOST_SCANS:
+        raise ValueError(
+            f"{name}: the JPEG has {scans} scans, and at most {MOST_SCANS} are decoded; save it again."
+        )
+
+
 def _loaded(image, name):
     """Decode an image; return its (H, W) levels if it is gray with more than 8 bits, otherwise None."""
+    _refuse_endless(image, name)
     try:
         image.load()
         return np.asarray(image) if _is_deep_gray(image) else None

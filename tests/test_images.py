@@ -235,6 +235,16 @@ def test_images_above_the_limit_are_refused_with_the_setting(tmp_path, monkeypat
         load_image(tmp_path / "large.png")
 
 
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
+    saved(tmp_path / "a.jpg", Image.new("L", (64, 64), 77), progressive=True)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert load_image(tmp_path / "a.jpg").shape == (64, 64, 3)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(data[:-2] + scan * 200 + data[-2:])
+    with pytest.raises(ValueError, match=r"a\.jpg: the JPEG has 2\d\d scans, and at most 100"):
+        load_image(tmp_path / "a.jpg")
+
+
 def test_images_of_many_strips_are_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("kerasdet.images._STRIP", 7)
     for orientation, expected in ORIENTATIONS.items():
