@@ -20,9 +20,9 @@ def on_jax(model_path, result_path):
     model.compile(keras.optimizers.Adam(2e-3))
     history = model.fit(inputs, targets, epochs=6, verbose=0).history
     targets["labels"][0, 0] = model.num_classes
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match="A label is 3, and the model has 3 classes"):
         model.fit(inputs, targets, verbose=0)
-    np.savez(result_path, loss=history["loss"], refusal=str(refusal.value), **found)
+    np.savez(result_path, loss=history["loss"], **found)
 
 
 @pytest.mark.parametrize("name", ["retinanet", "mask_rcnn", "keypoint_rcnn"])
@@ -58,7 +58,6 @@ def test_jax_equals_tensorflow_and_trains(name, tmp_path):
         np.testing.assert_allclose(found[part][:, :3], expected[part][:, :3], atol=0.01)
     assert np.isfinite(found["loss"]).all()
     assert found["loss"][-1] < found["loss"][0]
-    assert "A label is 3, and the model has 3 classes, 0..2" in str(found["refusal"])
 
 
 if __name__ == "__main__":
