@@ -14,6 +14,7 @@ import socket
 import threading
 import uuid
 import warnings
+import zlib
 from pathlib import Path
 
 try:
@@ -24,7 +25,9 @@ except ImportError:  # Windows
 
 CLAIM = "in_use.json"
 FAR = 1 << 30  # Windows lets nobody read locked bytes: the lock lies behind what the file says.
-_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.")
+# Host, process and a random number, then the name of the file to write.
+_TEMPORARY = re.compile(r"\.([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}\.(.+)", re.DOTALL)
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _unfinished = set()  # temporary files of this process
 _claims = {}  # folder: the thread that has claimed it
 
@@ -36,8 +39,9 @@ def atomic_write(path):
     The temporary file lies in the same folder and ends in the same name, so that writers which
     look at the extension (`.weights.h5`, `.png`) are content. It is synced to the disk before the
     rename: a process killed at any moment leaves the earlier file or the new one, never half of
-    one. On an error the temporary file is removed and the earlier file kept. Inside of a block, a
-    write to its temporary path is a plain one: the outer block makes it atomic.
+    one. On an error the temporary file is removed and the earlier file kept; the temporary file of a
+    killed process is removed by the next write. Inside of a block, a write to its temporary path is a
+    plain one: the outer block makes it atomic.
 
     Args:
         path: file to write, str or Path; missing parent folders are created.
@@ -55,12 +59,14 @@ def atomic_write(path):
         return
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a regular file: give the name of a file to write.")
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
+    marks = f"{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f".{marks}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:
         raise _cannot_write(path.parent, error) from error
+    _remove_abandoned(path)
     _unfinished.add(temporary.absolute())
     try:
         yield temporary
@@ -75,6 +81,26 @@ def atomic_write(path):
     finally:
         _unfinished.discard(temporary.absolute())
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path):
+    """Remove what processes of this host that have ended left of their writes to `path`."""
+    for left in path.parent.glob(".*"):
+        marks = _TEMPORARY.fullmatch(left.name)
+        if marks and marks[1] == _HOST and marks[3] == path.name and _has_ended(int(marks[2])):
+            left.unlink(missing_ok=True)
+
+
+def _has_ended(process):
+    if os.name == "nt":  # asking would end it
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's process
+        return False
+    return False
 
 
 def remove_unfinished(folder):

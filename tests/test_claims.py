@@ -159,7 +159,8 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 
 
 def test_what_is_unfinished_is_told_from_what_is_hidden(tmp_path):
-    for name in (".0123456789ab.a.json", ".0123456789ab..ba9876543210.b", ".gitignore", "a.json"):
+    mine, other = ".01234567-89-01234567.a.json", ".01234567-89-01234567..76543210-9-76543210.b"
+    for name in (mine, other, ".gitignore", "a.json"):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".gitignore", "a.json"]

@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +33,23 @@ def test_atomic_write_keeps_the_earlier_file_on_an_error(tmp_path):
         _write_half(temporary)
     assert path.read_text() == "earlier"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
+    code = (
+        "import os, sys; from kerasdet.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    target = tmp_path / "a.txt"
+    subprocess.run([sys.executable, "-c", code, target], check=False)
+    (left,) = tmp_path.iterdir()
+    with atomic_write(tmp_path / "b.txt") as path:
+        path.write_text("another file")
+        with atomic_write(target) as inner:
+            inner.write_text("whole")
+            assert not left.exists()
+            assert len(list(tmp_path.glob(".*"))) == 2  # the two that are being written
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt"}
 
 
 def test_atomic_write_honours_the_umask(tmp_path):
