@@ -9,6 +9,7 @@ from keras import ops
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
 
 MOST_ANCHORS = 10_000  # of a cell
+P3_LIMIT = 64  # pixels: the paper's P3, of stride 8, takes objects of 32 to 64
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -63,16 +64,19 @@ class AnchorGenerator(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0):
+    def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0, scales=3):
         """Return RetinaNet's anchors on P3 to P7 (arXiv 1708.02002, section 4): 32^2 to 512^2, 3 per octave.
 
         Args:
             base: size in pixels on P3.
             aspect_ratios: height / width.
             growth: factor of the size from one level to the next.
+            scales: sizes on each level.
         """
         # Eq: retinanet §4 | sizes = 32 2^l {2^0, 2^(1/3), 2^(2/3)}, l = 0..4
-        sizes = [[base * growth ** (level + i / 3) for i in range(3)] for level in range(5)]
+        sizes = [
+            [base * growth ** (level + i / scales) for i in range(scales)] for level in range(5)
+        ]
         return cls(sizes, aspect_ratios, strides=[8, 16, 32, 64, 128])
 
     @classmethod
@@ -97,10 +101,12 @@ class AnchorGenerator(keras.layers.Layer):
         faster if five levels would not reach the 95th percentile of the sizes. Anchors that fit their
         objects leave less to regress, and small objects are matched at all.
 
+        RetinaNet's P3 has all sizes below 64, as a coarser map sees too little of a small object, and at
+        least two in each octave.
+
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
-            layout: function of the smallest size, the ratios and `growth=`; default
-                `AnchorGenerator.retinanet`.
+            layout: function of the smallest size, the ratios and `growth=`; default RetinaNet's.
 
         Raises:
             ValueError: no box has an area.
@@ -115,7 +121,10 @@ class AnchorGenerator(keras.layers.Layer):
         base = max(4.0, round(smallest, 1))
         growth = max(2.0, round((largest / base) ** (1 / 4), 2))
         ratios = [round(ratio, 2) for ratio in np.percentile(heights / widths, [5, 50, 95])]
-        return (layout or cls.retinanet)(base, ratios, growth=growth)
+        if layout:
+            return layout(base, ratios, growth=growth)
+        growth = max(growth, round(P3_LIMIT / base, 2))
+        return cls.retinanet(base, ratios, growth, scales=max(3, round(2 * math.log2(growth))))
 
     @classmethod
     def for_data(cls, kind, data, resize=None, layout=None):

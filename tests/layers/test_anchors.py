@@ -74,14 +74,22 @@ def test_as_torchvision():
 
 
 def test_fitted():
-    # Sizes 10 and 40: the 5th percentile of [10] * 10 + [40] * 90 is 10.
-    small = [[0, 0, 10, 10]] * 10
-    tall = [[5, 5, 25, 85]] * 90  # 20 x 80
+    # Sizes 40 and 160: the 5th percentile of [40] * 10 + [160] * 90 is 40.
+    small = [[0, 0, 40, 40]] * 10
+    tall = [[5, 5, 85, 325]] * 90  # 80 x 320
     generator = AnchorGenerator.fitted(small + tall + [[3, 3, 3, 9]])
-    assert generator.sizes[0] == pytest.approx((10, 10 * 2 ** (1 / 3), 10 * 2 ** (2 / 3)))
+    assert generator.sizes[0] == pytest.approx((40, 40 * 2 ** (1 / 3), 40 * 2 ** (2 / 3)))
     assert generator.aspect_ratios[0] == (1.0, 4.0, 4.0)
+    assert generator.sizes[1][0] == 80
     with pytest.raises(ValueError, match="none of the 1 boxes"):
         AnchorGenerator.fitted([[3, 3, 3, 9]])
+
+
+def test_small_objects_are_found_on_the_finest_map():
+    # From 16 to 64 in two octaves: four sizes, the roots of two apart.
+    sizes = AnchorGenerator.fitted([[0, 0, 16, 16]] * 9).sizes
+    assert sizes[0] == pytest.approx((16, 22.63, 32, 45.25), abs=0.01)
+    assert sizes[1][0] == 64
 
 
 def test_a_proposal_networks_anchors():

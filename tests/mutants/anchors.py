@@ -44,8 +44,8 @@ MUTANTS = {
         "tests/layers/test_anchors.py",
         {
             "RetinaNet's octave has two sizes": (
-                "base * growth ** (level + i / 3)",
-                "base * growth ** (level + i / 2)",
+                "growth=2.0, scales=3",
+                "growth=2.0, scales=2",
                 "test_retinanet",
             ),
             "RetinaNet's anchors begin at 16": (
@@ -62,6 +62,16 @@ MUTANTS = {
                 "def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0)",
                 "def retinanet(cls, base=32, aspect_ratios=(1 / 3, 1.0, 3.0)",
                 "test_retinanet",
+            ),
+            "P3 takes objects up to 128": (
+                "P3_LIMIT = 64",
+                "P3_LIMIT = 128",
+                "test_small_objects_are_found_on_the_finest_map",
+            ),
+            "fitted sizes are an octave apart": (
+                "round(2 * math.log2",
+                "round(1 * math.log2",
+                "test_small_objects_are_found_on_the_finest_map",
             ),
             "FPN's anchors begin at 64": (
                 "def fpn(cls, base=32",
