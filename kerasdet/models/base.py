@@ -28,8 +28,8 @@ from kerasdet.files import atomic_write
 from kerasdet.images import load_image
 from kerasdet.layers.resizing import KeepSize, Resize
 from kerasdet.models.guards import (
-    StopOnNonFiniteWeights,
     first_non_finite,
+    guards,
     readable_errors,
 )
 from kerasdet.ops import native
@@ -272,9 +272,9 @@ class ImageModel(keras.Model):
             ValueError: targets that the paper cannot learn from; names the value and the fix.
             FloatingPointError: after an epoch a weight is NaN or infinite; names it.
         """
-        callbacks = [StopOnNonFiniteWeights(), *_as_list(callbacks)]
+        callbacks = [*guards(), *_as_list(callbacks)]
         self._build_optimizer()
-        with readable_errors():
+        with readable_errors(self):
             return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def _build_optimizer(self):
@@ -288,17 +288,17 @@ class ImageModel(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """Compute the loss, as `keras.Model.evaluate`; refuses the targets that `fit` refuses."""
-        with readable_errors():
+        with readable_errors(self):
             return super().evaluate(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """Train one step, as `keras.Model.train_on_batch`; refuses the targets that `fit` refuses."""
-        with readable_errors():
+        with readable_errors(self):
             return super().train_on_batch(*args, **kwargs)
 
     def test_on_batch(self, *args, **kwargs):
         """Compute the loss of one batch, as `keras.Model.test_on_batch`."""
-        with readable_errors():
+        with readable_errors(self):
             return super().test_on_batch(*args, **kwargs)
 
     def predict_step(self, *args):

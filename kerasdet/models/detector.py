@@ -8,7 +8,9 @@ Axes: B batch, G ground truth, K classes, R proposals, D detections, H W C image
 
 import itertools
 import os
+from collections.abc import Iterable
 
+import keras
 import numpy as np
 from keras import ops
 from PIL import Image
@@ -91,11 +93,12 @@ class Detector(ImageModel):
         """Refuse labels outside 0..K-1, and boxes without a label; see `ImageModel.verify`."""
         _check_form(inputs, targets)
         targets = _at_least_one_row(targets)
-        labels = ops.cast(targets["labels"], "int32")  # (B, G)
+        labels = ops.convert_to_tensor(targets["labels"])  # (B, G)
         padding = ops.equal(labels, -1)
-        wrong = (
-            (labels < -1) | (labels >= self.num_classes) | (padding & _has_area(targets["boxes"]))
-        )
+        known = (labels >= 0) & (labels < self.num_classes)
+        if keras.backend.is_float_dtype(labels.dtype):
+            known = known & ops.equal(labels, ops.floor(labels))
+        wrong = ~known & ~(padding & ~_has_area(targets["boxes"]))
         flat = ops.reshape(wrong, (-1,))
         first = ops.argmax(ops.cast(flat, "int32"))
         label = ops.take(ops.reshape(labels, (-1,)), first)
@@ -103,6 +106,7 @@ class Detector(ImageModel):
         return ~ops.any(flat), self._explain_label, label, box
 
     def _explain_label(self, label, box):
+        label = label.item()
         classes = f"{self.num_classes} classes, 0..{self.num_classes - 1}"
         if label == -1:
             return (
@@ -150,13 +154,17 @@ class Detector(ImageModel):
 
         Raises:
             ValueError, FileNotFoundError: an image cannot be read (the message names it), or there are no
-                proposals, or fewer than images.
+                proposals, or fewer than images, or the threshold is no confidence.
         """
+        if threshold is not None and not _is_confidence(threshold):
+            raise ValueError(f"threshold must be a confidence in 0..1, not {threshold!r:.80}.")
         if proposals is None and "proposals" in self.INPUTS:
             raise ValueError(
                 f"{type(self).__name__} classifies regions that something else proposes: give "
                 "detect(images, proposals=...), one array (R, 4) for each image."
             )
+        if not isinstance(images, Iterable) and not _is_one_image(images):
+            raise ValueError(f"images are files, arrays or PIL images, not {images!r:.80}.")
         if _is_one_image(images):
             images, proposals = [images], None if proposals is None else [proposals]
         loaded, results = map(self.read_image, images), []
@@ -285,10 +293,14 @@ def _check_form(inputs, targets):
         )
 
 
+def _is_confidence(value):
+    return isinstance(value, (int, float, np.number)) and 0 <= value <= 1
+
+
 def _is_one_image(images):
-    if isinstance(images, np.ndarray):
-        return images.ndim < 4
-    return isinstance(images, (str, os.PathLike, Image.Image))
+    if isinstance(images, (str, os.PathLike, Image.Image)):
+        return True
+    return len(getattr(images, "shape", (0,) * 4)) < 4  # an array or a tensor
 
 
 def _scale(size, original):

@@ -184,7 +184,8 @@ def boxes_of(height, width, count=3):
 def test_one_image_or_many(tmp_path):
     model = Edges()
     Image.fromarray(WIDE).save(tmp_path / "wide.png")
-    for one in (WIDE, Image.fromarray(WIDE), tmp_path / "wide.png", str(tmp_path / "wide.png")):
+    path = tmp_path / "wide.png"
+    for one in (WIDE, Image.fromarray(WIDE), path, str(path), keras.ops.convert_to_tensor(WIDE)):
         (found,) = model.detect(one)
         np.testing.assert_allclose(found["boxes"], boxes_of(30, 60), atol=1e-4)
         np.testing.assert_allclose(found["confidence"], [0.9, 0.5, 0.2], rtol=1e-6)
@@ -197,6 +198,8 @@ def test_one_image_or_many(tmp_path):
     assert len(model.detect(several, batch_size=2)) == 3
     assert [len(found["labels"]) for found in model.detect(np.stack([WIDE] * 4))] == [3] * 4
     assert model.detect([]) == []
+    with pytest.raises(ValueError, match="images are files, arrays or PIL images, not None"):
+        model.detect(None)
 
 
 def test_boxes_come_back_to_the_images_own_pixels():
@@ -230,6 +233,12 @@ def test_threshold_above_and_below_the_models_own():
         model.detect([WIDE, "missing.png"], threshold=0.1)
     assert model.score_threshold == 0.4
     assert len(model.detect(WIDE)[0]["labels"]) == 2
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), 1.5, -0.1, "half"])
+def test_a_threshold_that_is_no_confidence_is_refused(threshold):
+    with pytest.raises(ValueError, match="threshold must be a confidence in 0..1, not"):
+        Edges().detect(WIDE, threshold=threshold)
 
 
 def test_proposals_follow_their_images_to_the_canvas():

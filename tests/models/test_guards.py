@@ -65,6 +65,18 @@ def test_under_xla_the_loss_is_not_a_number():
     assert np.isfinite(model.evaluate(inputs, targets, verbose=0)[0])
     targets["labels"][0, 0] = 3
     assert np.isnan(model.evaluate(inputs, targets, verbose=0)[0])
+    with pytest.raises(FloatingPointError, match=r"In epoch 1 the loss was not a number.* 0\.\.K-1"):
+        model.fit(inputs, targets, verbose=0)
+
+
+def test_labels_that_are_no_whole_numbers_are_refused(model):
+    inputs, targets = batch(2)
+    targets["labels"] = targets["labels"].astype("float32")
+    whole = model.evaluate(inputs, targets, verbose=0)
+    assert np.isfinite(whole).all()
+    targets["labels"][1, 0] = 1.5
+    with pytest.raises(ValueError, match=r"A label is 1\.5, and the model has 3 classes"):
+        model.evaluate(inputs, targets, verbose=0)
 
 
 def test_targets_without_a_row(model):

@@ -22,6 +22,10 @@ def on_jax(model_path, result_path):
     targets["labels"][0, 0] = model.num_classes
     with pytest.raises(ValueError, match="A label is 3, and the model has 3 classes"):
         model.fit(inputs, targets, verbose=0)
+    with pytest.raises(ValueError, match="A label is 3"):
+        model.evaluate(inputs, targets, verbose=0)
+    targets["labels"][0, 0] = 0  # the refusal has left the model as it was
+    assert np.isfinite(model.fit(inputs, targets, verbose=0).history["loss"]).all()
     np.savez(result_path, loss=history["loss"], **found)
 
 

@@ -16,7 +16,7 @@ from kerasdet.ops.native.convolution import (
     grouped_conv,
     sparsely_taught_conv,
 )
-from kerasdet.ops.native.insistence import insist
+from kerasdet.ops.native.insistence import insist, raise_refused
 from kerasdet.ops.native.regions import pool_lattice, read_points
 from kerasdet.ops.native.suppression import suppress
 from kerasdet.ops.native.windows import window_max, window_sum
@@ -31,6 +31,7 @@ __all__ = [
     "insist",
     "pool_lattice",
     "portable",
+    "raise_refused",
     "read_points",
     "resize_bilinear",
     "sparsely_taught_conv",
