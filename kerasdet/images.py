@@ -6,6 +6,7 @@ Files are opened by these rules: only the formats in `FORMATS`, only regular fil
 
 import os
 import stat
+import warnings
 
 import numpy as np
 from PIL import (
@@ -21,7 +22,9 @@ MAX_PIXELS = 2**26  # 8192 x 8192, 0.5 GB during decoding
 MOST_SCANS = 100  # of a JPEG; cameras and programs write at most about ten
 _LARGEST_INTEGER = 65535
 _STRIP = 2**20  # pixels converted at once, to avoid a copy of a whole image
+_USUAL_WHITES = (255, 1023, 4095, 16383)  # of cameras of 8, 10, 12 and 14 bits
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 262  # TIFF 6.0, PhotometricInterpretation: 0 is WhiteIsZero
 _QUARTER_TURNS = (5, 6, 7, 8)
 # EXIF orientation: from the image as shown to a view of it as stored (EXIF 2.32).
 _AS_STORED = {
@@ -42,6 +45,8 @@ def load_image(source, orient=True, gray_max=None):
     The function reads BMP, GIF, JPEG (and MPO), PNG, PPM, TIFF and WebP files. Gray, palette, CMYK and
     YCbCr images are converted. Transparent pixels are drawn on white. Of several frames, the first is
     used. Gray levels of 16 and 32 bits are scaled by 255 / `gray_max`.
+
+    An image of more than 8 bits that is nearly black gives a warning.
 
     Args:
         source: path, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with pixels
@@ -102,29 +107,26 @@ def stored_size(path):
     return height, width, orientation
 
 
-def gray_range(path):
-    """Return the highest level of an image file with more than 8 bits per level, and its level of white.
+def darkness(path, gray_max=None):
+    """Say what is wrong with the levels of an image file of more than 8 bits.
 
     Args:
         path: an image file.
+        gray_max: as for `load_image`.
 
     Returns:
-        (highest level, level of white without `gray_max`), or None for a file of 8 bits. For colour images
-        of 16 bits, levels are known only to a multiple of 256.
+        What to do about an image that is nearly black, or None.
 
     Raises:
         FileNotFoundError, ValueError: as for `load_image`.
     """
     with _opened(path) as image:
-        deep_gray = _is_deep_gray(image)
-        if not deep_gray and not any(";16" in str(tile[3]) for tile in image.tile):
-            return None
-        levels = _pixels(image, _text(path))
-    if deep_gray:
-        highest = float(levels.max())
-        return highest, (_float_white(highest) if levels.dtype.kind == "f" else _LARGEST_INTEGER)
-    colours = levels[..., :-1] if image.mode.endswith("A") else levels
-    return 256.0 * colours.max() + 255, _LARGEST_INTEGER
+        if _is_deep_gray(image):
+            levels = _loaded(image, _text(path))
+            return _gray_darkness(levels, gray_max or _usual_white(levels))
+        if _is_deep_colour(image):
+            return _colour_darkness(_pixels(image, _text(path)))
+    return None
 
 
 def max_pixels():
@@ -235,6 +237,40 @@ def _is_deep_gray(image):
     return image.mode.startswith("I") or image.mode == "F"
 
 
+def _is_deep_colour(image):
+    """Tell whether the file, not yet decoded, has colours of 16 bits; Pillow keeps the upper eight."""
+    return not _is_deep_gray(image) and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _is_white_zero(image):
+    return image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0
+
+
+def _gray_darkness(levels, white):
+    highest = float(levels.max())  # 16 bits would overflow
+    if highest * 4 > white:
+        return None
+    likely = next((level for level in _USUAL_WHITES if highest <= level), None)
+    likely = f"such as gray_max={likely} (--gray-max {likely})" if likely else "gray_max"
+    return (
+        f"its levels reach {highest:.0f} where white is {white}, so it is nearly black; give the level of "
+        f"white, {likely}"
+    )
+
+
+def _colour_darkness(colours):
+    """Judge colours (H, W, C) of which Pillow has kept the upper 8 of 16 bits."""
+    if colours.ndim == 3 and colours.shape[-1] in (2, 4):  # the last channel is opacity
+        colours = colours[..., :-1]
+    highest = 256 * int(colours.max()) + 255
+    if highest * 4 > _LARGEST_INTEGER:
+        return None
+    return (
+        f"its levels reach {highest} where white is {_LARGEST_INTEGER}, so it is nearly black, and only the "
+        "upper 8 of 16 bits of colours are read; save it with 8 bits, scaled to 0..255"
+    )
+
+
 def _pixels(image, name):
     _refuse_endless(image, name)
     try:
@@ -247,6 +283,7 @@ def _to_rgb(image, name, orient, gray_max):
     orientation = _orientation(image)
     if _is_turned_by_pillow(image):  # its pixels come as shown; turn them back to the stored ones
         orientation, orient = {6: 8, 8: 6}.get(orientation, orientation), not orient
+    deep_colour = _is_deep_colour(image)
     levels = _loaded(image, name)
     width, height = image.size
     if width * height == 0:
@@ -262,12 +299,17 @@ def _to_rgb(image, name, orient, gray_max):
             stored[top:bottom] = _strip(image, name, top, bottom)
         else:
             stored[top:bottom] = _scaled(levels[top:bottom], white)[..., None]
+    dark = _colour_darkness(shown) if deep_colour else levels is not None and _gray_darkness(levels, white)
+    if dark:
+        warnings.warn(f"{name}: {dark}.", stacklevel=3)
+    if levels is not None and _is_white_zero(image):
+        np.subtract(255, shown, out=shown)
     return shown
 
 
 def _refuse_endless(image, name):
     """Refuse a JPEG that tells each pixel thousands of times: a file of 300 kB can take minutes."""
-    if image.format not in ("JPEG", "MPO") or image.fp is None:
+    if image.format not in ("JPEG", "MPO") or getattr(image, "fp", None) is None:
         return
     place = image.fp.tell()
     image.fp.seek(0)
@@ -309,7 +351,7 @@ def _white(levels, name, gray_max):
         if not white > 0:
             raise ValueError(f"gray_max is {white}; it must be the level of white, above 0.")
     else:
-        white = _float_white(high) if levels.dtype.kind == "f" else _LARGEST_INTEGER
+        white = _usual_white(levels)
     if not (low >= 0 and high <= white):  # NaN fails too
         raise ValueError(
             f"{name}: gray levels {low}..{high} are outside 0..{white}; scale them, or give the "
@@ -318,8 +360,10 @@ def _white(levels, name, gray_max):
     return white
 
 
-def _float_white(highest):
-    return 1 if highest <= 1 else 255
+def _usual_white(levels):
+    if levels.dtype.kind == "f":
+        return 1 if levels.max() <= 1 else 255
+    return _LARGEST_INTEGER
 
 
 def _scaled(levels, white):

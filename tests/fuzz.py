@@ -283,10 +283,10 @@ def read_all(read):
 
 def read_images(folder, changed):
     """Everything that is asked of an image file."""
-    from kerasdet.images import gray_range, image_size, load_classes, load_image
+    from kerasdet.images import darkness, image_size, load_classes, load_image
 
     ends = []
-    for ask in (image_size, gray_range, load_classes, load_image):
+    for ask in (image_size, darkness, load_classes, load_image):
         try:
             ends.append(ask(changed))
         except ValueError as error:

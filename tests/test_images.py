@@ -314,6 +314,15 @@ def test_floats_up_to_one_are_shares_in_files(tmp_path):
         load_image(saved(tmp_path / "c.tif", Image.fromarray(wrong)))
 
 
+def test_a_deep_tiff_whose_zero_is_white(tmp_path):
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.array([[0, 32768, 65535]], "uint16")))
+    data = path.read_bytes()
+    black_is_zero, white_is_zero = (struct.pack("<HHIHH", 262, 3, 1, v, 0) for v in (1, 0))
+    assert data.count(black_is_zero) == 1
+    path.write_bytes(data.replace(black_is_zero, white_is_zero))
+    assert load_image(path)[0, :, 0].tolist() == [255, 127, 0]
+
+
 def test_images_without_pixels_are_refused():
     with pytest.raises(ValueError, match="the PIL image has no pixels: its size is 0x5"):
         load_image(Image.new("RGB", (0, 5)))

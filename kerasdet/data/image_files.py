@@ -7,7 +7,7 @@ shows what the tool saw.
 
 import functools
 
-from kerasdet.images import gray_range, load_classes, load_image, stored_size
+from kerasdet.images import darkness, load_classes, load_image, stored_size
 
 
 class ImageFiles:
@@ -48,7 +48,11 @@ class ImageFiles:
 
     def faults(self, index):
         """Return a list of (kind, message): the faults that `check` reports for a readable image."""
-        found = {"dark_image": self._dark(index), "orientation": self._orientation(index)}
+        path = self.records[index].path
+        found = {
+            "dark_image": darkness(path, self.gray_max),
+            "orientation": self._orientation(index),
+        }
         return [(kind, message) for kind, message in found.items() if message]
 
     def _is_turned(self, index):
@@ -108,19 +112,4 @@ class ImageFiles:
         return (
             "annotated as stored, although its EXIF orientation turns it; it is read as stored "
             "here, other programs will turn it: rotate the pixels and remove the EXIF tag"
-        )
-
-    def _dark(self, index):
-        """Describe what is wrong with the levels of an image of more than 8 bits; None if nothing is."""
-        levels = gray_range(self.records[index].path)
-        if levels is None:
-            return None
-        highest, white = levels[0], self.gray_max or levels[1]
-        if highest * 4 > white:
-            return None
-        likely = next((level for level in (255, 1023, 4095) if highest <= level), 16383)
-        return (
-            f"its levels reach {highest:.0f} where white is {white}, so it is nearly black; if "
-            f"{likely} is white there, read gray images with gray_max={likely} "
-            f"(--gray-max {likely}), and save colour images with 8 bits"
         )

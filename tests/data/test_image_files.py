@@ -1,9 +1,13 @@
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from kerasdet.data import check, coco, csv, voc, yolo
-from kerasdet.images import load_image
+from kerasdet.images import darkness, load_image
 from tests.data.folders import HEIGHT, WIDTH, coco_folder, voc_folder, voc_object
 
 
@@ -142,11 +146,47 @@ def test_every_reader_scales_gray_levels(tmp_path, kind):
     assert data.image(0).max() == 255
 
 
-def test_sixteen_bit_colour_that_is_dark_is_listed(shared_data):
-    """Pillow writes no 16-bit colour: a file of the shared cases."""
-    from kerasdet.images import gray_range
+def deep_colour_file(path, highest):
+    """Pillow writes no PNG of 16-bit colours."""
+    levels = np.linspace(0, highest, HEIGHT * WIDTH * 3).astype(">u2").reshape(HEIGHT, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
 
-    folder = shared_data / "cases" / "pictures"
-    assert gray_range(folder / "rgb16_12bit.png") == (4095, 65535)
-    assert gray_range(folder / "rgb16.png") == (65535, 65535)
-    assert gray_range(folder / "ref.png") is None
+
+@pytest.mark.parametrize("gray_max", [None, 4095])
+def test_dark_colours_of_16_bits_are_listed_whatever_white_is_in_gray_images(tmp_path, gray_max):
+    entry = {"id": 1, "file_name": "b.png", "height": HEIGHT, "width": WIDTH}
+    files = coco_folder(tmp_path, images=[entry])
+    deep_colour_file(tmp_path / "images" / "b.png", 4095)
+    (fault,) = check(coco(*files, gray_max=gray_max)).faults
+    assert fault.kind == "dark_image"
+    assert "levels reach 4095 where white is 65535" in fault.message
+    assert "save it with 8 bits" in fault.message
+    with pytest.warns(UserWarning, match=r"b\.png: its levels reach 4095 .* save it with 8 bits"):
+        load_image(tmp_path / "images" / "b.png", gray_max=gray_max)
+
+
+def test_bright_colours_of_16_bits_are_not_listed(tmp_path):
+    deep_colour_file(tmp_path / "b.png", 65535)
+    assert darkness(tmp_path / "b.png") is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(tmp_path / "b.png").max() == 255
+
+
+def test_loading_a_dark_gray_image_warns(tmp_path):
+    gray_file(tmp_path / "a.tif", 4095)
+    with pytest.warns(UserWarning, match=r"a\.tif: its levels reach 4095 .*--gray-max 4095"):
+        load_image(tmp_path / "a.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_image(tmp_path / "a.tif", gray_max=4095)

@@ -237,7 +237,7 @@ def test_threshold_above_and_below_the_models_own():
 
 @pytest.mark.parametrize("threshold", [float("nan"), 1.5, -0.1, "half"])
 def test_a_threshold_that_is_no_confidence_is_refused(threshold):
-    with pytest.raises(ValueError, match="threshold must be a confidence in 0..1, not"):
+    with pytest.raises(ValueError, match=r"threshold must be a confidence in 0\.\.1, not"):
         Edges().detect(WIDE, threshold=threshold)
 
 
