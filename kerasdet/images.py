@@ -239,7 +239,9 @@ def _is_deep_gray(image):
 
 def _is_deep_colour(image):
     """Tell whether the file, not yet decoded, has colours of 16 bits; Pillow keeps the upper eight."""
-    return not _is_deep_gray(image) and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return not _is_deep_gray(image) and any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
 
 
 def _is_white_zero(image):
@@ -299,7 +301,11 @@ def _to_rgb(image, name, orient, gray_max):
             stored[top:bottom] = _strip(image, name, top, bottom)
         else:
             stored[top:bottom] = _scaled(levels[top:bottom], white)[..., None]
-    dark = _colour_darkness(shown) if deep_colour else levels is not None and _gray_darkness(levels, white)
+    dark = (
+        _colour_darkness(shown)
+        if deep_colour
+        else levels is not None and _gray_darkness(levels, white)
+    )
     if dark:
         warnings.warn(f"{name}: {dark}.", stacklevel=3)
     if levels is not None and _is_white_zero(image):

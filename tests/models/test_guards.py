@@ -65,7 +65,9 @@ def test_under_xla_the_loss_is_not_a_number():
     assert np.isfinite(model.evaluate(inputs, targets, verbose=0)[0])
     targets["labels"][0, 0] = 3
     assert np.isnan(model.evaluate(inputs, targets, verbose=0)[0])
-    with pytest.raises(FloatingPointError, match=r"In epoch 1 the loss was not a number.* 0\.\.K-1"):
+    with pytest.raises(
+        FloatingPointError, match=r"In epoch 1 the loss was not a number.* 0\.\.K-1"
+    ):
         model.fit(inputs, targets, verbose=0)
 
 
