@@ -33,6 +33,16 @@ def test_gray_levels(tmp_path, capsys):
     assert "faults: none" in checked(tmp_path, capsys, "--data", data, "--gray-max", 4095)
 
 
+def test_a_warning_is_a_line_without_code(tmp_path, capsys):
+    Image.fromarray(np.full((HEIGHT, WIDTH), 9, "uint16")).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("image,xmin,ymin,xmax,ymax,label\na.png,1,1,9,9,cat\n")
+    sheet = tmp_path / "sheet.png"
+    with pytest.raises(SystemExit):
+        main(["check", "--data", f"csv:{tmp_path / 'a.csv'}", "--out", str(sheet)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kerasdet: warning: {tmp_path / 'a.png'}: its levels reach 9 where")
+
+
 def test_splits_that_data_yaml_names(tmp_path, capsys):
     for split, count in (("training", 3), ("validation", 2)):
         (tmp_path / "labels" / split).mkdir(parents=True)

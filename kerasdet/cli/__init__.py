@@ -6,6 +6,7 @@ Commands import Keras and TensorFlow when they run, so that `--help` and `list` 
 import os
 import re
 import sys
+import warnings
 
 import typer
 
@@ -44,12 +45,21 @@ def main(arguments=None):
     debug = "--debug" in arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
     try:
-        app([argument for argument in arguments if argument != "--debug"], prog_name="kerasdet")
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.showwarning = _show_warning
+            app([argument for argument in arguments if argument != "--debug"], prog_name="kerasdet")
     except Exception as error:
         if debug:
             raise
         print(f"kerasdet: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _show_warning(message, category, *_, **__):
+    """Print a warning for the user as one line; those for programmers are left to --debug."""
+    if issubclass(category, UserWarning):
+        print(f"kerasdet: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def one_line(error):
