@@ -27,6 +27,5 @@ def check(
         task = progress.add_task("reading images", total=len(dataset))
         report = look(dataset, lambda done, total: progress.update(task, completed=done))
     print(report)
-    if len(dataset):
-        report.contact_sheet(out)
-        print(f"contact sheet: {out}")
+    drawn = report.contact_sheet(out)
+    print(f"contact sheet: {out}" if drawn else "no contact sheet: no image can be drawn")

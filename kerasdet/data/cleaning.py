@@ -22,7 +22,7 @@ from kerasdet.images import max_pixels
 MENDED = frozenset(
     {
         *("zero_size", "outside", "clipped", "no_mask", "bad_mask", "corners", "root_category"),
-        *("not_annotated", "pose", "upper_case"),
+        *("not_annotated", "pose", "upper_case", "point_outside"),
     }
 )
 # Coordinates are often rounded to 0.01 pixels or 1e-6 of a side; less than this is not a fault.
@@ -30,6 +30,14 @@ ROUNDING = 0.05
 # OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
 _PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
 _PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
+_FLAGS = {"": False, "0": False, "1": True} | {
+    "false": False,
+    "no": False,
+    "true": True,
+    "yes": True,
+}
+# Most characters of a path or a message; the middle of longer ones is left out.
+_LONGEST = 1000
 # A short form of a value from a file, for messages.
 shown = reprlib.repr
 
@@ -58,6 +66,10 @@ def clean_box(box, size):
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         message = f"box {_text(box)} lies outside the {width}x{height} image: dropped"
         return None, "outside", message
+    left, top, right, bottom = np.float32(clipped)
+    if right == left or bottom == top:
+        message = f"box {_text(clipped)} has no area in float32, as boxes are kept: dropped"
+        return None, "zero_size", message
     if max(abs(a - b) for a, b in zip(box, clipped)) > ROUNDING:
         message = f"box {_text(box)} extends beyond the edge of the {width}x{height} image: clipped"
         return clipped, "clipped", message
@@ -120,6 +132,16 @@ def as_number(value):
         return math.inf
 
 
+def as_flag(value):
+    """Return a value of an annotation file as a bool; None for anything that is neither yes nor no.
+
+    1, 1.0, "1", true, "True" and "yes" are True, their opposites and absent values are False.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return _FLAGS.get(str(value or "").strip().lower())
+    return bool(value) if as_number(value) in (0, 1) else None
+
+
 def annotated_size(height, width):
     """Return an image's size as annotated.
 
@@ -145,24 +167,6 @@ def annotated_size(height, width):
             "correct it, or set KERASDET_MAX_PIXELS"
         )
     return height, width
-
-
-def share_fault(file, records):
-    """Return the fault of a data set whose boxes are all shares of the sides; None for other boxes.
-
-    Args:
-        file: the annotation file.
-        records: list of `Record`.
-    """
-    boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
-    largest = min([min(record.height, record.width) for record in records], default=0)
-    if not len(boxes) or boxes.max() > 1 or largest < 4:
-        return None
-    message = (
-        f"all {len(boxes)} boxes lie within 0..1: shares of the sides; multiply x by the image's "
-        "width and y by its height, because boxes here are in pixels"
-    )
-    return fault(file, None, "shares", message)
 
 
 def read_bytes(path):
@@ -223,14 +227,19 @@ def unique_names(names, place):
     """Return the class names as a tuple.
 
     Raises:
-        ValueError: there are no names, or one appears twice.
+        ValueError: it is a text and not a list, there are no names, or one appears twice.
     """
+    if isinstance(names, (str, bytes, os.PathLike)):
+        raise ValueError(
+            f"{place}: class_names is {shown(names)}; it must be a list of names, as ['cat', 'dog'], "
+            "not a file or one text."
+        )
     names = tuple(printable(str(name)) for name in names)
     if not names:
         raise ValueError(f"{place}: no class names; name at least one.")
     for name, count in Counter(names).items():
         if count > 1:
-            raise ValueError(f"{place}: class name {name!r} appears twice; names must differ.")
+            raise ValueError(f"{place}: class name {shown(name)} appears twice; names must differ.")
     return names
 
 
@@ -263,13 +272,22 @@ def walk(folder, suffixes):
 
 
 def fault(file, annotation_id, kind, message):
-    """Create a `Fault` for a file given as any kind of path; unprintable characters become codes."""
-    return Fault(printable(os.fspath(file)), annotation_id, kind, printable(message))
+    """Create a `Fault` for a file given as any kind of path.
+
+    Unprintable characters become codes, and endless names are shortened.
+    """
+    file, message = (_shortened(printable(text)) for text in (os.fspath(file), message))
+    return Fault(file, annotation_id, kind, message)
 
 
 def printable(text):
     """Replace characters that terminals and files cannot hold (halves of characters) by codes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shortened(text):
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
 def _finite(value):

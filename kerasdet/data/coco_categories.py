@@ -5,14 +5,26 @@ import re
 
 from kerasdet.data.cleaning import fault, shown
 
+_EXACT = 2**53  # every smaller integer is a float of its own
+
 
 def denoted(value):
-    """Return what an id denotes: an int for 7, 7.0 and "7", the text for other text, None for no id."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    """Return what an id denotes: an int for 7, 7.0 and "7", the text for other text, None for no id.
+
+    A float of 2**53 or more is no id, because several integers become this float.
+    """
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _EXACT else None
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,99}", value) else value
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def no_id(value):
+    """Return a value that denotes no id, and what it must be, for a message."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value!r}, a float that stands for several integers; write all its digits"
+    return f"{shown(value)}; it must be an integer"
 
 
 def read_categories(annotations, content, faults):
@@ -58,10 +70,12 @@ def _is_name(name):
 
 
 def _is_root(category, categories):
-    if category.get("supercategory") not in (None, "", "none", category["name"]):
+    """Tell whether others name the category as theirs, and none of them is above it."""
+    name, above = category["name"], category.get("supercategory")
+    others = [other for other in categories if other is not category]
+    if above != name and any(other["name"] == above for other in others):
         return False
-    others = (other for other in categories if other is not category)
-    return any(other.get("supercategory") == category["name"] for other in others)
+    return any(other.get("supercategory") == name for other in others)
 
 
 def _keypoint_names(annotations, categories):

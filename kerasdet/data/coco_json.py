@@ -13,30 +13,32 @@ import numpy as np
 
 from kerasdet.data.cleaning import (
     annotated_size,
+    as_flag,
     as_number,
     clean_box,
     fault,
     make_record,
     raise_structural,
     read_json,
-    share_fault,
     shown,
     unique_names,
     usual_sigmas,
 )
-from kerasdet.data.coco_categories import denoted, read_categories
-from kerasdet.data.finding import find_image, is_claimed
+from kerasdet.data.coco_categories import denoted, no_id, read_categories
+from kerasdet.data.coco_objects import misplaced, read_keypoints
+from kerasdet.data.finding import Claims, find_image, is_same
 from kerasdet.data.image_files import ImageFiles
 from kerasdet.data.masks import clean_mask, run_lengths
 from kerasdet.data.records import FileDataset
+from kerasdet.data.signs import corner_fault, share_fault
 from kerasdet.images import image_size
 
 
 def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, gray_max=None):
     """Read a COCO annotation file.
 
-    Annotation tools export a root category that is not a class: it is the supercategory of all others,
-    and has no supercategory except itself. Without objects, it is left out.
+    Annotation tools export a root category that is not a class: it is the supercategory of others, and
+    its own is no other category of the file. Without objects, it is left out.
 
     Args:
         annotations: the JSON file with "images", "annotations" and "categories".
@@ -52,8 +54,8 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, 
 
     Raises:
         FileNotFoundError: there is no such annotation file or folder.
-        DataError: an unknown image or category, an impossible box, a missing image, a repeated id; the
-            error lists all of them, with file and annotation id.
+        DataError: an unknown image or category, an impossible box, a missing image, a repeated id, an
+            image under several ids; the error lists all of them, with file and annotation id.
         ValueError: the file is not JSON, or not a COCO file.
     """
     content, faults = _lists(annotations), []
@@ -63,11 +65,11 @@ def coco(annotations, images, semantic=None, keypoint_sigmas=None, strict=True, 
     labels = {denoted(category["id"]): label for label, category in enumerate(categories)}
     listed = _listed_images(annotations, content["images"], images, faults)
     num_points = len(keypoint_names)
-    _collect(annotations, content["annotations"], listed, labels, num_points, faults)
+    found = _collect(annotations, content["annotations"], listed, labels, num_points, faults)
     listed = [image for image in listed.values() if image]
     measured = {index for index, image in enumerate(listed) if image["measured"]}
     records = [_record(image, num_points) for image in listed]
-    faults += filter(None, [share_fault(annotations, records)])
+    faults += filter(None, [corner_fault(annotations, found), share_fault(annotations, found)])
     raise_structural(faults, strict)
     if keypoint_sigmas is None:
         keypoint_sigmas = usual_sigmas(num_points)
@@ -108,56 +110,74 @@ def _lists(annotations):
 
 def _listed_images(annotations, entries, images, faults):
     """Return {image id: its path, size and (still empty) lists}; None for an image that is left out."""
-    listed, claimed = {}, {}
+    listed, claims = {}, Claims()
     for entry in entries:
         image_id, name = denoted(entry.get("id")), entry.get("file_name")
         if image_id is None or not isinstance(name, str):
-            message = f"image {shown(entry)} needs an 'id' and a 'file_name'"
-            faults.append(fault(annotations, None, "missing_field", message))
+            faults.append(fault(annotations, None, *_unusable(entry)))
             continue
         if image_id in listed:
             message = f"image id {image_id} appears twice, the second time for {name}; renumber it"
             faults.append(fault(annotations, None, "duplicate_id", message))
             continue
-        path, size, measured = _found(annotations, entry, images, claimed, faults)
+        path, size, measured = _found(annotations, entry, images, claims, faults)
         listed[image_id] = size and {"id": image_id, "path": path, "size": size, "objects": []}
         if size:
             listed[image_id] |= {"measured": measured, "masks": [], "keypoints": []}
     return listed
 
 
-def _found(annotations, entry, images, claimed, faults):
+def _unusable(entry):
+    """Return the kind of fault and message of an image entry without a usable id or name."""
+    if entry.get("id") is None or denoted(entry["id"]) is not None:
+        return "missing_field", f"image {shown(entry)} needs an 'id' and a 'file_name'"
+    return "bad_value", f"image {shown(entry.get('file_name'))}: id is {no_id(entry['id'])}"
+
+
+def _found(annotations, entry, images, claims, faults):
     """Return (path, (height, width), whether the file gave the size), or three times None with a fault."""
-    name = entry["file_name"]
+    name, image_id = entry["file_name"], denoted(entry["id"])
     path = find_image(images, name)
     if path is None:
         message = f"there is no such image; restore it, or remove its entry in {annotations}"
         faults.append(fault(os.path.join(images, name), None, "missing_image", message))
-    elif is_claimed(claimed, path, name):
-        message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
-        faults.append(fault(annotations, None, "missing_image", message))
-    else:
-        try:
-            size = annotated_size(entry.get("height"), entry.get("width"))
-        except ValueError as error:
-            message = f"image {shown(entry['id'])}: {error}"
-            faults.append(fault(path, None, "bad_size", message))
-            return None, None, None
-        try:
-            return path, size or image_size(path), size is None
-        except ValueError as error:
-            message = str(error).removeprefix(f"{path}: ")
-            faults.append(fault(path, None, "unreadable_image", message))
+        return None, None, None
+    owner = claims.owner(path, (image_id, name))
+    if owner[0] != image_id:
+        kind, message = _claimed(images, path, owner, (image_id, name))
+        faults.append(fault(annotations, None, kind, message))
+        return None, None, None
+    try:
+        size = annotated_size(entry.get("height"), entry.get("width"))
+    except ValueError as error:
+        message = f"image {shown(entry['id'])}: {error}"
+        faults.append(fault(path, None, "bad_size", message))
+        return None, None, None
+    try:
+        return path, size or image_size(path), size is None
+    except ValueError as error:
+        message = str(error).removeprefix(f"{path}: ")
+        faults.append(fault(path, None, "unreadable_image", message))
     return None, None, None
 
 
+def _claimed(images, path, first, second):
+    """Return the kind of fault and message of two entries (id, name) that lead to one file."""
+    ids = f"image ids {first[0]} and {second[0]}"
+    if is_same(images, path, first[1], second[1]):
+        message = f"{ids} are both {path}, each with a part of its objects; give all one image_id"
+        return "duplicate_image", message
+    names = f"{second[1]} and {first[1]} are both found as {path}"
+    return "missing_image", f"{names} ({ids}); restore their folders"
+
+
 def _collect(annotations, entries, listed, labels, num_points, faults):
-    """Check every annotation, and add it to its image's lists."""
-    seen, boxes, over, corners = set(), 0, 0, True
+    """Check every annotation, and add it to its image's lists; return the boxes' numbers for `signs`."""
+    seen, found = set(), []
     for position, entry in enumerate(entries, start=1):
         number = denoted(entry.get("id"))
         number = f"#{position}" if entry.get("id") is None else number
-        kind, message = _misplaced(entry, listed, labels, number, seen)
+        kind, message = misplaced(entry, listed, labels, number, seen)
         seen.add(number)
         if kind:
             faults.append(fault(annotations, number, kind, message))
@@ -165,74 +185,28 @@ def _collect(annotations, entries, listed, labels, num_points, faults):
         image = listed[denoted(entry["image_id"])]
         if image is None:
             continue
-        x, y, w, h = map(as_number, entry["bbox"])
-        boxes += 1
-        corners &= x < w <= image["size"][1] and y < h <= image["size"][0]
-        over += x + w > image["size"][1] or y + h > image["size"][0]
+        x, y, w, h = numbers = [as_number(number) for number in entry["bbox"]]
         box, kind, message = clean_box((x, y, x + w, y + h), image["size"])
-        points, wrong = _keypoints(entry, num_points)
-        if kind:
-            message = f"{os.path.basename(image['path'])}: {message}"
-            faults.append(fault(annotations, number, kind, message))
-        if wrong:
-            faults.append(fault(annotations, number, "bad_value", wrong))
+        found.append((numbers, image["size"], kind))
+        points, *wrong = read_keypoints(entry, num_points, image["size"])
+        for what, text in ((kind, message), wrong):
+            if what:
+                text = f"{os.path.basename(image['path'])}: {text}"
+                faults.append(fault(annotations, number, what, text))
         if box is not None:
             mask = number, entry.get("segmentation")
             _add(image, entry, box, labels, points, mask)
-    if corners and 2 * over > boxes:
-        message = f"{over} of {boxes} boxes extend beyond the edge, and all could be "
-        message += "[xmin, ymin, xmax, ymax]; COCO's are [x, y, width, height]"
-        faults.append(fault(annotations, None, "corners", message))
+    return found
 
 
 def _add(image, entry, box, labels, points, mask):
     area = as_number(entry.get("area"))
     if area is None or not 0 < area <= math.prod(image["size"]):
         area = None
-    ignore = as_number(entry.get("iscrowd")) == 1 or entry.get("iscrowd") is True
-    image["objects"].append((box, labels[denoted(entry["category_id"])], ignore, area))
+    label, ignore = labels[denoted(entry["category_id"])], as_flag(entry.get("iscrowd"))
+    image["objects"].append((box, label, ignore, area))
     image["masks"].append(mask)
     image["keypoints"].append(points)
-
-
-def _misplaced(entry, listed, labels, number, seen):
-    for field in ("image_id", "category_id", "bbox"):
-        if field not in entry:
-            return "missing_field", f"annotation {shown(entry)} has no {field!r}; add it"
-    for field in ("id", "image_id", "category_id"):
-        if entry.get(field) is not None and denoted(entry[field]) is None:
-            return "bad_value", f"{field} is {shown(entry[field])}; it must be an integer"
-    if number in seen:
-        return "duplicate_id", "annotation id appears twice; renumber one"
-    if denoted(entry["image_id"]) not in listed:
-        known = "which is not in 'images'; add the image or remove the annotation"
-        return "unknown_image", f"image_id is {shown(entry['image_id'])}, {known}"
-    if denoted(entry["category_id"]) not in labels:
-        known = "which is not in 'categories'; add the category or remove the annotation"
-        return "unknown_category", f"category_id is {shown(entry['category_id'])}, {known}"
-    bbox = entry["bbox"]
-    if not isinstance(bbox, list) or len(bbox) != 4 or None in map(as_number, bbox):
-        return "bad_value", f"bbox is {shown(bbox)}; it must be [x, y, width, height] in pixels"
-    return None, None
-
-
-def _keypoints(entry, num_points):
-    """Return (P, 3) keypoints, zeros (not labelled) if there are none, and what is wrong with them."""
-    if not num_points:
-        return None, None
-    zeros = np.zeros((num_points, 3), "float32")
-    points = entry.get("keypoints")
-    if points in (None, []):
-        return zeros, None
-    values = [as_number(value) for value in points] if isinstance(points, list) else []
-    if len(values) != 3 * num_points or None in values:
-        return zeros, f"keypoints are {shown(points)}; they must be {num_points} times x, y, v"
-    values = np.clip(values, -1e9, 1e9).reshape(-1, 3)  # NaN stays.
-    if not np.isfinite(values).all() or np.abs(values).max() == 1e9:
-        return zeros, "keypoints are not finite"
-    if not np.isin(values[:, 2], (0, 1, 2)).all():
-        return zeros, "a keypoint's visibility must be 0, 1 or 2; correct it"
-    return values.astype("float32"), None
 
 
 def _record(image, num_points):

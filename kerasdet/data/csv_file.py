@@ -11,13 +11,13 @@ from kerasdet.data.cleaning import (
     make_record,
     raise_structural,
     read_text,
-    share_fault,
     shown,
     unique_names,
 )
-from kerasdet.data.finding import find_image, is_claimed
+from kerasdet.data.finding import Claims, find_image, is_same
 from kerasdet.data.image_files import ImageFiles
 from kerasdet.data.records import FileDataset
+from kerasdet.data.signs import share_fault
 from kerasdet.images import image_size
 
 _COLUMNS = ("image", "xmin", "ymin", "xmax", "ymax", "label")
@@ -27,7 +27,8 @@ def csv(file, class_names=None, strict=True, gray_max=None):
     """Read a CSV file with the header image,xmin,ymin,xmax,ymax,label.
 
     Further columns are ignored. A line that holds only an image (the rest empty) names an image without
-    objects. Coordinates are continuous pixels, from 0.
+    objects. Lines whose images are spellings of one file, as "a.jpg" and "./a.jpg", belong to one image.
+    Coordinates are continuous pixels, from 0.
 
     Args:
         file: the CSV file; image paths are relative to its folder.
@@ -36,13 +37,13 @@ def csv(file, class_names=None, strict=True, gray_max=None):
         gray_max: the level that is white in 16-bit gray images; see `kerasdet.data.load_image`.
 
     Returns:
-        A `Dataset`; image ids are the entries of the column "image".
+        A `Dataset`; image ids are the entries of the column "image", in their first spelling.
 
     Raises:
         FileNotFoundError: there is no such file.
         DataError: a missing image, an unknown label, an impossible box; the error lists all of them, with
             their lines.
-        ValueError: the header lacks a column, or a line is not CSV.
+        ValueError: the header lacks a column, or a line is not CSV; `class_names` is not a list.
     """
     rows, faults = _rows(file), []
     if class_names is None:
@@ -50,25 +51,24 @@ def csv(file, class_names=None, strict=True, gray_max=None):
     class_names = unique_names(class_names, f"{file}: column 'label'")
     labels = {name: label for label, name in enumerate(class_names)}
     folder = os.path.dirname(os.path.abspath(file))
-    images, claimed = {}, {}
+    images, claims, found = {}, Claims(), []
     for line, row in rows:
         name = row["image"]
         if name not in images:
-            path = find_image(folder, name) or os.path.join(folder, name)
-            images[name] = path, _size(path, name, claimed, (file, line), faults), []
-        _, size, objects = images[name]
+            images[name] = _image(folder, name, images, claims, (file, line), faults)
+        _, _, size, objects = images[name]
         if size is not None and any(row[column] for column in _COLUMNS[1:]):
-            kept, kind, message = _object(row, labels, size)
+            kept, kind, message = _object(row, labels, size, found)
             if kind:
                 faults.append(fault(file, line, kind, message))
             if kept is not None:
                 objects.append(kept)
     records = [
         make_record(name, size, objects, path)
-        for name, (path, size, objects) in images.items()
-        if size is not None
+        for name, (first, path, size, objects) in images.items()
+        if name == first and size is not None
     ]
-    faults += filter(None, [share_fault(file, records)])
+    faults += filter(None, [share_fault(file, found)])
     raise_structural(faults, strict)
     return FileDataset(
         name=os.fspath(file),
@@ -82,20 +82,38 @@ def csv(file, class_names=None, strict=True, gray_max=None):
 
 def _rows(file):
     """Return [(line number, {column: text})]."""
-    reader = csv_format.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
-    rows = []
+    text = read_text(file)
+    reader = csv_format.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
+    rows, lines, line = [], text.split("\n"), 1
     try:
         reader.fieldnames = _header(file, reader.fieldnames or [])
+        line = _next(lines, reader.line_num)
         for row in reader:
             row = {column: (row[column] or "").strip() for column in _COLUMNS}
-            if not row["image"]:
-                raise ValueError(f"{file}: line {reader.line_num}: the column 'image' is empty.")
-            rows.append((reader.line_num, row))
+            _check(file, line, row)
+            rows.append((line, row))
+            line = _next(lines, reader.line_num)
     except csv_format.Error as error:
         raise ValueError(
-            f"{file}: line {reader.line_num + 1}: not CSV ({error}); is a quotation mark left open?"
+            f"{file}: line {line}: not CSV ({error}); is a quotation mark left open?"
         ) from None
     return rows
+
+
+def _next(lines, line):
+    """Return the number of the next line that is not empty."""
+    return next((n for n in range(line + 1, len(lines)) if lines[n - 1]), line + 1)
+
+
+def _check(file, line, row):
+    if not row["image"]:
+        raise ValueError(f"{file}: line {line}: the column 'image' is empty.")
+    for column in ("image", "label"):
+        if "\n" in row[column]:
+            raise ValueError(
+                f"{file}: line {line}: the column {column!r} holds a line break, "
+                f"{shown(row[column])}; is a quotation mark left open?"
+            )
 
 
 def _header(file, names):
@@ -109,12 +127,32 @@ def _header(file, names):
     return header
 
 
-def _size(path, name, claimed, place, faults):
-    """Return (height, width) of an image, or None with a fault; `place` is its (file, line)."""
-    if is_claimed(claimed, path, name):
-        message = f"{name} and {claimed[path]} are both found as {path}; restore their folders"
-        faults.append(fault(*place, "missing_image", message))
-        return None
+def _image(folder, name, images, claims, place, faults):
+    """Return (first spelling, path, (height, width) or None with a fault, objects) of a new name.
+
+    Args:
+        folder: the folder that names are relative to.
+        name: a name that is not in `images` yet.
+        images: {name: what is returned here}.
+        claims: `Claims` of the names.
+        place: (file, line).
+        faults: list, extended here.
+    """
+    path = find_image(folder, name)
+    owner = name if path is None else claims.owner(path, name)
+    if owner == name:
+        path = path or os.path.join(folder, name)
+        return name, path, _size(path, place, faults), []
+    if is_same(folder, path, owner, name):
+        return images[owner]
+    message = (
+        f"{name} and {owner} are both found as {path}; restore their folders, or write one name"
+    )
+    faults.append(fault(*place, "missing_image", message))
+    return name, path, None, []
+
+
+def _size(path, place, faults):
     listed = f"({place[0]}, line {place[1]})"
     try:
         return image_size(path)
@@ -127,8 +165,11 @@ def _size(path, name, claimed, place, faults):
     return None
 
 
-def _object(row, labels, size):
-    """Return ((box, label, False, None) or None, kind of fault, message) for one line."""
+def _object(row, labels, size, found):
+    """Return ((box, label, False, None) or None, kind of fault, message) for one line.
+
+    The numbers of its box are added to `found`, for `share_fault`.
+    """
     if row["label"] not in labels:
         known = f"which is not in the class names {', '.join(labels):.500}; add it or correct it"
         return None, "unknown_category", f"label is {shown(row['label'])}, {known}"
@@ -136,5 +177,6 @@ def _object(row, labels, size):
     if None in box:
         texts = ",".join(row[column] for column in _COLUMNS[1:5])
         return None, "bad_value", f"the box is {texts:.200}; it must be four numbers in pixels"
-    box, kind, message = clean_box(box, size)
-    return box and (box, labels[row["label"]], False, None), kind, message
+    kept, kind, message = clean_box(box, size)
+    found.append((box, size, kind))
+    return kept and (kept, labels[row["label"]], False, None), kind, message

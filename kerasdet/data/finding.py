@@ -34,20 +34,55 @@ def find_image(folder, name):
     return next(filter(os.path.isfile, _candidates(os.fspath(folder), name)), None)
 
 
-def is_claimed(claimed, path, name):
-    """Tell whether another name has led to the same file before; remember this one.
+class Claims:
+    """The files that the entries of an annotation file have led to.
+
+    A file is known by its folder, links resolved, and its name; two links of one folder are two files.
+    """
+
+    def __init__(self):
+        self._owners, self._folders = {}, {}
+
+    def owner(self, path, entry):
+        """Return the first entry that claimed a file: this one, or one that came before.
+
+        Args:
+            path: the file that was found.
+            entry: what names it, of any type.
+        """
+        folder, name = os.path.split(path)
+        if folder not in self._folders:  # looked up once, not for each image
+            self._folders[folder] = os.path.realpath(folder)
+        key = os.path.normcase(os.path.join(self._folders[folder], name))
+        return self._owners.setdefault(key, entry)
+
+
+def is_same(folder, path, first, second):
+    """Tell whether two names that lead to one file are spellings of it, and neither was guessed.
 
     Args:
-        claimed: {path: name}, extended here.
-        path: the file that was found.
-        name: as in the annotation file.
+        folder: the folder that the names are relative to.
+        path: the file that `find_image` has found.
+        first: a name in the annotation file.
+        second: another.
     """
-    return claimed.setdefault(path, name) != name
+    first, second = (os.path.normpath(_spellings(name)[-1]) for name in (first, second))
+    if first == second:
+        return True
+    path = _resolved(path)
+    return all(
+        _resolved(os.path.join(folder, name)) == path or path.endswith(f"{os.sep}{name}")
+        for name in (first, second)
+    )
+
+
+def _resolved(path):
+    """Return a path whose folder is free of links; the file itself may be one."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _candidates(folder, name):
-    spellings = [name, unquote(name)]
-    spellings = list(dict.fromkeys(spellings + [text.replace("\\", "/") for text in spellings]))
+    spellings = _spellings(name)
     own = os.path.abspath(folder).split(os.sep)
     for text in spellings:
         yield os.path.join(folder, text)
@@ -57,3 +92,8 @@ def _candidates(folder, name):
                 yield os.path.join(folder, *parts[shared:])
     for text in spellings:
         yield os.path.join(folder, text.rpartition("/")[2])
+
+
+def _spellings(name):
+    decoded = [name, unquote(name)]
+    return list(dict.fromkeys(decoded + [text.replace("\\", "/") for text in decoded]))

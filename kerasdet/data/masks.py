@@ -28,7 +28,7 @@ def clean_mask(segmentation, size):
 
     Returns:
         (mask, kind, message): a list of polygons or a run-length dict that is safe to decode, or
-        None if there is no mask; the kind of fault and its message, or None and None.
+        None if there is no mask or it has no pixel; the kind of fault and its message, or None and None.
     """
     if not segmentation:
         return None, "no_mask", _NO_MASK
@@ -47,6 +47,11 @@ def clean_mask(segmentation, size):
     outline = _outline(polygons, _LONGEST * sum(size))
     if outline > _LONGEST * sum(size):
         message = f"an outline of {outline:.0f} pixels is too long for its image: mask left empty"
+        return None, "bad_mask", message
+    if _is_empty(polygons, size):
+        message = (
+            f"a polygon that covers no pixel of the {size[1]}x{size[0]} image: mask left empty"
+        )
         return None, "bad_mask", message
     if faults:
         return polygons, "bad_mask", f"{faults[0]}: this part of the mask is left out"
@@ -119,6 +124,13 @@ def _outline(polygons, enough):
     return steps
 
 
+def _is_empty(polygons, size):
+    """Tell whether polygons cover no pixel: they are outside the image, or thinner than a pixel."""
+    from pycocotools import mask as coco_mask
+
+    return coco_mask.area(run_lengths(polygons, size)) == 0
+
+
 def _short(value):
     return f"{as_number(value):.4g}"
 
@@ -137,6 +149,8 @@ def _run_length_fault(mask, size):
         return "RLE counts are neither integers nor COCO's compressed text: mask left empty"
     if any(count < 0 for count in counts) or sum(counts) != height * width:
         return f"RLE counts do not add up to the {height * width} pixels: mask left empty"
+    if not any(counts[1::2]):
+        return "RLE of background alone: mask left empty"
     return None
 
 

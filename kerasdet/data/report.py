@@ -44,6 +44,9 @@ class Report:
             path: the file to write.
             count: number of images.
             columns: images per row.
+
+        Returns:
+            False, without a file, if no image can be drawn; True otherwise.
         """
         from kerasdet.files import atomic_write
         from kerasdet.visualize import as_rgb, contact_sheet, draw
@@ -59,8 +62,11 @@ class Report:
             except (OSError, ValueError):
                 continue  # `faults` has it
             drawn.append(draw(image, self.dataset.record(index), self.dataset.class_names))
+        if not drawn:
+            return False
         with atomic_write(path) as temporary:
             contact_sheet(drawn, columns).save(temporary, format="PNG")
+        return True
 
     def __str__(self):
         width = max(map(len, self.objects), default=0)

@@ -2,7 +2,7 @@
 
 VOC's own layout is ImageSets/Main/<split>.txt, Annotations/*.xml, JPEGImages/*. Annotation tools also
 write sub-folders in them, and folders without lists: images and XML files side by side, which form
-one set or lie in one folder per split.
+one set or lie in one folder per split, and folders of annotations and images with one folder per split.
 """
 
 import os
@@ -10,6 +10,11 @@ import re
 
 from kerasdet.data.cleaning import read_text, walk
 from kerasdet.data.finding import IMAGE_SUFFIXES, SPLITS, split_names
+
+_LAYOUT = (
+    "expected are lists ImageSets/Main/<split>.txt beside Annotations and JPEGImages, or without lists "
+    "images and XML files in {root} or {root}/<split>, or in annotations/<split> and images/<split>"
+)
 
 
 class VocFiles:
@@ -33,23 +38,25 @@ class VocFiles:
     def __init__(self, root, split):
         lists = os.path.join(root, "ImageSets", "Main")
         self.lists = [n[:-4] for n in walk(lists, ".txt")] if os.path.isdir(lists) else []
-        base = root if self.lists else _base(root, split)
-        self.annotations = _first_folder(base, "Annotations", "annotations")
-        self.images = _first_folder(base, "JPEGImages", "images")
+        self.annotations, self.images = _places(root, None if self.lists else split)
         self._xmls = _Stems(walk(self.annotations, ".xml"))
-        everywhere = self.annotations if base == root else root
+        everywhere = self.annotations if self.lists or split is None else root
         self.xml_files = [os.path.join(everywhere, name) for name in walk(everywhere, ".xml")]
         self._image_stems = _Stems(walk(self.images, IMAGE_SUFFIXES))
-        self.listing = os.path.join(lists, f"{split or 'train'}.txt") if self.lists else base
+        self.listing = (
+            os.path.join(lists, f"{split or 'train'}.txt") if self.lists else self.annotations
+        )
         if not self.lists:
             self.names = list(self._xmls.files)
-            if not self.names or (split is None and _splits(self.names)):
-                raise _no_split(root, self.listing, _folders(root))
+            if not self.names:
+                raise _lost(self.annotations, "there are no XML files here", root)
+            if split is None and _splits(self.names):
+                raise _lost(root, "name a split", root, _folders(root))
         elif os.path.isfile(self.listing):
             lines = read_text(self.listing).splitlines()
             self.names = [self._name(line.strip()) for line in lines if line.strip()]
         else:
-            raise _no_split(root, self.listing, self.lists)
+            raise _lost(self.listing, "there is no such split", root, self.lists)
 
     @property
     def unannotated(self):
@@ -107,27 +114,39 @@ def has_split(root, split):
     return True
 
 
-def _base(root, split):
-    """Return the folder of a split's files if there are no lists."""
+def _places(root, split):
+    """Return the folders of the XML files and of the images: of a split if there are no lists, or of all."""
     if split is None:
-        return root
-    places = [os.path.join(root, name) for name in split_names(split)]
-    place = next((place for place in places if os.path.isdir(place)), None)
-    if place is None:
-        listing = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
-        raise _no_split(root, listing, _folders(root))
-    return place
+        return _pair(root)
+    for name in split_names(split):
+        place = os.path.join(root, name)
+        if os.path.isdir(place):
+            return _pair(place)
+        if _is_below(root, name):
+            return tuple(os.path.join(folder, name) for folder in _pair(root))
+    listing = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
+    raise _lost(listing, "there is no such split", root, _folders(root))
 
 
-def _no_split(root, listing, found):
-    return FileNotFoundError(
-        f"{listing}: there is no such split; splits here: {', '.join(found) or 'none'}."
-    )
+def _pair(base):
+    names = ("Annotations", "annotations"), ("JPEGImages", "images")
+    return tuple(_first_folder(base, *of_one) for of_one in names)
+
+
+def _is_below(root, name):
+    """Tell whether the folders of annotations and of images both have a folder of that name."""
+    return all(os.path.isdir(os.path.join(folder, name)) for folder in _pair(root))
+
+
+def _lost(place, what, root, splits=()):
+    """Return the error of data that are not there, with the splits that are, or else the layouts."""
+    text = f"{place}: {what}; splits here: {', '.join(splits) or 'none'}"
+    return FileNotFoundError(f"{text}." if splits else f"{text}; {_LAYOUT.format(root=root)}.")
 
 
 def _folders(root):
-    names = sorted(os.listdir(root)) if os.path.isdir(root) else []
-    return [name for name in names if name in SPLITS and os.path.isdir(os.path.join(root, name))]
+    names = sorted(SPLITS)
+    return [n for n in names if os.path.isdir(os.path.join(root, n)) or _is_below(root, n)]
 
 
 def _splits(names):

@@ -26,6 +26,7 @@ def run_length(counts, size=SIZE):
         ([[SQUARE]], None),
         ([[str(value) for value in SQUARE]], None),
         ([SQUARE, [10, 10, 30, 20]], "bad_mask"),
+        ([SQUARE, [70, 10, 80, 10, 80, 20]], None),
     ],
 )
 def test_usable_spellings_of_a_polygon(segmentation, kind):
@@ -64,6 +65,15 @@ def test_usable_spellings_of_a_polygon(segmentation, kind):
         (run_length("5:"), "do not add up"),
         (run_length([2400], (WIDTH, HEIGHT)), r"RLE of size \[60, 40\] in an image of \[40, 60\]"),
         (run_length([10**18], (10**9, 10**9)), r"RLE of size \[1000000000, 1000000000\]"),
+        (run_length([2400]), "RLE of background alone"),
+        (run_length([1000, 0, 1400]), "RLE of background alone"),
+        (run_length(mask.encode(np.zeros(SIZE, "uint8", "F"))["counts"].decode()), "of background"),
+        ([[70, 10, 80, 10, 80, 20]], "covers no pixel of the 60x40 image"),
+        ([[10, -20, 30, -20, 30, -5]], "covers no pixel of the 60x40 image"),
+        ([[10, 10, 30, 30, 20, 20]], "covers no pixel of the 60x40 image"),
+        ([[10, 10, 10, 10, 10, 10]], "covers no pixel of the 60x40 image"),
+        ([[10, 10, 10.1, 10, 10.1, 10.1]], "covers no pixel of the 60x40 image"),
+        ([[10, 10, 30, 30, 20, 20], [70, 10, 80, 10, 80, 20]], "covers no pixel"),
         ({}, "no segmentation"),
         ({"counts": [2400]}, "RLE of size None"),
     ],
@@ -78,7 +88,7 @@ def test_what_is_no_mask_is_told_and_left_empty(segmentation, message):
 
 def test_compressed_run_lengths_are_read_as_pycocotools_reads_them():
     draw = np.random.default_rng(3)
-    for share in np.linspace(0, 1, 40):
+    for share in np.linspace(0, 1, 40)[1:]:
         pixels = np.asfortranarray(draw.random(SIZE) < share, "uint8")
         text = mask.encode(pixels)["counts"].decode()
         rle, kind, _ = clean_mask(run_length(text), SIZE)
@@ -102,10 +112,13 @@ def test_bad_masks_in_a_file_are_listed_by_their_annotation(tmp_path):
         annotation(3, segmentation=[[0, 0, None, 5, 7, 7]]),
         annotation(4),
         annotation(5, segmentation=None),
+        annotation(6, segmentation=[[70, 10, 80, 10, 80, 20]]),
     ]
     data = coco(*coco_folder(tmp_path, entries))
-    assert kinds(data.faults) == [(2, "bad_mask"), (3, "bad_mask"), (4, "no_mask"), (5, "no_mask")]
-    assert [mask.area(rle) for rle in data.record(0).masks] == [200, 0, 0, 0, 0]
+    assert kinds(data.faults) == [
+        *[(2, "bad_mask"), (3, "bad_mask"), (4, "no_mask"), (5, "no_mask"), (6, "bad_mask")],
+    ]
+    assert [mask.area(rle) for rle in data.record(0).masks] == [200, 0, 0, 0, 0, 0]
 
 
 def test_objects_without_a_mask_are_neither_found_nor_missed(tmp_path):
