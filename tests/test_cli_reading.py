@@ -43,6 +43,17 @@ def test_a_warning_is_a_line_without_code(tmp_path, capsys):
     assert line.startswith(f"kerasdet: warning: {tmp_path / 'a.png'}: its levels reach 9 where")
 
 
+@pytest.mark.parametrize("images", [{"a": [voc_object()]}, {}])
+def test_faults_are_reported_without_a_contact_sheet(tmp_path, capsys, images):
+    root = voc_folder(tmp_path, train=images, val={"b": [voc_object()]})
+    if images:
+        image(root / "JPEGImages" / "a.jpg", (20, 30))
+    printed = checked(tmp_path, capsys, "--data", f"voc:{root}")
+    assert ("unreadable_image" in printed) == bool(images)
+    assert "no contact sheet: no image can be drawn" in printed
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_splits_that_data_yaml_names(tmp_path, capsys):
     for split, count in (("training", 3), ("validation", 2)):
         (tmp_path / "labels" / split).mkdir(parents=True)

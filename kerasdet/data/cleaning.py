@@ -30,12 +30,7 @@ ROUNDING = 0.05
 # OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
 _PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
 _PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
-_FLAGS = {"": False, "0": False, "1": True} | {
-    "false": False,
-    "no": False,
-    "true": True,
-    "yes": True,
-}
+_FLAGS = {"": False, "false": False, "no": False, "true": True, "yes": True}
 # Most characters of a path or a message; the middle of longer ones is left out.
 _LONGEST = 1000
 # A short form of a value from a file, for messages.
@@ -68,7 +63,7 @@ def clean_box(box, size):
         return None, "outside", message
     left, top, right, bottom = np.float32(clipped)
     if right == left or bottom == top:
-        message = f"box {_text(clipped)} has no area in float32, as boxes are kept: dropped"
+        message = f"box {_text(clipped)} is too thin for float32, the type of boxes: dropped"
         return None, "zero_size", message
     if max(abs(a - b) for a, b in zip(box, clipped)) > ROUNDING:
         message = f"box {_text(box)} extends beyond the edge of the {width}x{height} image: clipped"
@@ -137,9 +132,12 @@ def as_flag(value):
 
     1, 1.0, "1", true, "True" and "yes" are True, their opposites and absent values are False.
     """
+    number = as_number(value)
+    if number in (0, 1):
+        return bool(number)
     if value is None or isinstance(value, (bool, str)):
         return _FLAGS.get(str(value or "").strip().lower())
-    return bool(value) if as_number(value) in (0, 1) else None
+    return None
 
 
 def annotated_size(height, width):
@@ -231,8 +229,7 @@ def unique_names(names, place):
     """
     if isinstance(names, (str, bytes, os.PathLike)):
         raise ValueError(
-            f"{place}: class_names is {shown(names)}; it must be a list of names, as ['cat', 'dog'], "
-            "not a file or one text."
+            f"{place}: class_names={shown(names)} is one text; give a list of names, as ['cat', 'dog']."
         )
     names = tuple(printable(str(name)) for name in names)
     if not names:

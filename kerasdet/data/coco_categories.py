@@ -51,14 +51,14 @@ def read_categories(annotations, content, faults):
     for first, second in itertools.pairwise(categories):
         if denoted(first["id"]) == denoted(second["id"]):
             raise ValueError(
-                f"{annotations}: category id {first['id']} stands for {first['name']!r} and for "
-                f"{second['name']!r}; give one of them another id."
+                f"{annotations}: category id {first['id']} stands for {shown(first['name'])} and "
+                f"for {shown(second['name'])}; give one of them another id."
             )
     used = {denoted(entry.get("category_id")) for entry in content["annotations"]}
     for root in [c for c in categories if denoted(c["id"]) not in used and _is_root(c, categories)]:
         categories.remove(root)
         message = (
-            f"category {root['id']}, {root['name']!r}, has no objects and is the supercategory of "
+            f"category {root['id']}, {shown(root['name'])}, has no objects and is the supercategory of "
             "others: left out of the classes"
         )
         faults.append(fault(annotations, None, "root_category", message))

@@ -176,7 +176,7 @@ def _collect(annotations, entries, listed, labels, num_points, faults):
     seen, found = set(), []
     for position, entry in enumerate(entries, start=1):
         number = denoted(entry.get("id"))
-        number = f"#{position}" if entry.get("id") is None else number
+        number = f"#{position}" if number is None else number
         kind, message = misplaced(entry, listed, labels, number, seen)
         seen.add(number)
         if kind:

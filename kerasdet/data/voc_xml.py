@@ -30,6 +30,7 @@ from kerasdet.data.voc_folders import VocFiles
 from kerasdet.images import image_size
 
 _DEEPEST, _MOST = 64, 200_000  # depth and number of elements, far above any annotation
+_FIX = "restore the file, or save it as UTF-8"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -63,7 +64,7 @@ def voc(root, split=None, class_names=None, one_based=True, strict=True, gray_ma
     if class_names is None:
         class_names = _all_classes(files, faults)
     else:
-        class_names = unique_names(class_names, f"{files.annotations}: class_names")
+        class_names = unique_names(class_names, files.annotations)
     labels = {name: label for label, name in enumerate(class_names)}
     records, measured, seen, claims, found = [], set(), set(), Claims(), []
     for name in files.names:
@@ -108,8 +109,11 @@ def _all_classes(files, faults):
 
 def _no_classes(files, faults):
     true = [fault for fault in faults if fault.kind not in MENDED]
-    cause = f"{len(true)} fault(s), the first: {true[0]}" if true else "name at least one."
-    return ValueError(f"{files.annotations}: no class names; {cause}")
+    if true:
+        return ValueError(
+            f"{files.annotations}: no class names; {len(true)} fault(s), the first: {true[0]}"
+        )
+    return ValueError(f"{files.annotations}: no XML file names an object; give class_names.")
 
 
 class _Builder(ElementTree.TreeBuilder):
@@ -132,25 +136,28 @@ def _parse(path, faults):
     """Return the first element of an XML file in VOC's form, or None with a fault."""
     try:
         data = read_bytes(path)
-        if b"<!ENTITY" in data:
-            raise ValueError("it declares entities, which no annotation needs; remove them")
-        tree = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
     except FileNotFoundError:
         message = "there is no such annotation; restore it, or remove its name from the split"
         faults.append(fault(path, None, "missing_annotation", message))
+        return None
+    except ValueError as error:
+        message = str(error).removeprefix(path).lstrip(": ")
+        faults.append(fault(path, None, "broken_xml", message))
+        return None
+    try:
+        if b"<!ENTITY" in data:
+            raise ValueError("it declares entities, which no annotation needs; remove them")
+        tree = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
     except ElementTree.ParseError as error:
         line, column = error.position
-        message = f"line {line}, column {column + 1}: not XML ({error}); restore the file"
-        faults.append(fault(path, None, "broken_xml", message))
+        kind, message = "broken_xml", f"line {line}, column {column + 1}: not XML ({error}); {_FIX}"
     except (ValueError, LookupError) as error:  # an unknown encoding is a LookupError
-        fix = "save it as UTF-8" if "encoding" in str(error) else "restore the file"
-        message = f"not XML ({str(error).removeprefix(f'{path}: ')}); {fix}"
-        faults.append(fault(path, None, "broken_xml", message))
+        kind, message = "broken_xml", f"not XML ({error}); {_FIX}"
     else:
-        message = _other_form(tree)
+        kind, message = "other_form", _other_form(tree)
         if message is None:
             return tree
-        faults.append(fault(path, None, "other_form", message))
+    faults.append(fault(path, None, kind, message))
     return None
 
 

@@ -73,13 +73,20 @@ def test_figures(tmp_path):
 
 def test_contact_sheet_shows_what_can_be_read(tmp_path):
     report = check(faulty(tmp_path))
-    report.contact_sheet(tmp_path / "sheet.png", columns=3)
+    assert report.contact_sheet(tmp_path / "sheet.png", columns=3) is True
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     # Three of five images, 60x40 each, side by side: gray 200 and black are their grounds.
     assert 180 <= sheet.shape[1] <= 240
     assert 40 <= sheet.shape[0] <= 60
     assert ((sheet == 200).all(-1)).sum() > 2000
     assert ((sheet == 0).all(-1)).sum() > 1500
+
+
+def test_there_is_no_contact_sheet_without_an_image(tmp_path):
+    report = check(faulty(tmp_path).subset([1, 2]))
+    assert report.contact_sheet(tmp_path / "sheet.png") is False
+    assert not (tmp_path / "sheet.png").exists()
+    assert "unreadable_image" in str(report)
 
 
 def test_contact_sheet_of_four_channels(tmp_path):

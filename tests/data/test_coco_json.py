@@ -38,14 +38,29 @@ def test_other_texts_are_ids_of_their_own(tmp_path):
 
 
 def test_ids_beyond_64_bits_become_texts(tmp_path):
-    """2**70 is the same id as an integer, as a text and as a float."""
-    for spelling in (2**70, str(2**70), float(2**70)):
+    """2**70 is the same id as an integer and as a text."""
+    for spelling in (2**70, str(2**70)):
         files = coco_folder(tmp_path, [annotation(1, image_id=spelling)], images=[entry(2**70)])
         data = coco(*files)
         assert data.record(0).image_id == "1180591620717411303424"
         assert data.box_counts().tolist() == [1]
     data = coco(*coco_folder(tmp_path, images=[entry(2**63 - 1)]))
     assert data.record(0).image_id == 9223372036854775807
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 2**70 + 1, 2**127])
+def test_floats_that_stand_for_several_integers_are_no_ids(tmp_path, number):
+    entries = [annotation(1, image_id=float(number)), annotation(2, category_id=float(number))]
+    entries += [annotation(float(number)), annotation(4, image_id=float(2**53 - 1))]
+    images = [entry(2**53 - 1), entry(float(number), "b.png")]
+    files = coco_folder(tmp_path, entries, images=images)
+    with pytest.raises(
+        DataError, match=r"image 'b\.png': id is .*, a float that stands for several"
+    ):
+        coco(*files)
+    data = coco(*files, strict=False)
+    assert kinds(data.faults) == [(None, "bad_value"), *[(i, "bad_value") for i in (1, 2, "#3")]]
+    assert data.box_counts().tolist() == [1]
 
 
 def test_annotations_without_ids_are_numbered(tmp_path):
@@ -62,6 +77,26 @@ def test_numbers_may_be_texts(tmp_path):
     assert data.record(0).boxes.tolist() == [[10, 5, 30.5, 15], [10, 10, 30, 20]]
     assert data.record(0).ignore.tolist() == [True, False]
     assert data.record(0).area.tolist() == [77, 200]
+
+
+@pytest.mark.parametrize(
+    ("value", "ignore"),
+    [
+        *[(value, True) for value in (1, 1.0, True, "1", "1.0", "true", "True", " yes ")],
+        *[(value, False) for value in (0, 0.0, False, None, "", "0", "false", "No")],
+    ],
+)
+def test_spellings_of_iscrowd(tmp_path, value, ignore):
+    data = coco(*coco_folder(tmp_path, [annotation(1, iscrowd=value)]))
+    assert data.record(0).ignore.tolist() == [ignore]
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, "2", "perhaps", [1], {}, [], math.nan, 10**400])
+def test_an_iscrowd_that_is_neither_yes_nor_no(tmp_path, value):
+    files = coco_folder(tmp_path, [annotation(1, iscrowd=value)])
+    with pytest.raises(DataError, match=r"annotation 1: iscrowd is .*; it must be 0 or 1"):
+        coco(*files)
+    assert coco(*files, strict=False).box_counts().tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("size", [(-1, -1), (0, 0), (None, None), ("", ""), (-1, WIDTH)])
@@ -113,7 +148,7 @@ def test_a_root_category_without_objects_is_left_out(tmp_path):
     assert "category 0, 'things', has no objects" in data.faults[0].message
 
 
-@pytest.mark.parametrize("above", [None, "", "none", "things"])
+@pytest.mark.parametrize("above", [None, "", "none", "None", "root", "things", ["x"], 5])
 def test_spellings_of_a_root_category(tmp_path, above):
     categories = [
         {"id": 0, "name": "things", "supercategory": above},
@@ -138,9 +173,13 @@ def test_a_supercategory_with_objects_or_above_it_is_a_class(tmp_path):
         {"id": 5, "name": "person", "supercategory": "person"},
         {"id": 6, "name": "van", "supercategory": "truck"},
         {"id": 7, "name": "truck", "supercategory": "vehicle"},
+        {"id": 8, "name": "None", "supercategory": "vehicle"},
+        {"id": 9, "name": "group", "supercategory": "None"},
+        {"id": 10, "name": "one", "supercategory": "group"},
     ]
     data = coco(*coco_folder(tmp_path, [annotation(1)], categories=categories))
-    assert data.class_names == ("vehicle", "car", "person", "van", "truck")
+    names = ("vehicle", "car", "person", "van", "truck", "None", "group", "one")
+    assert data.class_names == names
     assert data.faults == []
 
 
@@ -174,6 +213,18 @@ def test_two_names_that_lead_to_one_file_are_told(tmp_path):
         coco(*files)
 
 
+@pytest.mark.parametrize("name", ["a.png", "./a.png", "images\\a.png"])
+def test_an_image_under_two_ids_is_told(tmp_path, name):
+    images = [entry(1), entry(5, name), entry(9, "b.png")]
+    entries = [annotation(1), annotation(2, image_id=5), annotation(3, image_id=9)]
+    files = coco_folder(tmp_path, entries, images=images)
+    with pytest.raises(DataError, match=r"image ids 1 and 5 are both .*a\.png, .*one image_id"):
+        coco(*files)
+    data = coco(*files, strict=False)
+    assert kinds(data.faults) == [(None, "duplicate_image")]
+    assert [data.record(i).image_id for i in range(len(data))] == [1, 9]
+
+
 def test_boxes_that_are_all_shares_are_a_fault(tmp_path):
     boxes = [(0.1, 0.2, 0.5, 0.25), (0, 0, 1, 1)]
     entries = [annotation(1 + k, box) for k, box in enumerate(boxes)]
@@ -183,6 +234,25 @@ def test_boxes_that_are_all_shares_are_a_fault(tmp_path):
     assert kinds(coco(*files, strict=False).faults) == [(None, "shares")]
     # One box in pixels among them: the others are small, not shares.
     assert coco(*coco_folder(tmp_path, [*entries, annotation(3)])).faults == []
+
+
+@pytest.mark.parametrize(
+    "box", [(0.667, 0.5, 0.334, 0.3), (0.9, 0.9, 0.2, 0.2), (0.5, -0.004, 0.5, 1.004)]
+)
+def test_shares_with_rounding_and_of_centres(tmp_path, box):
+    entries = [annotation(1, (0.1, 0.1, 0.2, 0.2)), annotation(2, box), annotation(3, (0, 0, 0, 0))]
+    found = coco(*coco_folder(tmp_path, entries), strict=False).faults
+    assert kinds(fault for fault in found if fault.kind != "clipped") == [
+        (3, "zero_size"),
+        (None, "shares"),
+    ]
+    assert "all 2 boxes" in found[-1].message
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1.2, 1), (0.5, 1.5, 0.5, 0.5), (0, 0, 0, 0)])
+def test_boxes_of_a_pixel_are_no_shares(tmp_path, box):
+    found = coco(*coco_folder(tmp_path, [annotation(1, box)]), strict=False).faults
+    assert "shares" not in [fault.kind for fault in found]
 
 
 def test_boxes_that_are_corners_are_told(tmp_path):
@@ -222,6 +292,20 @@ def test_odd_keypoints(tmp_path, keypoints, message):
     assert data.record(0).keypoints.tolist() == [[[0, 0, 0], [0, 0, 0]]]
 
 
+def test_visible_points_outside_the_image_are_told_and_not_used(tmp_path):
+    categories = [{"id": 3, "name": "cat", "keypoints": ["nose", "tail"]}]
+    points = [
+        *([WIDTH + 0.04, -0.04, 2, 0, HEIGHT, 2], [WIDTH + 9, 2, 1, -5, -5, 0]),
+        *([-1, 4, 2, 3, 4, 2], [3, 4, 2, 5, HEIGHT + 1, 2]),
+    ]
+    entries = [annotation(1 + k, keypoints=values) for k, values in enumerate(points)]
+    data = coco(*coco_folder(tmp_path, entries, categories=categories))
+    assert kinds(data.faults) == [(3, "point_outside"), (4, "point_outside")]
+    assert "a.png: keypoint 1, (-1, 4), is visible and lies outside" in data.faults[0].message
+    assert data.record(0).keypoints[:, :, 2].tolist() == [[2, 2], [1, 0], [0, 2], [2, 0]]
+    assert data.record(0).keypoints[2].tolist() == [[0, 0, 0], [3, 4, 2]]
+
+
 @pytest.mark.parametrize(
     ("category", "message"),
     [
@@ -251,6 +335,8 @@ def test_odd_categories(tmp_path, category, message):
         ([1e308, 2, 1e308, 3], "not_finite"),
         ([1e300, 1e300, 1, 1], "zero_size"),
         ([-1e9, -1e9, 1e10, 1e10], "clipped"),
+        ([59.9999999, 1, 1e-8, 5], "zero_size"),
+        ([1, 1, 5, 1e-9], "zero_size"),
     ],
 )
 def test_hostile_boxes(tmp_path, bbox, kind):
@@ -290,3 +376,19 @@ def test_deep_values_are_shown_short(tmp_path):
     data = coco(*coco_folder(tmp_path, entries), strict=False)
     assert kinds(data.faults) == [(1, "bad_value"), (2, "bad_value"), (3, "bad_mask")]
     assert max(len(fault.message) for fault in data.faults) < 200
+
+
+def test_endless_names_are_shown_short(tmp_path):
+    long = "a/" * 200_000
+    images = [entry(1, long), entry(1, long), entry(2, "x" * 400_000), entry(long, "b.png")]
+    images += [entry(long, "b.png"), entry(3, height=long)]
+    categories = [{"id": 3, "name": long}, {"id": 4, "name": "dog", "supercategory": long}]
+    files = coco_folder(tmp_path, images=images, categories=categories)
+    with pytest.raises(DataError) as caught:
+        coco(*files)
+    assert len(caught.value.faults) == 5
+    assert max(len(str(fault)) for fault in coco(*files, strict=False).faults) < 2100
+    files = coco_folder(tmp_path, categories=[categories[0], categories[0]])
+    with pytest.raises(ValueError, match="category id 3 stands for") as caught:
+        coco(*files)
+    assert len(str(caught.value)) < 500

@@ -90,9 +90,7 @@ def test_a_quoted_line_break_in_another_column(tmp_path):
 
 def test_class_names_are_a_list(tmp_path):
     file = written(tmp_path, "images/a.png,1,2,30,20,cat")
-    with pytest.raises(
-        ValueError, match=r"class_names is 'classes\.txt'; it must be a list of names"
-    ):
+    with pytest.raises(ValueError, match=r"class_names='classes\.txt' is one text; give a list"):
         csv(file, class_names="classes.txt")
 
 

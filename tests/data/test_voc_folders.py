@@ -88,7 +88,9 @@ def test_images_and_xml_side_by_side(tmp_path):
     assert ids(data) == ["a1", "b1", "sub/a2"]
     assert data.class_names == ("a", "b", "s")
     assert [(f.file[-11:], f.kind) for f in data.faults] == [("without.jpg", "not_annotated")]
-    with pytest.raises(FileNotFoundError, match=r"val\.txt: .*splits here: none"):
+    with pytest.raises(
+        FileNotFoundError, match=r"val\.txt: .*splits here: none; expected are lists"
+    ):
         voc(root, "val")
 
 
@@ -109,6 +111,81 @@ def test_folders_of_other_tools(tmp_path):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "a.xml").write_text(f"<a>{voc_object()}</a>")
     assert ids(voc(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "names", [("annotations", "images"), ("Annotations", "JPEGImages"), ("Annotations", "images")]
+)
+def test_a_folder_for_each_split_below_annotations_and_images(tmp_path, names):
+    for split, name in (("train", "cat1"), ("valid", "dog1")):
+        image(tmp_path / names[1] / split / f"{name}.jpg")
+        (tmp_path / names[0] / split).mkdir(parents=True)
+        xml = tmp_path / names[0] / split / f"{name}.xml"
+        xml.write_text(f"<a>{voc_object(name[:3])}</a>")
+    assert ids(voc(tmp_path, "train")) == ["cat1"]
+    assert ids(voc(tmp_path, "val")) == ["dog1"]
+    assert voc(tmp_path, "train").class_names == voc(tmp_path, "val").class_names == ("cat", "dog")
+    assert voc(tmp_path, "val").faults == []
+    assert [has_split(tmp_path, name) for name in ("train", "val", "test")] == [1, 1, 0]
+    with pytest.raises(FileNotFoundError, match="name a split; splits here: train, valid"):
+        voc(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such split; splits here: train, valid"):
+        voc(tmp_path, "test")
+
+
+def test_layouts_that_are_not_known(tmp_path):
+    expected = r"; expected are lists .* or in annotations/<split> and images/<split>"
+    with pytest.raises(FileNotFoundError, match=f"there are no XML files here; .*none{expected}"):
+        voc(tmp_path)
+    image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "annotations" / "train").mkdir(parents=True)
+    (tmp_path / "annotations" / "train" / "a.xml").write_text(f"<a>{voc_object()}</a>")
+    for split in (None, "train"):
+        with pytest.raises(FileNotFoundError, match=f"splits here: none{expected}"):
+            voc(tmp_path, split)
+
+
+@pytest.mark.parametrize(
+    "names", [("a.jpg", "a.jpg"), ("a.jpg", r"C:\x\a.jpg"), ("a", "cam/a.png")]
+)
+def test_two_xml_files_for_one_image(tmp_path, names):
+    root = voc_folder(tmp_path, train={"x": [voc_object()], "y": [voc_object()]})
+    image(root / "JPEGImages" / "a.jpg")
+    for stem, name in zip("xy", names):
+        (root / "JPEGImages" / f"{stem}.jpg").unlink()
+        xml = root / "Annotations" / f"{stem}.xml"
+        xml.write_text(xml.read_text().replace("<size>", f"<filename>{name}</filename><size>"))
+    with pytest.raises(DataError, match=r"y\.xml: its image, .*a\.jpg, is also that of .*x\.xml"):
+        voc(root)
+    data = voc(root, strict=False)
+    assert kinds(data.faults) == [(None, "duplicate_image")]
+    assert ids(data) == ["x"]
+
+
+def test_shares_are_a_fault(tmp_path):
+    root = voc_folder(tmp_path, train={"a": [voc_object(box=(0.1, 0.2, 0.5, 1.001))]})
+    for one_based in (True, False):
+        with pytest.raises(DataError, match=r"all 1 boxes lie within 0\.\.1: shares"):
+            voc(root, one_based=one_based)
+    # The first pixel in VOC's own counting.
+    root = voc_folder(tmp_path, train={"a": [voc_object(box=(1, 1, 2, 2))]})
+    assert voc(root).faults == []
+
+
+@pytest.mark.parametrize(
+    ("value", "ignore"), [("1", 1), ("True", 1), ("yes", 1), ("0", 0), ("false", 0), ("", 0)]
+)
+def test_spellings_of_difficult(tmp_path, value, ignore):
+    root = voc_folder(tmp_path, train={"a": [voc_object(difficult=value)]})
+    assert voc(root).record(0).ignore.tolist() == [ignore]
+
+
+def test_difficult_that_is_neither_yes_nor_no(tmp_path):
+    root = voc_folder(tmp_path, train={"a": [voc_object(), voc_object(difficult="2")]})
+    with pytest.raises(
+        DataError, match=r"a\.xml, annotation 2: difficult is '2'; it must be 0 or 1"
+    ):
+        voc(root)
 
 
 def test_boxes_of_files_that_count_from_zero(tmp_path):
@@ -196,9 +273,53 @@ def test_pipes_and_folders_in_place_of_files(tmp_path):
     (root / "JPEGImages" / "c.jpg").unlink()
     os.mkfifo(root / "JPEGImages" / "c.jpg")
     xml = root / "Annotations" / "c.xml"
-    xml.write_text("<a></a>")
+    xml.write_text("<annotation></annotation>")
     data = voc(root, class_names=["cat"], strict=False)
     assert [f.kind for f in data.faults] == ["broken_xml", "broken_xml", "unreadable_image"]
-    assert "pipe or device" in data.faults[0].message
-    assert "is a folder" in data.faults[1].message
+    assert data.faults[0].message.startswith("is not a regular file but a pipe or device")
+    assert data.faults[1].message.startswith("is a folder")
     assert "pipe or device" in data.faults[2].message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<wrong>", r"line 1, column 8: not XML .*restore the file"),
+        (
+            f'<?xml version="1.0" encoding="gbk"?><a>{voc_object("杯")}</a>'.encode("gbk"),
+            "not XML .*save it as UTF-8",
+        ),
+        (f"<a>{voc_object('ä')}</a>".encode("latin-1"), "not XML .*save it as UTF-8"),
+        (f"<a><annotation>{voc_object()}</annotation></a>", "its objects stand deeper"),
+        (f'<annotation xmlns="http://x">{voc_object()}</annotation>', "or in a namespace"),
+        ("<images><image><box/></image></images>", "its first element is 'images'; VOC's form is"),
+        ("<annotation><object/></annotation>", "annotation 1: the object has no name"),
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_reason_why_there_are_no_classes(tmp_path, content, message, strict):
+    root = voc_folder(tmp_path, train={"a": [], "b": []})
+    for name in "ab":
+        file = root / "Annotations" / f"{name}.xml"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    first = rf"Annotations: no class names; 2 fault\(s\), the first: .*a\.xml.*{message}"
+    with pytest.raises(ValueError, match=first):
+        voc(root, strict=strict)
+
+
+def test_files_of_another_form_among_others(tmp_path):
+    root = voc_folder(tmp_path, train={"a": [voc_object()], "b": [], "c": [], "d": []})
+    (root / "Annotations" / "b.xml").write_text(f"<a><annotation>{voc_object()}</annotation></a>")
+    (root / "Annotations" / "c.xml").write_text("<a><filename>c.jpg</filename></a>")
+    data = voc(root, strict=False)
+    assert kinds(data.faults) == [(None, "other_form")]
+    assert ids(data) == ["a", "c", "d"]
+
+
+def test_files_without_objects_need_class_names(tmp_path):
+    root = voc_folder(tmp_path, train={"a": [], "b": []})
+    with pytest.raises(ValueError, match="no XML file names an object; give class_names"):
+        voc(root)
+    assert len(voc(root, class_names=["cat"])) == 2
+    with pytest.raises(ValueError, match=r"class_names='classes\.txt' is one text; give a list"):
+        voc(root, class_names="classes.txt")
