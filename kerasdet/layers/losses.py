@@ -35,7 +35,7 @@ class ClassLoss(keras.losses.Loss):
 
 
 class BoxLoss(keras.losses.Loss):
-    """Base of the losses of boxes: `call` takes pairs; `of_deltas` and `of_distances`, what a detector predicts."""
+    """Base of the losses of boxes: `call` takes pairs, `of_deltas` and `of_distances` predictions."""
 
     def of_deltas(self, boxes, deltas, anchors):
         """Return the loss of each anchor.

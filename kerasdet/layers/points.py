@@ -1,5 +1,7 @@
 """The points of a feature pyramid, and the distances that a detector predicts from them, as layers."""
 
+import itertools
+
 import keras
 import numpy as np
 from keras import ops
@@ -90,7 +92,8 @@ class Points(keras.layers.Layer):
         sides = sides[(sides > 0).all(axis=1)].max(axis=1)
         if not len(sides):
             raise ValueError(f"none of the {len(boxes)} boxes has an area to fit ranges to.")
-        raise NotImplementedError
+        first = max(4.0, round(float(np.percentile(sides, 50)), 1))
+        return cls(ranges=[first * 2**level for level in range(4)], **settings)
 
     def call(self, features, images):
         """See the class docstring."""
@@ -147,7 +150,7 @@ class Points(keras.layers.Layer):
             raise ValueError(f"Points: `strides` are {self.strides}; give positive pixels.")
         self._check_levels("ranges", len(self.ranges) + 1)
         limits = (0.0, *self.ranges, float("inf"))
-        if not all(low < high for low, high in zip(limits, limits[1:])):
+        if not all(low < high for low, high in itertools.pairwise(limits)):
             raise ValueError(
                 f"Points: `ranges` are {self.ranges}; give ascending positive finite pixels."
             )

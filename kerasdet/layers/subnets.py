@@ -1,4 +1,4 @@
-"""The two towers of a dense detector, for the class at each place and for the exact box, and their outputs."""
+"""The two towers of a dense detector, for classes and for boxes, and its output convolutions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""FCOS: every point of a feature pyramid predicts a class, its distances to a box, and how central it is there.
+"""FCOS: every point of a feature pyramid predicts a class, its distances to a box, and its centre-ness there.
 
     Tian, Shen, Chen, He. FCOS: Fully Convolutional One-Stage Object Detection. ICCV 2019.
     arXiv 1904.01355v5.
@@ -12,7 +12,8 @@ and centre-ness is `kerasdet.ops.centerness` (equation 3). The towers are Retina
 Departures from the paper:
     - Centre-ness stands on the tower for boxes. That is the paper's improvement "ctr. on reg."; the first
       version has it on the tower for classes. torchvision does the same.
-    - The box loss is not weighted by centre-ness (the authors' code does that, the paper and torchvision do not).
+    - The box loss is not weighted by centre-ness. The authors' code weights it, the paper and torchvision
+      do not.
     - The threshold of confidence is applied to class times centre-ness, as in torchvision; the authors' code
       applies it to the class alone.
     - The default radius, encoding and box loss are the paper's first version. Its improvements are parts:
@@ -64,8 +65,8 @@ class FCOS(Detector):
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; default `ResNet50()`.
         neck: default `FeaturePyramid(p6_from="P5")`: P3 to P7.
-        head: default `Subnets(norm="group", use_bias=True)`: four hidden convolutions for classes and four for
-            boxes.
+        head: default `Subnets(norm="group", use_bias=True)`: four hidden convolutions for classes and four
+            for boxes.
         points: default `Points()`: the points of P3 to P7, and the objects that each learns.
         regression: default `Distances()`: exp(s_i x), from the last convolution to pixels.
         box_loss: `LogIoULoss()` (default, the paper's), `GIoULoss()`, or `SquaredError()` of the
@@ -105,12 +106,10 @@ class FCOS(Detector):
         regression=None,
         box_loss=None,
         score_power=1.0,
-        iou_threshold=IOU_THRESHOLD,
         **detector,
     ):
-        super().__init__(
-            num_classes, backbone=backbone or ResNet50(), iou_threshold=iou_threshold, **detector
-        )
+        settings = {"iou_threshold": IOU_THRESHOLD, **detector}
+        super().__init__(num_classes, backbone=backbone or ResNet50(), **settings)
         if not 0 < score_power <= 1:
             raise ValueError(f"score_power must be above 0 and at most 1, not {score_power!r}.")
         policy = self.dtype_policy
@@ -206,7 +205,7 @@ class FCOS(Detector):
         }
 
     def loss_terms(self, outputs, targets, training=False):
-        """Compute the focal loss of all points, box loss and centre-ness of those with an object, per such."""
+        """Compute the losses of classes, boxes and centre-ness, per point with an object."""
         logits = join_levels(outputs["logits"], axis=1)  # (B, A, K)
         distances = join_levels(outputs["distances"], axis=1)  # (B, A, 4)
         points = join_levels(outputs["points"], axis=0)  # (A, 3)
@@ -235,7 +234,7 @@ class FCOS(Detector):
         }
 
     def decode(self, outputs):
-        """Decode and merge the best 1000 per level, and apply non-maximum suppression (sections 3.3 and 4)."""
+        """Decode and merge the best 1000 per level, and apply non-maximum suppression (section 3.3)."""
         boxes, labels, scores = [], [], []
         for level, points in outputs["points"].items():
             central = ops.sigmoid(outputs["centerness"][level])[..., None]  # (B, A_l, 1)

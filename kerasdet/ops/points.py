@@ -1,7 +1,6 @@
-"""Points, the places of dense detectors without anchors: their grid, their distances to a box, which object they learn.
+"""Points, the places of dense detectors without anchors: grid, distances to a box, objects to learn.
 
-A point is a row x, y, stride: its place in pixels, and the distance of its level's cells. Other functions than
-`assign_points` read x and y alone, or say so.
+A point is a row x, y, stride: its place, and the distance from one cell of its level to the next, in pixels.
 """
 
 from keras import ops
