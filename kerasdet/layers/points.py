@@ -80,6 +80,9 @@ class Points(keras.layers.Layer):
     def fitted(cls, boxes, **settings):
         """Return points with ranges that fit a data set's objects.
 
+        The finest level learns objects up to twice the 5th percentile of the longer sides, the limits double
+        with each level. Objects of different sizes then learn on different levels, as in the paper.
+
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
             **settings: further arguments of the constructor.
@@ -92,7 +95,7 @@ class Points(keras.layers.Layer):
         sides = sides[(sides > 0).all(axis=1)].max(axis=1)
         if not len(sides):
             raise ValueError(f"none of the {len(boxes)} boxes has an area to fit ranges to.")
-        first = max(4.0, round(float(np.percentile(sides, 50)), 1))
+        first = max(8.0, 2 * round(float(np.percentile(sides, 5)), 1))
         return cls(ranges=[first * 2**level for level in range(4)], **settings)
 
     def call(self, features, images):

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdet.data import Dataset
 from kerasdet.layers import Distances, Points
 
 FEATURES = {
@@ -113,9 +112,7 @@ def test_distances_by_hand():
     layer.scales["P3"].assign(2.0)
     found = layer(OUTPUTS, POINTS)
     np.testing.assert_allclose(found["P3"], [[[1, 4, 9, 16], [25, 36, 49, 64]]], rtol=1e-5)
-    np.testing.assert_allclose(
-        found["P4"], [[[math.exp(-1), 1, math.e, math.exp(2)]]], rtol=1e-6
-    )
+    np.testing.assert_allclose(found["P4"], [[[math.exp(-1), 1, math.e, math.exp(2)]]], rtol=1e-6)
 
 
 def test_normalized_distances_count_strides():

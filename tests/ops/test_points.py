@@ -149,7 +149,9 @@ def test_against_a_slow_loop(radius):
     }
     truth["ignore"] &= truth["labels"] >= 0
     points = [
-        np.concatenate([np.reshape(grid_points((n, n), (s, s)), (-1, 2)), np.full((n * n, 1), s)], 1)
+        np.concatenate(
+            [np.reshape(grid_points((n, n), (s, s)), (-1, 2)), np.full((n * n, 1), s)], 1
+        )
         for n, s in ((16, 8), (8, 16), (4, 32))
     ]
     points = [level.astype(np.float32) for level in points]
