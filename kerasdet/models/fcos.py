@@ -110,7 +110,7 @@ class FCOS(Detector):
     ):
         settings = {"iou_threshold": IOU_THRESHOLD, **detector}
         super().__init__(num_classes, backbone=backbone or ResNet50(), **settings)
-        if not 0 < score_power <= 1:
+        if not isinstance(score_power, (int, float)) or not 0 < score_power <= 1:
             raise ValueError(f"score_power must be above 0 and at most 1, not {score_power!r}.")
         policy = self.dtype_policy
         self.neck = neck or FeaturePyramid(p6_from="P5", dtype=policy, name="neck")

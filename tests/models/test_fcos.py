@@ -370,6 +370,7 @@ def test_the_papers_variants_train_and_survive_saving(parts):
         ({"ranges": "small"}, "ranges is fitted or paper, not 'small'"),
         ({"radius": -1.0}, "`radius` is -1.0; give positive strides, or None"),
         ({"score_power": 0}, "score_power must be above 0 and at most 1, not 0"),
+        ({"score_power": "root"}, "score_power must be above 0 and at most 1, not 'root'"),
     ],
     ids=str,
 )
