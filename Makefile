@@ -65,6 +65,8 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/retinanet.py
 	$(BIN)/python benchmarks/retinanet.py --train
+	$(BIN)/python benchmarks/retinanet.py --model fcos
+	$(BIN)/python benchmarks/retinanet.py --model fcos --train
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/two_stage.py
 

@@ -43,6 +43,7 @@ RATE = 3e-3
 # Model: its class in kerasdet.models, the options of its `for_data`, and a function that returns parts.
 MODELS = {
     "retinanet": ("RetinaNet", {"channels": 96, "depth": 3, "box_loss": "giou"}, None),
+    "fcos": ("FCOS", {"channels": 96, "depth": 3}, None),
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),

@@ -1,13 +1,14 @@
-"""RetinaNet with ResNet-50-FPN compared with torchvision's and KerasHub's, in one run, on the CPU.
+"""RetinaNet or FCOS with ResNet-50-FPN compared with torchvision's and KerasHub's, in one run, on the CPU.
 
     python benchmarks/retinanet.py            one 800x1088 image, pixels to final boxes
     python benchmarks/retinanet.py --train    one training step: 2 images of 512x512, 8 boxes each
+    python benchmarks/retinanet.py --model fcos [--train]    the same of FCOS, which KerasHub does not have
 
-All three are torchvision's v1: 91 classes, P6 from P5, 9 anchors, random weights. For inference the
-outputs of the last layers are scaled to a trained detector's spread (logits -6 +- 1, deltas 0 +- 0.1), so
-that decoding and suppression have equal work on each side. In training every layer learns, batch
-normalisation uses the batch's statistics on all sides, and the optimizer is SGD; "torchvision-800" is
-torchvision with its default, which resizes the 512 pixels to 800.
+All are torchvision's v1: 91 classes, P6 from P5, 9 anchors, random weights. For inference the outputs of the
+last layers are scaled to a trained detector's spread (RetinaNet: logits -6 +- 1, deltas 0 +- 0.1; FCOS:
+logits -5 +- 1, distances 2 +- 0.5 strides), so that decoding and suppression have equal work on each side.
+In training every layer learns, batch normalisation uses the batch's statistics on all sides, and the
+optimizer is SGD; "torchvision-800" is torchvision with its default, which resizes the 512 pixels to 800.
 
 A peer may have its own environment: --torch-python and --kerashub-python name its interpreter.
 """
@@ -16,6 +17,7 @@ import argparse
 import functools
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from _detectors import (
     LEARNING_RATE,
@@ -45,8 +47,25 @@ from _harness import (
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 91
-SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = 0.05, 0.5, 300
-LOGIT_MEAN, LOGIT_STD, DELTA_STD = -6.0, 1.0, 0.1
+LOGIT_STD = 1.0
+
+
+class Model(NamedTuple):
+    """A row: name in torchvision, thresholds, mean logit, mean and deviation of the outputs for boxes."""
+
+    torchvision: str
+    score_threshold: float
+    iou_threshold: float
+    max_detections: int
+    logit_mean: float
+    box_mean: float
+    box_std: float
+
+
+MODELS = {
+    "retinanet": Model("retinanet_resnet50_fpn", 0.05, 0.5, 300, -6.0, 0.0, 0.1),
+    "fcos": Model("fcos_resnet50_fpn", 0.2, 0.6, 100, -5.0, 2.0, 0.5),
+}
 # KerasHub's heads start far from a solution: with 1e-3 the loss diverges immediately.
 KERASHUB_LEARNING_RATE = 1e-6
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -55,35 +74,37 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # -- kerasdet -------------------------------------------------------------------------------------
 
 
-def kerasdet_model():
-    """Return our detector, and its last class and box layers."""
+def kerasdet_model(name):
+    """Return our detector."""
     from kerasdet import backbones, zoo
 
-    # With a trainable normalisation and its epsilon: the published model's is frozen, with epsilon 0.
-    model = zoo.untrained(
-        "retinanet_resnet50_fpn_coco",
+    entry = MODELS[name]
+    # With a trainable normalisation and its epsilon: the published model's is frozen, perhaps with epsilon 0.
+    return zoo.untrained(
+        f"{entry.torchvision}_coco",
         backbone=backbones.ResNet50(),
-        score_threshold=SCORE_THRESHOLD,
-        iou_threshold=IOU_THRESHOLD,
-        max_detections=MAX_DETECTIONS,
+        score_threshold=entry.score_threshold,
+        iou_threshold=entry.iou_threshold,
+        max_detections=entry.max_detections,
     )
-    return model, model.class_output, model.box_output
 
 
-def kerasdet_inference(height, width):
+def kerasdet_inference(name, height, width):
     import numpy as np
     import tensorflow as tf
 
-    model, class_output, box_output = kerasdet_model()
+    model = kerasdet_model(name)
     pixels = tf.constant(random_images(1, height, width))
 
     def outputs():
-        raw = model(pixels, training=False)
+        towers = model.head(model.neck(model.backbone(model.normalize(pixels)[0])))
+        convs = model.class_output, model.box_output
         return [
-            np.concatenate([v.numpy() for v in raw[k].values()], 1) for k in ("logits", "deltas")
+            np.concatenate([conv(x).numpy().ravel() for x in maps.values()])
+            for conv, maps in zip(convs, towers)
         ]
 
-    keras_lively(class_output, box_output, outputs)
+    keras_lively(name, model.class_output, model.box_output, outputs)
 
     @tf.function(jit_compile=False)
     def detect(pixels):
@@ -97,11 +118,11 @@ def kerasdet_inference(height, width):
     return keras_inference(model, pixels, forward, decode, detect)
 
 
-def kerasdet_training(height, width, batch, precision="float32"):
+def kerasdet_training(name, height, width, batch, precision="float32"):
     import keras
 
     keras.config.set_dtype_policy(precision)
-    model, _, _ = kerasdet_model()
+    model = kerasdet_model(name)
     model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM))
     boxes, labels = objects(batch, height, width, CLASSES)
     targets = {"boxes": boxes, "labels": labels}
@@ -111,8 +132,12 @@ def kerasdet_training(height, width, batch, precision="float32"):
 # -- KerasHub -------------------------------------------------------------------------------------
 
 
-def kerashub_model(height, width):
+def kerashub_model(name, height, width):
     import keras_hub
+
+    entry = MODELS[name]
+    if name != "retinanet":
+        raise ImportError(f"KerasHub has no {name}")
 
     encoder = keras_hub.models.ResNetBackbone(
         input_conv_filters=[64],
@@ -136,24 +161,24 @@ def kerashub_model(height, width):
     model.prediction_decoder = keras_hub.layers.NonMaxSuppression(
         bounding_box_format="xyxy",
         from_logits=True,
-        iou_threshold=IOU_THRESHOLD,
-        confidence_threshold=SCORE_THRESHOLD,
-        max_detections=MAX_DETECTIONS,
+        iou_threshold=entry.iou_threshold,
+        confidence_threshold=entry.score_threshold,
+        max_detections=entry.max_detections,
     )
     return model, model.classification_head.prediction_layer, model.box_head.prediction_layer
 
 
-def kerashub_inference(height, width):
+def kerashub_inference(name, height, width):
     import tensorflow as tf
 
-    model, class_output, box_output = kerashub_model(height, width)
+    model, class_output, box_output = kerashub_model(name, height, width)
     pixels = tf.constant(random_images(1, height, width))
 
     def outputs():
         raw = model((pixels - MEAN) / STD, training=False)
         return [raw[k].numpy() for k in ("cls_logits", "bbox_regression")]
 
-    keras_lively(class_output, box_output, outputs)
+    keras_lively(name, class_output, box_output, outputs)
 
     @tf.function(jit_compile=False)
     def forward(pixels):
@@ -170,10 +195,10 @@ def kerashub_inference(height, width):
     return keras_inference(model, pixels, forward, decode, detect)
 
 
-def kerashub_training(height, width, batch):
+def kerashub_training(name, height, width, batch):
     import keras
 
-    model, _, _ = kerashub_model(height, width)
+    model, _, _ = kerashub_model(name, height, width)
     optimizer = keras.optimizers.SGD(KERASHUB_LEARNING_RATE, MOMENTUM)
     model.compile(optimizer, jit_compile=False)
     boxes, labels = objects(batch, height, width, CLASSES)
@@ -195,39 +220,41 @@ def keras_inference(model, pixels, forward, decode, detect):
     return run, {"flops": flops, "parameters": trainable_parameters(model)}
 
 
-def keras_lively(class_output, box_output, outputs):
+def keras_lively(name, class_output, box_output, outputs):
     """Scale the last layers so that the outputs have a trained detector's spread."""
     class_output.bias.assign(class_output.bias * 0)
     box_output.bias.assign(box_output.bias * 0)
     logits, deltas = outputs()
     class_output.kernel.assign(class_output.kernel * (LOGIT_STD / logits.std()))
-    box_output.kernel.assign(box_output.kernel * (DELTA_STD / deltas.std()))
-    class_output.bias.assign(class_output.bias + LOGIT_MEAN)
+    box_output.kernel.assign(box_output.kernel * (MODELS[name].box_std / deltas.std()))
+    class_output.bias.assign(class_output.bias + MODELS[name].logit_mean)
+    box_output.bias.assign(box_output.bias + MODELS[name].box_mean)
 
 
 # -- torchvision ------------------------------------------------------------------------------------
 
 
-def torchvision_model(height, width, resize=None):
+def torchvision_model(name, height, width, resize=None):
     """Return a detector with the images as canvas, or with its own default: `resize=(800, 1333)`."""
-    from torchvision.models.detection import retinanet_resnet50_fpn
+    from torchvision.models import detection
 
-    return retinanet_resnet50_fpn(
+    entry = MODELS[name]
+    return getattr(detection, entry.torchvision)(
         weights=None,
         weights_backbone=None,
         num_classes=CLASSES,
         min_size=resize[0] if resize else min(height, width),
         max_size=resize[1] if resize else max(height, width),
-        score_thresh=SCORE_THRESHOLD,
-        nms_thresh=IOU_THRESHOLD,
-        detections_per_img=MAX_DETECTIONS,
+        score_thresh=entry.score_threshold,
+        nms_thresh=entry.iou_threshold,
+        detections_per_img=entry.max_detections,
     )
 
 
-def torchvision_inference(height, width):
+def torchvision_inference(name, height, width):
     import torch
 
-    model = torchvision_model(height, width).eval()
+    model = torchvision_model(name, height, width).eval()
     images = torchvision_images(1, height, width)
     times = {}
     postprocess = model.postprocess_detections
@@ -241,7 +268,7 @@ def torchvision_inference(height, width):
     def detect():
         return model(images)
 
-    torchvision_lively(model, detect)
+    torchvision_lively(name, model, detect)
     model.postprocess_detections = timed
 
     def run():
@@ -253,13 +280,13 @@ def torchvision_inference(height, width):
     return run, {"flops": torch_flops(model, detect), "parameters": parameters}
 
 
-def torchvision_lively(model, detect):
+def torchvision_lively(name, model, detect):
     """Scale the last layers as in `keras_lively`, for all levels together, by forward hooks."""
     import torch
 
     layers = {
-        model.head.classification_head.cls_logits: (LOGIT_MEAN, LOGIT_STD),
-        model.head.regression_head.bbox_reg: (0.0, DELTA_STD),
+        model.head.classification_head.cls_logits: (MODELS[name].logit_mean, LOGIT_STD),
+        model.head.regression_head.bbox_reg: (MODELS[name].box_mean, MODELS[name].box_std),
     }
     with torch.no_grad():
         for layer in layers:
@@ -270,12 +297,12 @@ def torchvision_lively(model, detect):
             layer.bias.fill_(mean)
 
 
-def torchvision_training(height, width, batch, resize=None):
+def torchvision_training(name, height, width, batch, resize=None):
     import torch
 
     boxes, labels = map(torch.from_numpy, objects(batch, height, width, CLASSES))
     targets = [{"boxes": b, "labels": n.long()} for b, n in zip(boxes, labels)]
-    model = torchvision_model(height, width, resize)
+    model = torchvision_model(name, height, width, resize)
     return torchvision_step(model, torchvision_images(batch, height, width), targets)
 
 
@@ -295,12 +322,12 @@ TRAINING = {
 }
 
 
-def worker(name, train, height, width, batch):
-    """Serve one side."""
+def worker(side, name, train, height, width, batch):
+    """Serve one side of a model."""
     if train:
-        serve_side(lambda: TRAINING[name](height, width, batch))
+        serve_side(lambda: TRAINING[side](name, height, width, batch))
     else:
-        serve_side(lambda: INFERENCE[name](height, width))
+        serve_side(lambda: INFERENCE[side](name, height, width))
 
 
 def summary(facts, answers, rate):
@@ -329,11 +356,11 @@ def benchmark(arguments):
     torch, kerashub = arguments.torch_python, arguments.kerashub_python
     pythons = {"torchvision": torch, "torchvision-800": torch, "keras-hub": kerashub}
     sizes = [str(n) for n in (*arguments.size, arguments.batch)]
-    train = ["--train"] if arguments.train else []
+    same = ["--model", arguments.model, *(["--train"] if arguments.train else [])]
     commands = {
         name: [
             *(pythons.get(name) or sys.executable, str(Path(__file__).resolve()), "--worker", name),
-            *("--size", *sizes[:2], "--batch", sizes[2], *train),
+            *("--size", *sizes[:2], "--batch", sizes[2], *same),
         ]
         for name in arguments.sides
     }
@@ -355,7 +382,7 @@ def benchmark(arguments):
         "answers": answers,
         **summary(facts, answers, max(rates)),
     }
-    name = "retinanet_training" if arguments.train else "retinanet_inference"
+    name = f"{arguments.model}_{'training' if arguments.train else 'inference'}"
     head = head_line(report["machine"], max(rates))
     if report["useful_flops"]:
         head += f"; useful {report['useful_flops'] / 1e9:.1f} GFLOP"
@@ -365,6 +392,7 @@ def benchmark(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=list(MODELS), default="retinanet")
     parser.add_argument("--train", action="store_true", help="time a training step")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=2, help="images of a training step")
@@ -378,7 +406,8 @@ def main():
     arguments.sides = arguments.sides or list(TRAINING if arguments.train else INFERENCE)
     arguments.size = arguments.size or ([512, 512] if arguments.train else [800, 1088])
     if arguments.worker:
-        worker(arguments.worker, arguments.train, *arguments.size, arguments.batch)
+        train, batch = arguments.train, arguments.batch
+        worker(arguments.worker, arguments.model, train, *arguments.size, batch)
     else:
         benchmark(arguments)
 

@@ -53,6 +53,7 @@ FAMILY = {
     "detector": {"base"},
     "fast_rcnn": {"base", "detector"},
     "faster_rcnn": {"base", "detector", "fast_rcnn", "region_proposals"},
+    "fcos": {"base", "detector"},
     "guards": set(),
     "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},

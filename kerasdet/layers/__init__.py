@@ -12,11 +12,14 @@ from kerasdet.layers.losses import (
     FocalLoss,
     GIoULoss,
     IoULoss,
+    LogIoULoss,
     OnlineHardExamples,
     SmoothL1,
+    SquaredError,
 )
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
+from kerasdet.layers.points import Distances, Points
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
@@ -41,6 +44,7 @@ __all__ = [
     "DeformablePSRoIPool",
     "DeformableRoIPool",
     "DenseHead",
+    "Distances",
     "FeaturePyramid",
     "Fit",
     "FocalLoss",
@@ -49,6 +53,7 @@ __all__ = [
     "IoULoss",
     "KeepSize",
     "L2Normalization",
+    "LogIoULoss",
     "MaskHead",
     "Maxout",
     "MultilevelRoIAlign",
@@ -57,12 +62,14 @@ __all__ = [
     "OnlineHardExamples",
     "PSRoIAlign",
     "PSRoIPool",
+    "Points",
     "Resize",
     "RoIAlign",
     "RoIPool",
     "ShortestEdge",
     "SmoothL1",
     "SpatialPyramidPooling",
+    "SquaredError",
     "Stretch",
     "Subnets",
 ]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
 
 MOST_ANCHORS = 10_000  # of a cell
@@ -143,14 +144,7 @@ class AnchorGenerator(keras.layers.Layer):
             return None
         if kind != "fitted":
             raise ValueError(f"anchors is fitted or paper, not {kind!r}.")
-        boxes = []
-        for index in range(0, len(data), -(-len(data) // 1000)):
-            record = data.record(index)
-            size = record.height, record.width
-            height, width = resize.target_size(*size) if resize else size
-            scale = np.array([width / record.width, height / record.height] * 2)
-            boxes.append(record.boxes[~record.ignore] * scale)
-        return cls.fitted(np.concatenate(boxes), layout)
+        return cls.fitted(boxes_on_canvas(data, resize), layout)
 
     @property
     def num_anchors(self):

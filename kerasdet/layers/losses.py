@@ -9,6 +9,7 @@ from keras import ops
 
 from kerasdet.ops import losses
 from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.points import decode_distances, encode_distances
 from kerasdet.ops.sampling import ohem
 
 
@@ -34,7 +35,7 @@ class ClassLoss(keras.losses.Loss):
 
 
 class BoxLoss(keras.losses.Loss):
-    """Base of the losses of boxes: `call` takes pairs of boxes, `of_deltas` takes predicted deltas."""
+    """Base of the losses of boxes: `call` takes pairs, `of_deltas` and `of_distances` predictions."""
 
     def of_deltas(self, boxes, deltas, anchors):
         """Return the loss of each anchor.
@@ -48,6 +49,33 @@ class BoxLoss(keras.losses.Loss):
             (B, A).
         """
         return self.call(boxes, decode_deltas(deltas, anchors))
+
+    def of_distances(self, boxes, distances, points):
+        """Return the loss of each point.
+
+        Args:
+            boxes: (B, A, 4) xyxy, the object of each point.
+            distances: (B, A, 4) pixels to its sides, predicted.
+            points: (A, 3): x, y, stride.
+
+        Returns:
+            (B, A).
+        """
+        return self.call(boxes, decode_distances(distances, points))
+
+
+class CoordinateLoss(BoxLoss):
+    """Base of the losses of single numbers: `call` is elementwise, and its values are summed."""
+
+    def of_deltas(self, boxes, deltas, anchors):
+        """Sum the loss over the four deltas; see `BoxLoss.of_deltas`."""
+        return ops.sum(self.call(encode_deltas(boxes, anchors), deltas), axis=-1)
+
+    def of_distances(self, boxes, distances, points):
+        """Sum the loss over the four distances, in strides; see `BoxLoss.of_distances`."""
+        strides = points[:, 2:]
+        aims = encode_distances(boxes, points) / strides
+        return ops.sum(self.call(aims, distances / strides), axis=-1)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -114,7 +142,7 @@ class AlphaBalancedCrossEntropy(ClassLoss):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class SmoothL1(BoxLoss):
+class SmoothL1(CoordinateLoss):
     """Smooth L1 loss (Fast R-CNN, arXiv 1504.08083, equation 3).
 
     Args:
@@ -132,13 +160,53 @@ class SmoothL1(BoxLoss):
         """Return the elementwise loss: targets (...), predictions (...) -> (...)."""
         return losses.smooth_l1(y_true, y_pred, self.beta)
 
-    def of_deltas(self, boxes, deltas, anchors):
-        """Sum the loss over the four deltas; see `BoxLoss.of_deltas`."""
-        return ops.sum(self.call(encode_deltas(boxes, anchors), deltas), axis=-1)
-
     def get_config(self):
         """Return the constructor's arguments."""
         return {**_base_config(self), "beta": self.beta}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class SquaredError(CoordinateLoss):
+    """L2 loss: the square of the error.
+
+    Args:
+        reduction: as in `keras.losses.Loss`, over all elements.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="squared_error", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        """Return the elementwise loss: targets (...), predictions (...) -> (...)."""
+        return ops.square(ops.cast(y_pred, "float32") - ops.cast(y_true, "float32"))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return _base_config(self)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class LogIoULoss(BoxLoss):
+    """-log IoU of paired xyxy boxes (UnitBox, arXiv 1608.01471).
+
+    Args:
+        reduction: as in `keras.losses.Loss`, over all boxes.
+        name: name of the loss.
+        dtype: dtype of the result.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="log_iou_loss", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
+        return losses.log_iou_loss(y_true, y_pred)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return _base_config(self)
 
 
 @keras.saving.register_keras_serializable("kerasdet")

@@ -52,6 +52,26 @@ class Resize:
         return f"{type(self).__name__}({arguments})"
 
 
+def boxes_on_canvas(data, resize=None):
+    """Return a data set's boxes as a detector sees them.
+
+    Args:
+        data: `Dataset`; at most 1000 of its images are read, evenly chosen.
+        resize: `Resize` part for its images; None: they keep their size.
+
+    Returns:
+        (N, 4) xyxy NumPy, in pixels of the canvas, without ignored objects.
+    """
+    boxes = []
+    for index in range(0, len(data), -(-len(data) // 1000)):
+        record = data.record(index)
+        size = record.height, record.width
+        height, width = resize.target_size(*size) if resize else size
+        scale = np.array([width / record.width, height / record.height] * 2)
+        boxes.append(record.boxes[~record.ignore] * scale)
+    return np.concatenate(boxes)
+
+
 @keras.saving.register_keras_serializable("kerasdet")
 class KeepSize(Resize):
     """Keep the image's size; the canvas is that size rounded up to a multiple of `divisor`."""

@@ -1,4 +1,6 @@
-"""The two towers of a dense detector: one for the class at each place, one for the exact box."""
+"""The two towers of a dense detector, for classes and for boxes, and its output convolutions."""
+
+import math
 
 import keras
 from keras import ops
@@ -22,6 +24,7 @@ class Subnets(keras.layers.Layer):
         depth: hidden convolutions of each tower (RetinaNet and FCOS: 4); 0: the maps pass unchanged.
         norm: None (RetinaNet), "batch" (statistics per level, convolutions shared) or "group" (32 groups;
             FCOS).
+        use_bias: whether convolutions in front of a norm have a bias, too (FCOS).
 
     Call arguments:
         maps: {"P3": (B, H3, W3, C), ...}.
@@ -35,7 +38,7 @@ class Subnets(keras.layers.Layer):
     Source: RetinaNet (arXiv 1708.02002), section 4, Classification Subnet and Box Regression Subnet.
     """
 
-    def __init__(self, channels=256, depth=4, norm=None, **kwargs):
+    def __init__(self, channels=256, depth=4, norm=None, use_bias=False, **kwargs):
         super().__init__(**kwargs)
         if norm not in (None, "batch", "group"):
             raise ValueError(f'norm must be None, "batch" or "group", not {norm!r}.')
@@ -44,6 +47,7 @@ class Subnets(keras.layers.Layer):
         self.channels = channels
         self.depth = depth
         self.norm = norm
+        self.use_bias = use_bias
         self.class_convs = [self._conv(f"class_conv{i}") for i in range(depth)]
         self.box_convs = [self._conv(f"box_conv{i}") for i in range(depth)]
 
@@ -84,6 +88,7 @@ class Subnets(keras.layers.Layer):
             "channels": self.channels,
             "depth": self.depth,
             "norm": self.norm,
+            "use_bias": self.use_bias,
         }
 
     def _tower(self, kind, x, level, training):
@@ -100,7 +105,7 @@ class Subnets(keras.layers.Layer):
         return Conv(
             self.channels,
             3,
-            use_bias=self.norm is None,
+            use_bias=self.use_bias or self.norm is None,
             activation=None if self.norm else "relu",
             kernel_initializer="he_normal" if self.norm else normal,
             dtype=self.dtype_policy,
@@ -114,3 +119,26 @@ class Subnets(keras.layers.Layer):
         if self.norm == "group":
             return GroupNorm(GROUPS, dtype=self.dtype_policy, name=name)
         return BatchNorm(dtype=self.dtype_policy, name=name)
+
+
+def output_conv(filters, name, std, confidence=None):
+    """Return an output convolution of a dense detector, 3x3 and float32.
+
+    Args:
+        filters: number of outputs at each place.
+        name: name of the layer.
+        std: standard deviation of its first weights.
+        confidence: that of its first outputs, after a sigmoid; None: they begin at zero.
+
+    Source: RetinaNet (arXiv 1708.02002), section 4.1, Initialization.
+    """
+    # Eq: retinanet §4.1 | b = -log((1 - pi) / pi)
+    bias = 0.0 if confidence is None else -math.log((1 - confidence) / confidence)
+    return Conv(
+        filters,
+        3,
+        kernel_initializer=keras.initializers.RandomNormal(0, std),
+        bias_initializer=keras.initializers.Constant(bias),
+        dtype="float32",
+        name=name,
+    )

@@ -4,12 +4,14 @@ from kerasdet.models.base import ImageModel
 from kerasdet.models.detector import Detector
 from kerasdet.models.fast_rcnn import FastRCNN
 from kerasdet.models.faster_rcnn import FasterRCNN
+from kerasdet.models.fcos import FCOS
 from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
 from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
 
 __all__ = [
+    "FCOS",
     "Detector",
     "FastRCNN",
     "FasterRCNN",

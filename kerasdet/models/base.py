@@ -453,6 +453,24 @@ def build_once(part, shape):
         part.build(shape)
 
 
+def build_towers(model, class_outputs, box_outputs):
+    """Create the weights of a dense detector's neck, of its towers, and of what stands on each of them.
+
+    Args:
+        model: has `backbone`, `neck` and `head`, a `Subnets`.
+        class_outputs: convolutions on the tower for classes.
+        box_outputs: convolutions on the tower for boxes.
+    """
+    channels = model.backbone.channels.items()
+    build_once(model.neck, {level: (None, None, None, width) for level, width in channels})
+    maps = {level: (None, None, None, model.neck.channels) for level in model.neck.output_levels}
+    build_once(model.head, maps)
+    towers = model.head.compute_output_shape(maps)
+    for convs, shapes in zip((class_outputs, box_outputs), towers):
+        for conv in convs:
+            build_once(conv, next(iter(shapes.values())))
+
+
 def data_classes(data):
     """Return a data set's classes as arguments of a model."""
     return {

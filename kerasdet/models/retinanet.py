@@ -20,18 +20,15 @@ reproduced. With torchvision's weights, v1 and v2, it finds torchvision's boxes 
 Axes: B batch, A anchors, G ground truth, K classes, D detections, L levels.
 """
 
-import math
-
 import keras
 from keras import ops
 
 from kerasdet.backbones import MobileNetV2, ResNet50
 from kerasdet.layers import losses
 from kerasdet.layers.anchors import AnchorGenerator
-from kerasdet.layers.conv import Conv
 from kerasdet.layers.feature_pyramid import FeaturePyramid
-from kerasdet.layers.subnets import Subnets
-from kerasdet.models.base import build_once, norm_option
+from kerasdet.layers.subnets import Subnets, output_conv
+from kerasdet.models.base import build_towers, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
@@ -107,11 +104,9 @@ class RetinaNet(Detector):
         self.anchors = anchors or AnchorGenerator.retinanet()
         self.classification_loss = classification_loss or losses.FocalLoss()
         self.box_loss = box_loss or BOX_LOSSES["smooth_l1"]()
-        # Eq: retinanet §4.1 | b = -log((1 - pi) / pi)
-        prior_bias = keras.initializers.Constant(-math.log((1 - PRIOR) / PRIOR))
         count = self.anchors.num_anchors
-        self.class_output = _output(count * self.num_classes, "class_output", prior_bias)
-        self.box_output = _output(count * 4, "box_output", "zeros")
+        self.class_output = output_conv(count * self.num_classes, "class_output", OUTPUT_STD, PRIOR)
+        self.box_output = output_conv(count * 4, "box_output", OUTPUT_STD)
         self.build()
 
     @classmethod
@@ -158,13 +153,7 @@ class RetinaNet(Detector):
 
     def build(self, input_shape=None):
         """Create every weight."""
-        channels = self.backbone.channels.items()
-        build_once(self.neck, {level: (None, None, None, width) for level, width in channels})
-        maps = {level: (None, None, None, self.neck.channels) for level in self.neck.output_levels}
-        build_once(self.head, maps)
-        towers = self.head.compute_output_shape(maps)
-        for conv, shapes in zip((self.class_output, self.box_output), towers):
-            build_once(conv, next(iter(shapes.values())))
+        build_towers(self, [self.class_output], [self.box_output])
         self.built = True
 
     def call(self, inputs, training=False):
@@ -225,14 +214,3 @@ class RetinaNet(Detector):
             scores.append(ops.sigmoid(logits))
         boxes, labels, scores = (ops.concatenate(x, axis=1) for x in (boxes, labels, scores))
         return self.suppress(clip_boxes(boxes, outputs["image_sizes"]), labels, scores)
-
-
-def _output(filters, name, bias_initializer):
-    return Conv(
-        filters,
-        3,
-        kernel_initializer=keras.initializers.RandomNormal(0, OUTPUT_STD),
-        bias_initializer=bias_initializer,
-        dtype="float32",
-        name=name,
-    )

@@ -27,12 +27,20 @@ from kerasdet.ops.losses import (
     diou_loss,
     giou_loss,
     iou_loss,
+    log_iou_loss,
     sigmoid_focal_loss,
     smooth_l1,
 )
 from kerasdet.ops.masks import cut_masks, mask_peaks, paste_masks
 from kerasdet.ops.matching import BACKGROUND, BETWEEN, match_iou
 from kerasdet.ops.nms import batched_nms, nms, soft_nms
+from kerasdet.ops.points import (
+    assign_points,
+    centerness,
+    decode_distances,
+    encode_distances,
+    grid_points,
+)
 from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
 from kerasdet.ops.roi import (
     multilevel_roi_align,
@@ -49,6 +57,7 @@ __all__ = [
     "BACKGROUND",
     "BETWEEN",
     "alpha_balanced_cross_entropy",
+    "assign_points",
     "batched_nms",
     "box_area",
     "box_ciou",
@@ -56,21 +65,26 @@ __all__ = [
     "box_giou",
     "box_iou",
     "cell_anchors",
+    "centerness",
     "ciou_loss",
     "clip_boxes",
     "cut_masks",
     "cxcywh_to_xyxy",
     "decode_deltas",
+    "decode_distances",
     "deform_conv2d",
     "deform_ps_roi_pool",
     "deform_roi_pool",
     "diou_loss",
     "encode_deltas",
+    "encode_distances",
     "giou_loss",
     "grid_anchors",
+    "grid_points",
     "intersection_over_area",
     "iou_loss",
     "l2_normalize",
+    "log_iou_loss",
     "mask_peaks",
     "match_iou",
     "maxout",

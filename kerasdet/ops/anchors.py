@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from kerasdet.ops.points import grid_points
+
 
 def cell_anchors(sizes, aspect_ratios, rounded=False):
     """Return the anchors of one cell, centred on the origin.
@@ -33,11 +35,7 @@ def grid_anchors(cell, grid_size, strides, offset=0.0):
     Returns:
         (H * W * A, 4) xyxy float32, ordered by row, then column, then anchor.
     """
-    ys, xs = (
-        (ops.cast(ops.arange(count), "float32") + offset) * ops.cast(stride, "float32")
-        for count, stride in zip(grid_size, strides)
-    )
-    ys, xs = ops.meshgrid(ys, xs, indexing="ij")  # (H, W) each
-    centres = ops.stack([xs, ys, xs, ys], axis=-1)  # (H, W, 4)
+    points = grid_points(grid_size, strides, offset)  # (H, W, 2)
+    centres = ops.concatenate([points, points], axis=-1)  # (H, W, 4)
     anchors = ops.expand_dims(centres, 2) + ops.cast(cell, "float32")  # (H, W, A, 4)
     return ops.reshape(anchors, (-1, 4))

@@ -17,24 +17,24 @@ def join_levels(tensors, axis):
     return ops.concatenate(list(tensors.values()), axis=axis)
 
 
-def best_pairs(logits, limit):
+def best_pairs(scores, limit):
     """Pick the highest (place, class) pairs of each image; a place is an anchor, a point or a cell.
 
     The place of one of the best pairs is also one of the best places by its highest class. All but `limit`
     places can therefore be dropped before the classes are compared one by one.
 
     Args:
-        logits: (B, A, K).
+        scores: (B, A, K): logits, or another measure.
         limit: pairs to keep.
 
     Returns:
-        Rows (B, N) int32, the places; labels (B, N) int32; logits (B, N), descending. N = min(limit, A K).
+        Rows (B, N) int32, the places; labels (B, N) int32; scores (B, N), descending. N = min(limit, A K).
     """
-    batch, _, num_classes = ops.shape(logits)
-    _, places = top_rows(ops.max(logits, axis=-1), limit)  # (B, M)
-    logits = ops.reshape(gather_rows(logits, places), (batch, -1))  # (B, M K)
-    logits, pairs = top_rows(logits, limit)  # (B, N)
-    return gather_rows(places, pairs // num_classes), pairs % num_classes, logits
+    batch, _, num_classes = ops.shape(scores)
+    _, places = top_rows(ops.max(scores, axis=-1), limit)  # (B, M)
+    scores = ops.reshape(gather_rows(scores, places), (batch, -1))  # (B, M K)
+    scores, pairs = top_rows(scores, limit)  # (B, N)
+    return gather_rows(places, pairs // num_classes), pairs % num_classes, scores
 
 
 def suppress(boxes, labels, scores, iou_threshold, max_detections, score_threshold):

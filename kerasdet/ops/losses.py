@@ -4,6 +4,8 @@ from keras import ops
 
 from kerasdet.ops.boxes import paired_ciou, paired_diou, paired_giou, paired_iou
 
+SMALLEST_IOU = 1e-6  # of which there is a logarithm
+
 
 def sigmoid_focal_loss(targets, logits, alpha=0.25, gamma=2.0):
     """Compute the focal loss of independent binary classifiers (arXiv 1708.02002, equation 5).
@@ -65,6 +67,15 @@ def smooth_l1(targets, predictions, beta=1.0):
 def iou_loss(boxes_true, boxes_pred):
     """Return 1 - IoU of paired boxes: (..., 4), (..., 4) xyxy -> (...) float32."""
     return 1.0 - paired_iou(boxes_true, boxes_pred)
+
+
+def log_iou_loss(boxes_true, boxes_pred):
+    """Return -log IoU of paired boxes (UnitBox, arXiv 1608.01471): two (..., 4) xyxy -> (...) float32.
+
+    An IoU below 1e-6 counts as 1e-6, and gives no gradient.
+    """
+    # Eq: unitbox §3.1 | L = -ln(IoU)
+    return -ops.log(ops.maximum(paired_iou(boxes_true, boxes_pred), SMALLEST_IOU))
 
 
 def giou_loss(boxes_true, boxes_pred):

@@ -37,15 +37,16 @@ DETECTORS = {
     name: functools.partial(made, kind, options)
     for name, kind, options in (
         ("fast_rcnn", models.FastRCNN, {"channels": 32}),
+        ("fcos", models.FCOS, {"channels": 16, "depth": 1, "ranges": "paper"}),
         ("faster_rcnn", models.FasterRCNN, REGIONS),
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
     )
 }
-faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
+faster_rcnn, fcos, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
     DETECTORS[name]
-    for name in ("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn")
+    for name in ("faster_rcnn", "fcos", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn")
 )
 
 

@@ -14,6 +14,8 @@ from kerasdet.models.detector import prepare
 from tests.contract.detectors import CLASS_NAMES, DETECTORS, SIZE, batch, corners, no_objects
 from tests.memory import release
 
+# Cross entropy with aims between 0 and 1 ends at their own entropy, not at nothing.
+FALL = {"centerness_loss": 0.9}
 SETTINGS = ("score_threshold", "iou_threshold", "max_detections", "jit_compile")
 
 
@@ -72,7 +74,7 @@ def test_fit_lowers_every_term(model):
     assert set(history) == {"loss", *model.LOSS_TERMS}
     for name, values in history.items():
         # A second stage's box loss begins at nothing: its first positives are the objects themselves.
-        assert values[-1] < 0.7 * max(values), name
+        assert values[-1] < FALL.get(name, 0.7) * max(values), name
     np.testing.assert_allclose(
         history["loss"], sum(np.array(history[name]) for name in model.LOSS_TERMS), rtol=1e-5
     )

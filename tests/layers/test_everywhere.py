@@ -132,9 +132,21 @@ EXAMPLES = {
         },
         ([normal(2, 6, 7, 2), normal(2, 3, 4, 2)], normal(2, 24, 28, 3)),
     ),
+    "Points": Example(
+        layers.Points,
+        {
+            "strides": (4, 9),
+            "ranges": (20.0,),
+            "radius": 2.5,
+            "offset": 0.25,
+            "steps_from_image": True,
+        },
+        ([normal(2, 6, 7, 2), normal(2, 3, 4, 2)], normal(2, 24, 28, 3)),
+    ),
 }
 
-DIFFERENTIABLE = [name for name in EXAMPLES if name not in ("NonMaxSuppression", "AnchorGenerator")]
+NOT_DIFFERENTIABLE = ("NonMaxSuppression", "AnchorGenerator", "Points")
+DIFFERENTIABLE = [name for name in EXAMPLES if name not in NOT_DIFFERENTIABLE]
 WITH_WEIGHTS = [name for name in EXAMPLES if name.startswith("Deformable")] + ["L2Normalization"]
 
 

@@ -14,7 +14,9 @@ CASES = [
     (L.FocalLoss(alpha=0.4, gamma=1.5), ops.sigmoid_focal_loss(TARGETS, LOGITS, 0.4, 1.5)),
     (L.AlphaBalancedCrossEntropy(0.6), ops.alpha_balanced_cross_entropy(TARGETS, LOGITS, 0.6)),
     (L.SmoothL1(beta=0.3), ops.smooth_l1(TARGETS, LOGITS, 0.3)),
+    (L.SquaredError(), np.array([[0.25, 4.0, 4.0]])),
     (L.OnlineHardExamples(), ops.alpha_balanced_cross_entropy(TARGETS, LOGITS, None)),
+    (L.LogIoULoss(), ops.log_iou_loss(TRUE, PREDICTED)),
     (L.IoULoss(), ops.iou_loss(TRUE, PREDICTED)),
     (L.GIoULoss(), ops.giou_loss(TRUE, PREDICTED)),
     (L.DIoULoss(), ops.diou_loss(TRUE, PREDICTED)),
@@ -88,3 +90,22 @@ def test_box_losses_of_deltas():
     np.testing.assert_allclose(
         L.SmoothL1(beta=1.0).of_deltas(boxes, deltas, anchors), [[0.005]], rtol=1e-5
     )
+    np.testing.assert_allclose(
+        L.SquaredError().of_deltas(boxes, deltas, anchors), [[0.01]], rtol=1e-5
+    )
+
+
+def test_box_losses_of_distances():
+    # The object's sides are 4, 4, 6 and 2 pixels from the point, a stride is 4; the right is predicted at 2.
+    boxes, points = np.array([[[0, 0, 10, 6]]], "float32"), np.array([[4, 4, 4]], "float32")
+    distances = np.array([[[4, 4, 2, 2]]], "float32")
+    for loss, expected in (
+        (L.IoULoss(), 0.4),  # 6 x 6 of 10 x 6 pixels
+        (L.LogIoULoss(), -np.log(0.6)),
+        (L.GIoULoss(), 0.4),
+        (L.SquaredError(), 1.0),
+        (L.SmoothL1(beta=1.0), 0.5),
+        (L.SmoothL1(beta=2.0), 0.25),
+    ):
+        found = loss.of_distances(boxes, distances, points)
+        np.testing.assert_allclose(found, [[expected]], rtol=1e-5)

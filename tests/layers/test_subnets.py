@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdet.layers.subnets import GROUPS, Subnets
+from kerasdet.layers.subnets import GROUPS, Subnets, output_conv
 
 SHAPES = {"P3": (2, 4, 6, 3), "P4": (2, 2, 3, 3)}
 
@@ -134,3 +134,32 @@ def test_first_weights_are_retinanets_or_fit_a_norm():
 def test_another_norm_is_an_error():
     with pytest.raises(ValueError, match='norm must be None, "batch" or "group", not \'layer\''):
         Subnets(norm="layer")
+
+
+def test_a_bias_before_a_norm_is_a_choice():
+    for norm in ("batch", "group", None):
+        layer = Subnets(32, 1, norm, use_bias=True)
+        layer.build({"P3": (None, None, None, 32)})
+        assert [conv.use_bias for conv in (*layer.class_convs, *layer.box_convs)] == [True, True]
+        assert layer.get_config()["use_bias"] is True
+    layer.class_convs[0].kernel.assign(np.zeros((3, 3, 32, 32)))
+    layer.class_convs[0].bias.assign(np.arange(32) - 2.0)
+    classes, _ = layer({"P3": np.ones((1, 1, 1, 32), np.float32)})
+    assert classes["P3"].numpy().ravel().tolist() == [0, 0, *range(30)]
+    # Files written before there was the choice have none.
+    config = {key: value for key, value in layer.get_config().items() if key != "use_bias"}
+    assert Subnets.from_config(config).use_bias is False
+
+
+def test_output_convolutions_begin_with_their_confidence():
+    keras.utils.set_random_seed(0)
+    conv = output_conv(5, "mine", std=0.02, confidence=0.1)
+    conv.build((None, None, None, 64))
+    # log(0.1 / 0.9)
+    np.testing.assert_allclose(conv.bias, [-2.1972246] * 5, rtol=1e-6)
+    assert conv.kernel.shape == (3, 3, 64, 5)
+    assert np.std(conv.kernel) == pytest.approx(0.02, rel=0.05)
+    assert (conv.name, conv.dtype_policy.name) == ("mine", "float32")
+    conv = output_conv(5, "mine", std=0.02)
+    conv.build((None, None, None, 64))
+    assert not np.any(conv.bias)

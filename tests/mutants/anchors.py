@@ -27,16 +27,6 @@ MUTANTS = {
                 "np.floor(corners)",
                 "test_rounded_corners_go_to_even",
             ),
-            "the offset is in pixels": (
-                '"float32") + offset) * ops.cast(stride, "float32")',
-                '"float32")) * ops.cast(stride, "float32") + offset',
-                "test_offset_is_in_cells",
-            ),
-            "columns come before rows": (
-                'indexing="ij"',
-                'indexing="xy"',
-                "test_grid_order_is_row_column_anchor",
-            ),
         },
     ),
     **mutants(

@@ -7,8 +7,8 @@ MUTANTS = mutants(
     "tests/ops/test_candidates.py",
     {
         "places are chosen by their worst class": (
-            "ops.max(logits, axis=-1), limit)",
-            "ops.min(logits, axis=-1), limit)",
+            "ops.max(scores, axis=-1), limit)",
+            "ops.min(scores, axis=-1), limit)",
             "test_best_pairs_are_those_of_a_whole_sort",
         ),
         "places are counted among the chosen": (
@@ -17,13 +17,13 @@ MUTANTS = mutants(
             "test_best_pairs_are_those_of_a_whole_sort",
         ),
         "a pair's class is its place's number": (
-            "pairs % num_classes, logits",
-            "pairs // num_classes, logits",
+            "pairs % num_classes, scores",
+            "pairs // num_classes, scores",
             "test_best_pairs_by_hand",
         ),
         "half as many pairs are kept": (
-            "logits, pairs = top_rows(logits, limit)",
-            "logits, pairs = top_rows(logits, (limit + 1) // 2)",
+            "scores, pairs = top_rows(scores, limit)",
+            "scores, pairs = top_rows(scores, (limit + 1) // 2)",
             "test_best_pairs_by_hand test_best_pairs_are_those_of_a_whole_sort",
         ),
         "classes suppress each other": (

@@ -21,11 +21,6 @@ MUTANTS = mutants(
             "PRIOR = 0.1",
             "test_every_anchor_begins_as_an_object_by_one_percent",
         ),
-        "the prior's logit has the other sign": (
-            "Constant(-math.log",
-            "Constant(math.log",
-            "test_every_anchor_begins_as_an_object_by_one_percent",
-        ),
         "last layers begin ten times as wide": (
             "OUTPUT_STD = 0.01",
             "OUTPUT_STD = 0.1",

@@ -7,7 +7,7 @@ MUTANTS = mutants(
     "tests/layers/test_subnets.py",
     {
         "a bias stands before a norm": (
-            "use_bias=self.norm is None",
+            "use_bias=self.use_bias or self.norm is None",
             "use_bias=True",
             "test_layer test_a_norm_of_each_level_has_statistics_of_its_own",
         ),
@@ -55,6 +55,21 @@ MUTANTS = mutants(
             "self.channels if self.depth else shape[3]",
             "self.channels",
             "test_without_convolutions_the_maps_are_handed_on",
+        ),
+        "no bias stands before a norm, even if asked for": (
+            "use_bias=self.use_bias or self.norm is None",
+            "use_bias=self.norm is None",
+            "test_a_bias_before_a_norm_is_a_choice",
+        ),
+        "outputs begin with the other sign": (
+            "else -math.log(",
+            "else math.log(",
+            "test_output_convolutions_begin_with_their_confidence",
+        ),
+        "outputs begin at a half": (
+            "Constant(bias)",
+            "Constant(0.0)",
+            "test_output_convolutions_begin_with_their_confidence",
         ),
         "group norms belong to a level": (
             '"group": ("",)',

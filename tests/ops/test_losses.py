@@ -139,3 +139,15 @@ def test_bfloat16_logits_give_a_float32_loss():
     loss = losses.sigmoid_focal_loss(tf.zeros(1, "bfloat16"), tf.constant([-4.0], "bfloat16"))
     assert loss.dtype == "float32"
     np.testing.assert_allclose(loss, [slow_focal(0, -4.0, 0.25, 2.0)], rtol=1e-5)
+
+
+def test_log_iou_loss_by_hand():
+    box = np.float32([0, 0, 4, 2])
+    # Half of it, all of it, nothing of it: an IoU below 1e-6 counts as that.
+    others = np.float32([[0, 0, 2, 2], [0, 0, 4, 2], [9, 9, 10, 10]])
+    expected = [math.log(2), 0, -math.log(1e-6)]
+    np.testing.assert_allclose(losses.log_iou_loss(box, others), expected, rtol=1e-5, atol=1e-7)
+    slope = gradient(losses.log_iou_loss, np.stack([box] * 3), others)
+    # The IoU is w / 4 where the right side is w: d(-log w) / dw is -1/2 at w = 2.
+    np.testing.assert_allclose(slope[0, 2], -0.5, rtol=1e-5)
+    assert not np.any(slope[2])

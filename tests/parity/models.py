@@ -49,6 +49,30 @@ def _retina_head(call, inputs):
     return outputs, ranked
 
 
+def _fcos_head(call, inputs):
+    outputs = call(inputs, training=False)
+    levels = [
+        {key: np.asarray(outputs[key][level]) for key in ("logits", "distances", "centerness")}
+        | {"strides": np.asarray(points)[:, 2:]}
+        for level, points in outputs["points"].items()
+    ]
+
+    def joined(function):
+        return np.concatenate([function(level) for level in levels], axis=1)
+
+    outputs = {
+        "head/cls_logits": joined(lambda level: level["logits"]),
+        "head/bbox_regression": joined(lambda level: level["distances"] / level["strides"]),
+        "head/bbox_ctrness": joined(lambda level: level["centerness"][..., None]),
+    }
+    return outputs, [(_fcos_scores(**level), 1000) for level in levels]
+
+
+def _fcos_scores(logits, centerness, **others):
+    product = (1 + np.exp(-logits)) * (1 + np.exp(-centerness))[..., None]
+    return product.reshape(len(logits), -1) ** -0.5
+
+
 def _two_stages(call, inputs):
     outputs = call(inputs, training=False)
     found = {}
@@ -98,6 +122,18 @@ RETINANET = {
     ),
     "confident": "head.classification_head.cls_logits",
 }
+FCOS = {
+    "modules": {"head": "head"},
+    "ours": _fcos_head,
+    "calibrated": (
+        {
+            "head.classification_head.cls_logits": 2.0,
+            "head.regression_head.bbox_reg": 2.0,
+            "head.regression_head.bbox_ctrness": 1.0,
+        },
+    ),
+    "confident": "head.classification_head.cls_logits",
+}
 
 PROPOSALS = {"rpn.head.cls_logits": 1.5, "rpn.head.bbox_pred": 0.25}
 REGIONS = {"roi_heads.box_predictor.cls_score": 2.0, "roi_heads.box_predictor.bbox_pred": 1.0}
@@ -132,6 +168,7 @@ MODELS = {
     ),
     "retinanet_resnet50_fpn_coco": Model("retinanet_resnet50_fpn", **RETINANET, **FIRST),
     "retinanet_resnet50_fpn_v2_coco": Model("retinanet_resnet50_fpn_v2", **RETINANET),
+    "fcos_resnet50_fpn_coco": Model("fcos_resnet50_fpn", **FCOS),
     "resnet18_imagenet": Model("resnet18", RESNET, _levels_and_logits),
     "resnet34_imagenet": Model("resnet34", RESNET, _levels_and_logits),
     "resnet50_imagenet": Model("resnet50", RESNET, _levels_and_logits),

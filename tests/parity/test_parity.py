@@ -8,7 +8,7 @@ written by
     python -m tests.parity.reference tests/parity/golden --golden --limit 4000 \
         --models resnet18_imagenet mobilenet_v2_imagenet --sizes 224x224 161x203
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 --edges 192 256 \
-        --models fasterrcnn_mobilenet_v3_large_320_fpn_coco --sizes 240x320 320x214
+        --models fasterrcnn_mobilenet_v3_large_320_fpn_coco fcos_resnet50_fpn_coco --sizes 240x320 320x214
 
 `run.py` compares all models on large images, by their files.
 """
@@ -75,6 +75,7 @@ def test_what_loads_is_what_is_compared():
 def test_there_are_golden_files():
     assert [path.stem for path in GOLDEN] == [
         "fasterrcnn_mobilenet_v3_large_320_fpn_coco",
+        "fcos_resnet50_fpn_coco",
         "mobilenet_v2_imagenet",
         "resnet18_imagenet",
         "retinanet_resnet50_fpn_coco",

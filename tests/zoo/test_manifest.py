@@ -62,6 +62,7 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
         for version in ("", "_v2")
     ]
     detectors += [f"fasterrcnn_mobilenet_v3_large{size}_fpn_coco" for size in ("", "_320")]
+    detectors += ["fcos_resnet50_fpn_coco"]
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
     assert sorted(PUBLISHED) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
 

@@ -11,14 +11,17 @@ from kerasdet.backbones import ImageClassifier, MobileNetV2, MobileNetV3Large, R
 from kerasdet.layers import (
     AnchorGenerator,
     DenseHead,
+    Distances,
     FeaturePyramid,
     GIoULoss,
     MaskHead,
+    Points,
     ShortestEdge,
     SmoothL1,
     Subnets,
 )
 from kerasdet.models import (
+    FCOS,
     FasterRCNN,
     KeypointBranch,
     KeypointRCNN,
@@ -131,7 +134,10 @@ def test_every_weight_of_a_backbone_in_its_layout():
     assert len({id(variable) for variable in names.values()}) == len(names) == len(model.weights)
 
 
-@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn_v2_coco", "mobilenet_v2_imagenet"])
+@pytest.mark.parametrize(
+    "name",
+    ["retinanet_resnet50_fpn_v2_coco", "fcos_resnet50_fpn_coco", "mobilenet_v2_imagenet"],
+)
 def test_published_models_have_torchvisions_names(name):
     with np.load(GOLDEN / f"{name}.npz") as file:
         shapes = json.loads(str(file["meta"]))["shapes"]
@@ -283,6 +289,50 @@ def test_retinanets_are_configured_as_published(name, epsilon, norm, p6_from, bo
     assert model.class_names[1] == "person"
     assert RetinaNet.from_config(model.get_config()).backbone.norm_epsilon == epsilon
     assert untrained(name, max_detections=7).max_detections == 7
+
+
+def test_fcos_is_configured_as_published():
+    model = untrained("fcos_resnet50_fpn_coco")
+    assert (model.head.norm, model.head.use_bias, model.neck.p6_from) == ("group", True, "P5")
+    assert model.backbone.norm_epsilon == 1e-5
+    expected = Points(radius=1.5, offset=0.0, steps_from_image=True, name="points")
+    assert model.points.get_config() == expected.get_config()
+    expected = Distances("relu", scaled=False, normalized=True, name="regression")
+    assert model.regression.get_config() == expected.get_config()
+    assert type(model.box_loss) is GIoULoss
+    assert model.resize == ShortestEdge(800, 1333)
+    assert (model.score_threshold, model.iou_threshold, model.max_detections) == (0.2, 0.6, 100)
+    assert model.score_power == 0.5
+    assert (model.class_names[1], model.category_ids[1]) == ("person", 1)
+
+
+def test_the_towers_of_fcos_are_one_sequence():
+    # Convolution, norm, ReLU, and again: layers 0, 1, 3 and 4. Older files of RetinaNet number alike.
+    model = FCOS(
+        2,
+        backbone=small_backbone(),
+        neck=FeaturePyramid(32, p6_from="P5", name="neck"),
+        head=Subnets(32, 2, "group", use_bias=True, name="head"),
+        regression=Distances("relu", scaled=False),
+    )
+    names = names_of(model)
+    layers = ("conv.0", "conv.1", "conv.3", "conv.4", "bbox_reg", "bbox_ctrness")
+    assert {name for name in names if name.startswith("head.regression_head.")} == {
+        f"head.regression_head.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")
+    }
+    state = tensors({name: _theirs(variable) for name, variable in names.items()})
+    fill(model, state, "a.pth")
+    np.testing.assert_array_equal(
+        value(model.head.class_convs[1].kernel),
+        state["head.classification_head.conv.3.weight"].transpose(2, 3, 1, 0),
+    )
+    for ours, theirs in (
+        (model.head.box_convs[1].bias, "head.regression_head.conv.3.bias"),
+        (model.head.norms["box0"].gamma, "head.regression_head.conv.1.weight"),
+        (model.head.norms["box1"].beta, "head.regression_head.conv.4.bias"),
+        (model.centerness_output.bias, "head.regression_head.bbox_ctrness.bias"),
+    ):
+        np.testing.assert_array_equal(value(ours), state[theirs])
 
 
 def two_stages(kind=FasterRCNN, batch=False, **parts):

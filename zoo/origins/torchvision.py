@@ -61,14 +61,15 @@ def fill(model, tensors, source):
     if isinstance(model, Backbone):
         filled = ImageClassifier(model)
         filled.build()
+    slots = name_weights(filled, TABLE, WEIGHTS, "torchvision")
     arrays, faults = {}, []
     for old, value in tensors.items():
-        name = newest_name(old)
+        # The towers of FCOS are numbered as those of older files, and are not old.
+        name = old if old in slots else newest_name(old)
         if name in arrays:
             faults.append(f"{name} appears twice, once as {old}")
         if not name.endswith(".num_batches_tracked"):  # counters of training steps
             arrays[name] = value
-    slots = name_weights(filled, TABLE, WEIGHTS, "torchvision")
     fill_weights(filled, slots, arrays, source, AXES, faults)
     return model
 
@@ -212,16 +213,21 @@ def dense_head(head):
     return *normed(r"conv(\d)", r"\1."), dense
 
 
+def subnets(head):
+    """Return the rows of `Subnets`: RetinaNet's, or FCOS's, whose norms and activations count too."""
+    rows = []
+    for ours, theirs in (("class", "classification_head.conv"), ("box", "regression_head.conv")):
+        for i in range(head.depth):
+            first, second = (f"{3 * i}", f"{3 * i + 1}") if head.use_bias else (f"{i}.0", f"{i}.1")
+            rows.append((f"{ours}_conv{i}", f"{theirs}.{first}"))
+            rows.append((f"{ours}_norm{i}_", f"{theirs}.{second}"))
+    return rows
+
+
 RPN = (
     (r"conv(\d)", r"conv.\1.0"),
     (r"logits", r"cls_logits"),
     (r"deltas", r"bbox_pred"),
-)
-SUBNETS = (
-    (r"class_conv(\d)", r"classification_head.conv.\1.0"),
-    (r"class_norm(\d)_", r"classification_head.conv.\1.1"),
-    (r"box_conv(\d)", r"regression_head.conv.\1.0"),
-    (r"box_norm(\d)_", r"regression_head.conv.\1.1"),
 )
 REGION_CLASSIFIER = (
     ("head", "box_head."),
@@ -238,6 +244,7 @@ RETINANET = (
     ("class_output", "head.classification_head.cls_logits"),
     ("box_output", "head.regression_head.bbox_reg"),
 )
+FCOS = (*RETINANET, ("centerness_output", "head.regression_head.bbox_ctrness"))
 FASTER_RCNN = (
     ("backbone", "backbone.body."),
     ("neck", "backbone.fpn."),
@@ -264,8 +271,9 @@ TABLE = {
     "FeaturePyramid": feature_pyramid,
     "DenseHead": dense_head,
     "RegionProposalNetwork": RPN,
-    "Subnets": SUBNETS,
+    "Subnets": subnets,
     "RegionClassifier": REGION_CLASSIFIER,
+    "FCOS": FCOS,
     "RetinaNet": RETINANET,
     "FasterRCNN": FASTER_RCNN,
     "MaskRCNN": FASTER_RCNN + MASK_BRANCH,
