@@ -1,6 +1,7 @@
 """What every backbone is: a functional model from normalised images to {"C2": ..., "C5": ...}."""
 
 import math
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -37,7 +38,10 @@ class Backbone(keras.Model):
     Attributes:
         strides: dict, pixels per cell of each level.
         channels: dict, number of channels of each level.
+        WIDER: of the class, {level: a wider map of the same stride}, for detectors without a neck.
     """
+
+    WIDER: ClassVar[dict] = {}
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ Layer names: `stem` is torchvision's `features.0`, `block1` to `block17` are `fe
 `last_conv` is `features.18`.
 """
 
+from typing import ClassVar
+
 import keras
 
 from kerasdet.backbones.backbone import (
@@ -53,6 +55,8 @@ class MobileNetV2(Backbone):
 
     Source: mobilenet_v2 §4 and table 2.
     """
+
+    WIDER: ClassVar[dict] = {"C3": "C3_expand", "C4": "C4_expand"}
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ multiples of 8, as in torchvision. The moving statistics keep 0.97 at each step,
 here and in torchvision's SSDLite; the paper and torchvision's classifier keep 0.99.
 """
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -65,6 +67,8 @@ class MobileNetV3Large(Backbone):
 
     Source: mobilenet_v3 §5 and table 1.
     """
+
+    WIDER: ClassVar[dict] = {"C4": "C4_expand"}
 
     def __init__(
         self,

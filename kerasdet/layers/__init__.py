@@ -2,9 +2,12 @@
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
+from kerasdet.layers.extra_layers import ExtraLayers, SeparableExtraLayers
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.image_pyramid import ImagePyramid
+from kerasdet.layers.level_towers import DepthwiseTowers, LevelTowers
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
     CIoULoss,
@@ -37,10 +40,13 @@ __all__ = [
     "CIoULoss",
     "ConvNorm",
     "DIoULoss",
+    "DefaultBoxes",
     "DeformableConv2D",
     "DeformablePSRoIPool",
     "DeformableRoIPool",
     "DenseHead",
+    "DepthwiseTowers",
+    "ExtraLayers",
     "FeaturePyramid",
     "Fit",
     "FocalLoss",
@@ -49,6 +55,7 @@ __all__ = [
     "IoULoss",
     "KeepSize",
     "L2Normalization",
+    "LevelTowers",
     "MaskHead",
     "Maxout",
     "MultilevelRoIAlign",
@@ -60,6 +67,7 @@ __all__ = [
     "Resize",
     "RoIAlign",
     "RoIPool",
+    "SeparableExtraLayers",
     "ShortestEdge",
     "SmoothL1",
     "SpatialPyramidPooling",

@@ -8,8 +8,11 @@ from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
 from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
+from kerasdet.models.ssd import SSD
+from kerasdet.models.ssdlite import SSDLite
 
 __all__ = [
+    "SSD",
     "Detector",
     "FastRCNN",
     "FasterRCNN",
@@ -20,4 +23,5 @@ __all__ = [
     "MaskRCNN",
     "RegionProposalNetwork",
     "RetinaNet",
+    "SSDLite",
 ]
