@@ -37,7 +37,7 @@ def assign(targets, boxes, low, high, allow_low_quality=True, lowest=0.0):
         best = ops.max(iou, axis=1, initial=-1.0)
         far = (best < lowest) & ops.any(learnt, axis=1, keepdims=True)
         no_part = no_part | far
-    return ops.where((matches == BACKGROUND) & no_part, BETWEEN, matches)
+    return _spared(matches, no_part)
 
 
 def assign_one_to_one(targets, boxes, threshold):
@@ -58,8 +58,7 @@ def assign_one_to_one(targets, boxes, threshold):
     own = match_one_to_one(iou)  # (B, A)
     matches = match_iou(iou, threshold, threshold, allow_low_quality=False)
     matches = ops.where(own >= 0, own, matches)
-    no_part = in_ignored(boxes, targets["boxes"], targets["ignore"])
-    return ops.where((matches == BACKGROUND) & no_part, BETWEEN, matches)
+    return _spared(matches, in_ignored(boxes, targets["boxes"], targets["ignore"]))
 
 
 def match_one_to_one(iou):
@@ -125,13 +124,6 @@ def match_iou(iou, low, high, allow_low_quality=True):
     return ops.where(matched, best_object, unmatched)
 
 
-def _learnt_iou(targets, boxes):
-    """Which objects are learnt (B, G), and their IoU with all boxes (B, G, A), -1 in the others' rows."""
-    learnt = valid_mask(targets["labels"]) & ~targets["ignore"]
-    iou = box_iou(targets["boxes"], boxes)
-    return learnt, ops.where(learnt[..., None], iou, -1.0)
-
-
 def in_ignored(boxes, objects, ignore):
     """Tell whether at least half the area of each box is inside an ignored object.
 
@@ -145,3 +137,15 @@ def in_ignored(boxes, objects, ignore):
     """
     inside = ops.moveaxis(intersection_over_area(boxes, objects), -1, 1)
     return ops.any(ignore[..., None] & (inside >= IGNORED_SHARE), axis=1)
+
+
+def _spared(matches, no_part):
+    """Take background that has no part in the loss out of it."""
+    return ops.where((matches == BACKGROUND) & no_part, BETWEEN, matches)
+
+
+def _learnt_iou(targets, boxes):
+    """Which objects are learnt (B, G), and their IoU with all boxes (B, G, A), -1 in the others' rows."""
+    learnt = valid_mask(targets["labels"]) & ~targets["ignore"]
+    iou = box_iou(targets["boxes"], boxes)
+    return learnt, ops.where(learnt[..., None], iou, -1.0)

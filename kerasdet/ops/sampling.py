@@ -60,7 +60,8 @@ def hard_negatives(losses, negative, positive, ratio=3):
     rank = ops.argsort(ops.argsort(-hardness, axis=-1), axis=-1)
     count = ops.sum(ops.cast(positive, "int32"), axis=-1, keepdims=True)  # (B, 1)
     # Eq: ssd §2.2 | negatives : positives <= 3 : 1, by descending confidence loss
-    return negative & (ops.cast(rank, "int32") < ratio * ops.maximum(count, 1))
+    most = ratio * ops.maximum(count, 1)
+    return negative & (ops.cast(rank, "int32") < most)
 
 
 def sample_quota(positive, negative, keys, size, positive_fraction):

@@ -139,3 +139,10 @@ def test_bfloat16_logits_give_a_float32_loss():
     loss = losses.sigmoid_focal_loss(tf.zeros(1, "bfloat16"), tf.constant([-4.0], "bfloat16"))
     assert loss.dtype == "float32"
     np.testing.assert_allclose(loss, [slow_focal(0, -4.0, 0.25, 2.0)], rtol=1e-5)
+
+
+def test_softmax_cross_entropy_by_hand():
+    # Of odds 1 : 3 : 4 the shares are 1/8, 3/8 and 1/2.
+    logits = np.log(np.array([[1.0, 3, 4], [1, 3, 4]], "float32"))
+    values = losses.softmax_cross_entropy(np.array([0, 1]), logits)
+    np.testing.assert_allclose(values, [math.log(8), math.log(8 / 3)], rtol=1e-6)
