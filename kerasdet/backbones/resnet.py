@@ -24,6 +24,8 @@ from kerasdet.backbones.backbone import (
 )
 from kerasdet.layers.conv import ConvNorm
 
+DILATED = "C4_conv5"
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class ResNet(Backbone):
@@ -34,12 +36,11 @@ class ResNet(Backbone):
         bottleneck: whether blocks are 1x1, 3x3, 1x1 convolutions with fourfold output, or two 3x3.
         groups: groups of the 3x3 convolutions (ResNeXt's cardinality).
         group_width: channels per group in stage 2 (64 for a plain ResNet).
-        levels: the levels to return; stages above the highest are not built.
+        levels: the levels to return; stages above the highest are not built. "C4_conv5" instead of "C5" is
+            stage 5 at stride 16, its 3x3 convolutions dilated by 2 (SSD321; DSSD, arXiv 1701.06659).
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         norm_epsilon: epsilon of the batch normalisation.
-        dilated: whether "C5" stays at stride 16, and its 3x3 convolutions have dilation 2 instead
-            (SSD321; DSSD, arXiv 1701.06659, section 4).
 
     Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
     """
@@ -54,7 +55,6 @@ class ResNet(Backbone):
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         norm_epsilon=1e-5,
-        dilated=False,
         *,
         dtype=None,
         **kwargs,
@@ -66,19 +66,20 @@ class ResNet(Backbone):
         x = keras.layers.ZeroPadding2D(1, name="maxpool_pad", dtype=dtype)(x)
         x = keras.layers.MaxPooling2D(3, 2, name="maxpool", dtype=dtype)(x)
         outputs = {}
-        for stage in range(2, highest_stage(levels) + 1):
+        dilated = DILATED in levels
+        if dilated and "C5" in levels:
+            raise ValueError(f"levels are {tuple(levels)}; give C5 or {DILATED}, not both.")
+        highest = 5 if dilated else highest_stage(levels)
+        for stage in range(2, highest + 1):
             widths = (blocks[stage - 2], bottleneck, groups, group_width)
             x = residual_stage(x, stage, *widths, dilated=dilated and stage == 5, **shared)
-            outputs[f"C{stage}"] = x
+            outputs[DILATED if dilated and stage == 5 else f"C{stage}"] = x
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.blocks = tuple(blocks)
         self.bottleneck = bottleneck
         self.groups = groups
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
-        self.dilated = dilated
-        if dilated and "C5" in self.strides:
-            self.strides["C5"] = self.strides["C5"] // 2
 
     def region_head(self, classifier, frozen_norm=True):
         """Return the fifth stage of a trained classifier, a `ResNetHead` on regions of 14 x 14 cells."""
@@ -106,7 +107,6 @@ class ResNet(Backbone):
             "groups": self.groups,
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
-            "dilated": self.dilated,
         }
 
 
@@ -218,7 +218,7 @@ def residual_stage(
         bottleneck: as in `ResNet`, like the next two arguments.
         groups: groups of the 3x3 convolutions.
         group_width: channels per group in stage 2.
-        dilated: as in `ResNet`; the stage then has stride 1.
+        dilated: whether the stage has stride 1, and its 3x3 convolutions dilation 2.
         norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 

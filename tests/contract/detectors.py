@@ -41,11 +41,16 @@ DETECTORS = {
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
+        ("ssd", models.SSD, {"channels": 16, "default_boxes": "paper"}),
+        ("ssdlite", models.SSDLite, {"default_boxes": "paper"}),
     )
 }
-faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
+faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn, ssd, ssdlite = (
     DETECTORS[name]
-    for name in ("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn")
+    for name in (
+        *("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn"),
+        *("ssd", "ssdlite"),
+    )
 )
 
 

@@ -57,7 +57,8 @@ def test_extra_maps_come_from_the_last_map_by_hand():
     # 1x1 by 2, then 3x3 of ones with stride 2: nine cells less those outside.
     inputs = {"C4": np.ones((1, 4, 4, 1), "float32")}
     layer = built(ExtraLayers([(1, 1, 3, 2, 1)], ("C4",), scale=None), inputs)
-    layer.set_weights([np.full((1, 1, 1, 1), 2.0), [0.0], np.ones((3, 3, 1, 1)), [-9.0]])
+    values = [np.full((1, 1, 1, 1), 2.0), np.zeros(1), np.ones((3, 3, 1, 1)), np.full(1, -9.0)]
+    layer.set_weights(values)
     np.testing.assert_array_equal(layer(inputs)["extra1"][0, ..., 0], [[0, 3], [3, 9]])
 
 

@@ -63,6 +63,7 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     ]
     detectors += [f"fasterrcnn_mobilenet_v3_large{size}_fpn_coco" for size in ("", "_320")]
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
+    detectors += ["ssd300_vgg16_coco", "ssdlite320_mobilenet_v3_large_coco"]
     assert sorted(PUBLISHED) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
 
 
@@ -99,6 +100,8 @@ def test_a_published_manifest_agrees_with_itself(name):
         ("maskrcnn_resnet50_fpn_v2_coco", 46_359_409, 4 * 1025 + 257, 2 * 26_560 + 2 * 16 * 256),
         ("keypointrcnn_resnet50_fpn_coco", 59_137_258, 4 * 1025, 4 * 26_560),
         ("keypointrcnn_resnet50_fpn_coco_legacy", 59_137_258, 4 * 1025, 4 * 26_560),
+        ("ssd300_vgg16_coco", 35_641_826, 0, 0),
+        ("ssdlite320_mobilenet_v3_large_coco", 3_440_060, 0, 2 * 16_472),
     ],
 )
 def test_detectors_have_torchvisions_parameters(name, parameters, background, uncounted):
