@@ -103,7 +103,9 @@ class DefaultBoxes(keras.layers.Layer):
         shares = np.asarray(shares, "float64").reshape(-1, 2)
         usable = (shares > 0).all(axis=1)
         if not usable.any():
-            raise ValueError(f"none of the {len(shares)} boxes has an area to fit default boxes to.")
+            raise ValueError(
+                f"none of the {len(shares)} boxes has an area to fit default boxes to."
+            )
         widths, heights = shares[usable].T
         smallest, largest = np.percentile(np.sqrt(widths * heights), [5, 95])
         growth = max(LEAST_GROWTH, (largest / smallest) ** (1 / max(levels - 1, 1)))
@@ -123,9 +125,7 @@ class DefaultBoxes(keras.layers.Layer):
         self._check_count("features", len(features), len(self.ratios))
         height, width = ops.shape(images)[1:3]
         canvas = [ops.cast(side, "float32") for side in (height, width)]
-        return [
-            self._boxes(level, ops.shape(x)[1:3], canvas) for level, x in enumerate(features)
-        ]
+        return [self._boxes(level, ops.shape(x)[1:3], canvas) for level, x in enumerate(features)]
 
     def compute_output_spec(self, features, images):
         """Return one row per box, float32 under every policy."""

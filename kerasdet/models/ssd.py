@@ -25,6 +25,8 @@ Results: the paper's figures are not reproduced. With torchvision's weights it f
 Axes: B batch, A default boxes, G ground truth, K classes, D detections.
 """
 
+from typing import ClassVar
+
 import keras
 import numpy as np
 from keras import ops
@@ -89,9 +91,9 @@ class SSD(Detector):
     LOSS_TERMS = ("classification_loss", "box_loss")
     TRANSFERRED = ("backbone", "extras")
     OUTPUT_SIZE = 3  # section 2.1: kernel of the predictors
-    OUTPUT_INITIALIZER = "glorot_uniform"  # section 3: the "xavier" method
     SIDE = 300
-    DECODING = {"score_threshold": 0.01, "iou_threshold": 0.45, "max_detections": 200}  # section 3.7
+    # Section 3.7.
+    DECODING: ClassVar = {"score_threshold": 0.01, "iou_threshold": 0.45, "max_detections": 200}
 
     def __init__(
         self,
@@ -166,7 +168,9 @@ class SSD(Detector):
             self.class_outputs, self.box_outputs = (
                 self._outputs(kind, shapes, counts, width)
                 for kind, shapes, width in zip(
-                    ("class", "box"), self.head.compute_output_shape(maps), (1 + self.num_classes, 4)
+                    ("class", "box"),
+                    self.head.compute_output_shape(maps),
+                    (1 + self.num_classes, 4),
                 )
             )
         self.built = True
@@ -232,6 +236,11 @@ class SSD(Detector):
         rows, labels, scores = best_of_each_class(scores, self.candidates)
         return self.suppress(gather_rows(boxes, rows), labels, scores)
 
+    @staticmethod
+    def output_initializer():
+        """Return a new initializer for a predictor's kernel (section 3: the "xavier" method)."""
+        return keras.initializers.GlorotUniform()
+
     def _outputs(self, kind, shapes, counts, width):
         """The predictors of every map, each built."""
         convs = {}
@@ -239,7 +248,7 @@ class SSD(Detector):
             convs[level] = Conv(
                 count * width,
                 self.OUTPUT_SIZE,
-                kernel_initializer=self.OUTPUT_INITIALIZER,
+                kernel_initializer=self.output_initializer(),
                 dtype="float32",
                 name=f"{kind}_output_{level}",
             )
@@ -254,7 +263,9 @@ def with_wide_levels(backbone):
         backbone: a `kerasdet.backbones` model; it keeps its weights.
     """
     strides = backbone.strides.items()
-    levels = [backbone.WIDER.get(level, level) for level, stride in strides if stride >= FIRST_STRIDE]
+    levels = [
+        backbone.WIDER.get(level, level) for level, stride in strides if stride >= FIRST_STRIDE
+    ]
     return backbone if tuple(levels) == backbone.levels else backbone.with_levels(levels)
 
 

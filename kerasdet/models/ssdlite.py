@@ -17,6 +17,8 @@ Results: the papers' figures are not reproduced. With torchvision's weights it f
 Axes: see `ssd.py`.
 """
 
+from typing import ClassVar
+
 import keras
 
 from kerasdet.backbones import MobileNetV2, MobileNetV3Large
@@ -30,7 +32,8 @@ from kerasdet.ops.anchors import regular_scales
 
 MAPS = 6  # mobilenet_v2, section 6.2: as SSD
 RATIOS = (2, 3)
-SMALLEST, LARGEST = 0.2, 0.95  # torchvision's s_min and s_max, and after the last map the whole image
+# torchvision's s_min and s_max; the scale after the last map is the whole image.
+SMALLEST, LARGEST = 0.2, 0.95
 OUTPUT_STD = 0.03  # torchvision's
 HALF_RANGE = (127.5, 127.5, 127.5)  # pixels / 127.5 - 1
 SMALL_EXTRAS = (256, 128)  # of the small detector
@@ -56,9 +59,8 @@ class SSDLite(SSD):
     """
 
     OUTPUT_SIZE = 1  # after a depthwise 3x3 convolution
-    OUTPUT_INITIALIZER = keras.initializers.RandomNormal(0, OUTPUT_STD)
     SIDE = 320
-    DECODING = {"score_threshold": 0.001, "iou_threshold": 0.55, "max_detections": 300}
+    DECODING: ClassVar = {"score_threshold": 0.001, "iou_threshold": 0.55, "max_detections": 300}
 
     def __init__(
         self,
@@ -105,6 +107,11 @@ class SSDLite(SSD):
             **{**data_arguments(data), **detector},
         )
 
+    @staticmethod
+    def output_initializer():
+        """Return a new initializer for a predictor's kernel."""
+        return keras.initializers.RandomNormal(0, OUTPUT_STD)
+
 
 def ssdlite_boxes():
     """Return the 3234 default boxes of SSDLite at 320 x 320, as torchvision has them."""
@@ -113,6 +120,4 @@ def ssdlite_boxes():
 
 
 def _mobilenet():
-    return MobileNetV3Large(
-        ("C4_expand", "C5"), mean=HALF_RANGE, std=HALF_RANGE, reduced_tail=True
-    )
+    return MobileNetV3Large(("C4_expand", "C5"), mean=HALF_RANGE, std=HALF_RANGE, reduced_tail=True)

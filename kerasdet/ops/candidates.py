@@ -52,9 +52,7 @@ def best_of_each_class(scores, limit):
     columns = ops.reshape(ops.transpose(scores, (0, 2, 1)), (batch * num_classes, count))
     best, rows = top_rows(columns, limit)  # (B K, N)
     labels = ops.zeros_like(rows) + ops.arange(batch * num_classes, dtype="int32")[:, None]
-    rows, labels, best = (
-        ops.reshape(x, (batch, -1)) for x in (rows, labels % num_classes, best)
-    )
+    rows, labels, best = (ops.reshape(x, (batch, -1)) for x in (rows, labels % num_classes, best))
     return rows, labels, best
 
 

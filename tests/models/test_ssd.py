@@ -91,7 +91,10 @@ def test_ssd300_has_8732_default_boxes(ssd300):
 def test_ssd512_has_24564_default_boxes(monkeypatch):
     cheap_weights(monkeypatch)
     model = SSD(
-        20, extras=ExtraLayers(SSD512_ROWS), default_boxes=DefaultBoxes.ssd512(), resize=Stretch(512)
+        20,
+        extras=ExtraLayers(SSD512_ROWS),
+        default_boxes=DefaultBoxes.ssd512(),
+        resize=Stretch(512),
     )
     outputs = model(np.zeros((1, 512, 512, 3), np.uint8))
     assert sum(len(boxes) for boxes in outputs["default_boxes"].values()) == 24_564
@@ -338,5 +341,7 @@ def test_arguments_are_checked(settings, message):
 
 
 def test_default_boxes_must_be_for_all_maps():
-    with pytest.raises(ValueError, match="default_boxes are for 6 maps; give one for 5: C3, C4, C5"):
+    with pytest.raises(
+        ValueError, match="default_boxes are for 6 maps; give one for 5: C3, C4, C5"
+    ):
         SSD(1, TinyBackbone(), ExtraLayers([(8, 8, 3, 2, 1)] * 2, ("C3", "C4", "C5")))
