@@ -16,7 +16,9 @@ from kerasdet.layers.losses import (
     GIoULoss,
     IoULoss,
     OnlineHardExamples,
+    SigmoidConfidence,
     SmoothL1,
+    SoftmaxConfidence,
 )
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
@@ -69,7 +71,9 @@ __all__ = [
     "RoIPool",
     "SeparableExtraLayers",
     "ShortestEdge",
+    "SigmoidConfidence",
     "SmoothL1",
+    "SoftmaxConfidence",
     "SpatialPyramidPooling",
     "Stretch",
     "Subnets",

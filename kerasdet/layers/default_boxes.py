@@ -31,6 +31,8 @@ class DefaultBoxes(keras.layers.Layer):
             map's.
         clip: "sides" limits the boxes' sides to the image's (torchvision), "corners" limits the corners
             to the image (the authors' option), None keeps boxes as they are.
+        lowest: side of the first map's one square; None: two squares, as on the other maps. TensorFlow's
+            Object Detection API has 0.1.
 
     Call arguments:
         features: the map (B, h, w, C) of each level, as a list or an ordered dict.
@@ -51,18 +53,21 @@ class DefaultBoxes(keras.layers.Layer):
         [(256, 4), (96, 4)]
     """
 
-    def __init__(self, ratios=RATIOS, scales=None, steps=None, clip=None, **kwargs):
+    def __init__(self, ratios=RATIOS, scales=None, steps=None, clip=None, lowest=None, **kwargs):
         super().__init__(**{**kwargs, "autocast": False, "trainable": False})
         self.ratios = tuple(tuple(float(ratio) for ratio in level) for level in ratios)
         scales = paper_scales(len(self.ratios)) if scales is None else scales
         self.scales = tuple(float(scale) for scale in scales)
         self.steps = None if steps is None else tuple(float(step) for step in steps)
         self.clip = clip
+        self.lowest = lowest
         self._check()
         self.sides = [
             default_sides(scale, following, level)
             for scale, following, level in zip(self.scales, self.scales[1:], self.ratios)
         ]
+        if lowest is not None:
+            self.sides[0] = np.concatenate([[[lowest] * 2], self.sides[0][2:]])
         self.built = True
 
     @classmethod
@@ -144,6 +149,7 @@ class DefaultBoxes(keras.layers.Layer):
             "scales": self.scales,
             "steps": self.steps,
             "clip": self.clip,
+            "lowest": self.lowest,
         }
 
     def _boxes(self, level, grid, canvas):
@@ -173,6 +179,7 @@ class DefaultBoxes(keras.layers.Layer):
             ("ratios", sum(self.ratios, ())),
             ("scales", self.scales),
             ("steps", self.steps or ()),
+            ("lowest", () if self.lowest is None else (self.lowest,)),
         ):
             if not all(0 < value < 1e9 for value in values):
                 raise ValueError(

@@ -5,6 +5,7 @@ from keras import ops
 
 from kerasdet.layers.conv import BatchNorm, ConvNorm
 from kerasdet.layers.pooling import L2Normalization
+from kerasdet.ops.checks import check_choice
 
 # Rows of `ExtraLayers`: channels of the 1x1 convolution; channels, kernel size, stride and padding of the
 # second one. SSD, figure 2 (conv8 to conv11), and section 3.1 with the authors' code for SSD512.
@@ -77,10 +78,11 @@ class ExtraLayers(_Extras):
 
     Args:
         rows: for each map, channels of the 1x1 convolution, then channels, kernel size, stride and padding
-            of the second one; default SSD300's.
+            of the second one; default SSD300's. Padding is the zeros on every side, or "same" (TensorFlow's).
         levels: the backbone's maps that are used; the extra maps come from the last.
         scale: initial scale of the L2 normalisation of the first map (section 3.1); None: none.
         norm: None (the paper) or "batch" (for training from scratch).
+        activation: "relu" (the paper) or "relu6".
 
     Call arguments:
         maps: {level: (B, H, W, C), ...}.
@@ -93,9 +95,16 @@ class ExtraLayers(_Extras):
     """
 
     def __init__(
-        self, rows=SSD300_ROWS, levels=("C3", "C4_fc7"), scale=CONV4_3_SCALE, norm=None, **kwargs
+        self,
+        rows=SSD300_ROWS,
+        levels=("C3", "C4_fc7"),
+        scale=CONV4_3_SCALE,
+        norm=None,
+        activation="relu",
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        check_choice("activation", activation, ("relu", "relu6"))
         if norm not in (None, "batch"):
             raise ValueError(f'norm must be None or "batch", not {norm!r}.')
         self.rows = tuple(tuple(row) for row in rows)
@@ -108,6 +117,7 @@ class ExtraLayers(_Extras):
         self.levels = tuple(levels)
         self.scale = scale
         self.norm = norm
+        self.activation = activation
         policy = self.dtype_policy
         if scale is not None:
             self.l2_norm = L2Normalization(scale, dtype=policy, name="l2_norm")
@@ -141,10 +151,11 @@ class ExtraLayers(_Extras):
             "levels": self.levels,
             "scale": self.scale,
             "norm": self.norm,
+            "activation": self.activation,
         }
 
     def _conv(self, name, *row):
-        return _PaddedConv(*row, self.norm, dtype=self.dtype_policy, name=name)
+        return _PaddedConv(*row, self.norm, self.activation, dtype=self.dtype_policy, name=name)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -200,21 +211,22 @@ class SeparableExtraLayers(_Extras):
 
 
 class _PaddedConv(keras.layers.Layer):
-    """Convolution of any kernel size and padding, then batch normalisation if asked for, and ReLU."""
+    """Convolution of any kernel size and padding, batch normalisation if asked for, and an activation."""
 
-    def __init__(self, channels, size, stride, padding, norm, **kwargs):
+    def __init__(self, channels, size, stride, padding, norm, activation, **kwargs):
         super().__init__(**kwargs)
-        self.padding = padding
+        self.zeros = 0 if padding == "same" else padding
         self.conv = keras.layers.Conv2D(
             channels,
             size,
             stride,
+            "same" if padding == "same" else "valid",
             use_bias=norm is None,
-            activation="relu" if norm is None else None,
             dtype=self.dtype_policy,
             name="conv",
         )
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if norm else None
+        self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -223,11 +235,11 @@ class _PaddedConv(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=False):
-        around = [self.padding] * 2
-        x = self.conv(ops.pad(inputs, [[0, 0], around, around, [0, 0]]) if self.padding else inputs)
-        return ops.relu(self.norm(x, training=training)) if self.norm else x
+        around = [self.zeros] * 2
+        x = self.conv(ops.pad(inputs, [[0, 0], around, around, [0, 0]]) if self.zeros else inputs)
+        return self.activation(self.norm(x, training=training) if self.norm else x)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
-        padded = (n and n + 2 * self.padding for n in (height, width))
+        padded = (n and n + 2 * self.zeros for n in (height, width))
         return self.conv.compute_output_shape((batch, *padded, channels))

@@ -36,6 +36,7 @@ from kerasdet.layers.conv import Conv
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.extra_layers import ExtraLayers
 from kerasdet.layers.level_towers import LevelTowers
+from kerasdet.layers.losses import SoftmaxConfidence
 from kerasdet.layers.resizing import KeepSize, Stretch
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
@@ -44,7 +45,7 @@ from kerasdet.ops.candidates import best_of_each_class, join_levels, rows_of_pla
 from kerasdet.ops.checks import check_count
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
-from kerasdet.ops.losses import smooth_l1, softmax_cross_entropy
+from kerasdet.ops.losses import smooth_l1
 from kerasdet.ops.matching import BACKGROUND, assign_one_to_one
 from kerasdet.ops.sampling import hard_negatives
 
@@ -69,6 +70,8 @@ class SSD(Detector):
         head: hidden convolutions of each map; default `LevelTowers()`, which has none.
         default_boxes: a `DefaultBoxes` for all maps; default `DefaultBoxes.ssd300()`.
         candidates: boxes of each class that go into suppression.
+        output_size: kernel size of the predictors.
+        confidence: `SoftmaxConfidence()` (default), or `SigmoidConfidence()` (arXiv 1611.10012).
         **detector: `class_names`, `category_ids`, `resize` (default `Stretch(300)`), `score_threshold`
             (0.01), `iou_threshold` (0.45), `max_detections` (200), `name`: see `Detector`.
 
@@ -90,7 +93,6 @@ class SSD(Detector):
 
     LOSS_TERMS = ("classification_loss", "box_loss")
     TRANSFERRED = ("backbone", "extras")
-    OUTPUT_SIZE = 3  # section 2.1: kernel of the predictors
     SIDE = 300
     # Section 3.7.
     DECODING: ClassVar = {"score_threshold": 0.01, "iou_threshold": 0.45, "max_detections": 200}
@@ -103,6 +105,8 @@ class SSD(Detector):
         head=None,
         default_boxes=None,
         candidates=400,
+        output_size=3,
+        confidence=None,
         **detector,
     ):
         detector = {"resize": None, **self.DECODING, **detector}
@@ -114,6 +118,9 @@ class SSD(Detector):
         self.default_boxes = default_boxes or DefaultBoxes.ssd300()
         check_count("candidates", candidates)
         self.candidates = candidates
+        check_count("output_size", output_size)
+        self.output_size = output_size
+        self.confidence = confidence or SoftmaxConfidence()
         self.build()
 
     @classmethod
@@ -208,9 +215,8 @@ class SSD(Detector):
 
         labels = gather_rows(targets["labels"], matches) + 1
         labels = ops.where(positive, labels, BACKGROUND_COLUMN)  # (B, A)
-        losses = softmax_cross_entropy(labels, logits)
+        losses = self.confidence.losses(labels, logits)
         counted = positive | hard_negatives(losses, matches == BACKGROUND, positive, NEGATIVES)
-        # Eq: ssd 3 | L_conf = -sum_pos x_ij^p log c_i^p - sum_neg log c_i^0
         confidence = ops.sum(ops.where(counted, losses, 0.0))
 
         boxes = gather_rows(targets["boxes"], matches)  # (B, A, 4)
@@ -232,7 +238,7 @@ class SSD(Detector):
         deltas = join_levels(outputs["deltas"], axis=1)
         defaults = join_levels(outputs["default_boxes"], axis=0)
         boxes = clip_boxes(decode_deltas(deltas, defaults, DELTA_WEIGHTS), outputs["image_sizes"])
-        scores = ops.softmax(logits, axis=-1)[..., BACKGROUND_COLUMN + 1 :]  # (B, A, K)
+        scores = self.confidence.scores(logits)  # (B, A, K)
         rows, labels, scores = best_of_each_class(scores, self.candidates)
         return self.suppress(gather_rows(boxes, rows), labels, scores)
 
@@ -247,7 +253,7 @@ class SSD(Detector):
         for (level, shape), count in zip(shapes.items(), counts):
             convs[level] = Conv(
                 count * width,
-                self.OUTPUT_SIZE,
+                self.output_size,
                 kernel_initializer=self.output_initializer(),
                 dtype="float32",
                 name=f"{kind}_output_{level}",

@@ -51,14 +51,14 @@ class SSDLite(SSD):
         head: default `DepthwiseTowers()`.
         default_boxes: default six boxes at each place, scales from 0.2 to 0.95.
         candidates: boxes of each class that go into suppression.
-        **detector: `class_names`, `category_ids`, `resize` (default `Stretch(320)`), `score_threshold`
+        output_size: kernel size of the predictors, 1 after a depthwise 3x3 convolution.
+        **detector: `confidence` (see `SSD`), `class_names`, `category_ids`, `resize` (default `Stretch(320)`), `score_threshold`
             (0.001), `iou_threshold` (0.55), `max_detections` (300), `name`: see `Detector`.
 
     Raises:
         ValueError: an argument is out of its range, or default boxes are not for as many maps as there are.
     """
 
-    OUTPUT_SIZE = 1  # after a depthwise 3x3 convolution
     SIDE = 320
     DECODING: ClassVar = {"score_threshold": 0.001, "iou_threshold": 0.55, "max_detections": 300}
 
@@ -70,6 +70,7 @@ class SSDLite(SSD):
         head=None,
         default_boxes=None,
         candidates=300,
+        output_size=1,
         **detector,
     ):
         policy = detector.get("dtype")
@@ -80,6 +81,7 @@ class SSDLite(SSD):
             head or DepthwiseTowers(dtype=policy, name="head"),
             default_boxes or ssdlite_boxes(),
             candidates,
+            output_size,
             **detector,
         )
 

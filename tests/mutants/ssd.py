@@ -51,11 +51,6 @@ MODEL = mutants(
             "smooth_l1(goals, deltas)",
             "test_localisation_loss_by_hand",
         ),
-        "background is a class of detections": (
-            "[..., BACKGROUND_COLUMN + 1 :]",
-            "[..., :-1]",
-            "test_decode_by_hand",
-        ),
         "boxes are not clipped": (
             'clip_boxes(decode_deltas(deltas, defaults, DELTA_WEIGHTS), outputs["image_sizes"])',
             "decode_deltas(deltas, defaults, DELTA_WEIGHTS)",
@@ -67,8 +62,8 @@ MODEL = mutants(
             "test_every_class_has_its_own_candidates",
         ),
         "predictors are 1x1": (
-            "OUTPUT_SIZE = 3",
-            "OUTPUT_SIZE = 1",
+            "output_size=3",
+            "output_size=1",
             "test_constants_are_the_papers test_parameters",
         ),
         "images are 512 pixels": (
@@ -169,7 +164,7 @@ EXTRAS = mutants(
             "test_sizes_of_the_maps",
         ),
         "padding is left out": (
-            "if self.padding else inputs)",
+            "if self.zeros else inputs)",
             "if False else inputs)",
             "test_extra_maps_come_from_the_last_map_by_hand",
         ),

@@ -22,8 +22,8 @@ MODEL = mutants(
             "test_there_are_3234_default_boxes",
         ),
         "predictors are 3x3": (
-            "OUTPUT_SIZE = 1",
-            "OUTPUT_SIZE = 3",
+            "output_size=1",
+            "output_size=3",
             "test_parameters test_predictors_are_separable",
         ),
         "last layers begin as SSD's": (

@@ -292,7 +292,7 @@ SSDLITE_EXTRAS = tuple(
 
 def predictors(model):
     """Return the rows of SSD's output convolutions, and of SSDLite's depthwise ones before them."""
-    lite = model.OUTPUT_SIZE == 1
+    lite = model.output_size == 1
     for kind, theirs in (("class", "classification"), ("box", "regression")):
         for i, level in enumerate(model.class_outputs):
             place = f"head.{theirs}_head.module_list.{i}"
