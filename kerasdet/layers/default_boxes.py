@@ -1,12 +1,13 @@
 """SSD's default boxes as a layer without weights."""
 
+import itertools
 import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from kerasdet.ops.anchors import default_sides, grid_anchors, regular_scales
+from kerasdet.ops.anchors import default_sides, dense_sides, grid_anchors, regular_scales
 
 CENTRE = 0.5  # of a cell, in cells
 CLIPS = (None, "sides", "corners")
@@ -15,7 +16,10 @@ RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 STEPS = (8, 16, 32, 64, 100, 300)  # the authors' code
 RATIOS_512 = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
 STEPS_512 = (8, 16, 32, 64, 128, 256, 512)
-LEAST_GROWTH = 2.0  # from one map to the next, as cells grow
+# Of boxes fitted to data:
+CELLS = 3.0  # of a map, the side of its smallest box
+LEAST_GROWTH = 1.25  # from one map to the next
+MOST_GROWTH = 1.5  # from one size to the next
 LEAST_RATIO = 1.5
 
 
@@ -33,6 +37,8 @@ class DefaultBoxes(keras.layers.Layer):
             to the image (the authors' option), None keeps boxes as they are.
         lowest: side of the first map's one square; None: two squares, as on the other maps. TensorFlow's
             Object Detection API has 0.1.
+        sizes: for each map, the number of sizes from its scale up to the next map's, each in all shapes; 1:
+            the paper's boxes. None: 1 for all maps.
 
     Call arguments:
         features: the map (B, h, w, C) of each level, as a list or an ordered dict.
@@ -53,7 +59,9 @@ class DefaultBoxes(keras.layers.Layer):
         [(256, 4), (96, 4)]
     """
 
-    def __init__(self, ratios=RATIOS, scales=None, steps=None, clip=None, lowest=None, **kwargs):
+    def __init__(
+        self, ratios=RATIOS, scales=None, steps=None, clip=None, lowest=None, sizes=None, **kwargs
+    ):
         super().__init__(**{**kwargs, "autocast": False, "trainable": False})
         self.ratios = tuple(tuple(float(ratio) for ratio in level) for level in ratios)
         scales = paper_scales(len(self.ratios)) if scales is None else scales
@@ -61,10 +69,16 @@ class DefaultBoxes(keras.layers.Layer):
         self.steps = None if steps is None else tuple(float(step) for step in steps)
         self.clip = clip
         self.lowest = lowest
+        self.sizes = None if sizes is None else tuple(int(count) for count in sizes)
         self._check()
         self.sides = [
-            default_sides(scale, following, level)
-            for scale, following, level in zip(self.scales, self.scales[1:], self.ratios)
+            default_sides(*row) if count == 1 else dense_sides(*row, count)
+            for *row, count in zip(
+                self.scales,
+                self.scales[1:],
+                self.ratios,
+                self.sizes or (1,) * len(self.ratios),
+            )
         ]
         if lowest is not None:
             self.sides[0] = np.concatenate([[[lowest] * 2], self.sides[0][2:]])
@@ -91,16 +105,17 @@ class DefaultBoxes(keras.layers.Layer):
         return cls(RATIOS_512, paper_scales(len(RATIOS_512), first, smallest), STEPS_512)
 
     @classmethod
-    def fitted(cls, shares, levels):
+    def fitted(cls, shares, strides):
         """Return default boxes fitted to the sizes and shapes of a data set's objects.
 
-        The first scale is the 5th percentile of the objects' sizes. Scales double with each map, or grow
-        faster if the last map would not reach the 95th percentile. The aspect ratio is that of the object
-        at the 90th percentile of elongation, at least 1.5.
+        The first map's boxes begin at the 5th percentile of the objects' sizes. Every other map's begin at
+        three of its cells: the centres of smaller boxes would be too far apart for an IoU of 0.5. Sizes
+        grow by at most 1.5 from one to the next, so the first map has several. The aspect ratio is that of
+        the object at the 90th percentile of elongation, at least 1.5.
 
         Args:
-            shares: (N, 2), width and height of each object as shares of its image's.
-            levels: number of maps.
+            shares: (N, 2), width and height of each object as shares of its canvas.
+            strides: for each map, the distance of its cells as a share of the canvas.
 
         Raises:
             ValueError: no object has an area.
@@ -112,12 +127,17 @@ class DefaultBoxes(keras.layers.Layer):
                 f"none of the {len(shares)} boxes has an area to fit default boxes to."
             )
         widths, heights = shares[usable].T
-        smallest, largest = np.percentile(np.sqrt(widths * heights), [5, 95])
-        growth = max(LEAST_GROWTH, (largest / smallest) ** (1 / max(levels - 1, 1)))
-        scales = [round(smallest * growth**level, 4) for level in range(levels + 1)]
+        scales = [np.percentile(np.sqrt(widths * heights), 5)]
+        for stride in (*strides[1:], 2 * strides[-1]):
+            scales.append(max(CELLS * stride, scales[-1] * LEAST_GROWTH))
+        sizes = [
+            math.ceil(math.log(following / scale) / math.log(MOST_GROWTH) - 1e-9)
+            for scale, following in itertools.pairwise(scales)
+        ]
         elongation = np.percentile(np.abs(np.log(heights / widths)), 90)
         ratio = round(max(LEAST_RATIO, math.exp(elongation)), 2)
-        return cls([(ratio,)] * levels, scales)
+        scales = [round(scale, 4) for scale in scales]
+        return cls([(ratio,)] * len(strides), scales, sizes=sizes)
 
     @property
     def num_boxes(self):
@@ -150,6 +170,7 @@ class DefaultBoxes(keras.layers.Layer):
             "steps": self.steps,
             "clip": self.clip,
             "lowest": self.lowest,
+            "sizes": self.sizes,
         }
 
     def _boxes(self, level, grid, canvas):
@@ -173,12 +194,15 @@ class DefaultBoxes(keras.layers.Layer):
         self._check_count("scales", len(self.scales), len(self.ratios) + 1)
         if self.steps is not None:
             self._check_count("steps", len(self.steps), len(self.ratios))
+        if self.sizes is not None:
+            self._check_count("sizes", len(self.sizes), len(self.ratios))
         if self.clip not in CLIPS:
             raise ValueError(f"DefaultBoxes: clip is {self.clip!r}; give one of {CLIPS}.")
         for name, values in (
             ("ratios", sum(self.ratios, ())),
             ("scales", self.scales),
             ("steps", self.steps or ()),
+            ("sizes", self.sizes or ()),
             ("lowest", () if self.lowest is None else (self.lowest,)),
         ):
             if not all(0 < value < 1e9 for value in values):

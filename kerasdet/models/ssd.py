@@ -154,7 +154,7 @@ class SSD(Detector):
             backbone=backbone,
             extras=extras,
             head=LevelTowers(channels, depth, name="head"),
-            default_boxes=boxes_for_data(default_boxes, data, resize, extras),
+            default_boxes=boxes_for_data(default_boxes, data, resize, backbone, len(SMALL_EXTRAS)),
             resize=resize or KeepSize(),
             **{**data_arguments(data), **detector},
         )
@@ -275,24 +275,26 @@ def with_wide_levels(backbone):
     return backbone if tuple(levels) == backbone.levels else backbone.with_levels(levels)
 
 
-def boxes_for_data(kind, data, resize, extras):
+def boxes_for_data(kind, data, resize, backbone, extra):
     """Return the default boxes that an option of `for_data` names.
 
     Args:
         kind: "fitted" to the data's objects, or "paper".
         data: `Dataset`; at most 1000 of its images are read.
         resize: `Resize` part for its images; None: they keep their size.
-        extras: the model's, for the number of its maps.
+        backbone: the model's.
+        extra: number of maps of twice the stride of the one before, which follow the backbone's.
 
     Raises:
         ValueError: another kind, or no box has an area.
     """
-    levels = len(extras.levels) + len(extras.blocks)
+    strides = list(backbone.strides.values())
+    strides += [strides[-1] * 2**number for number in range(1, extra + 1)]
     if kind == "paper":
-        return DefaultBoxes([(2, 3)] * levels)
+        return DefaultBoxes([(2, 3)] * len(strides))
     if kind != "fitted":
         raise ValueError(f"default_boxes is fitted or paper, not {kind!r}.")
-    resize, shares = resize or KeepSize(), []
+    resize, shares, sides = resize or KeepSize(), [], []
     for index in range(0, len(data), -(-len(data) // 1000)):
         record = data.record(index)
         height, width = resize.target_size(record.height, record.width)
@@ -300,7 +302,8 @@ def boxes_for_data(kind, data, resize, extras):
         boxes = record.boxes[~record.ignore]
         canvas = np.array(resize.canvas_size(height, width)[::-1])
         shares.append((boxes[:, 2:] - boxes[:, :2]) * scale / canvas)
-    return DefaultBoxes.fitted(np.concatenate(shares), levels)
+        sides.append(np.sqrt(np.prod(canvas)))
+    return DefaultBoxes.fitted(np.concatenate(shares), np.array(strides) / np.median(sides))
 
 
 def _vgg16():

@@ -52,8 +52,9 @@ class SSDLite(SSD):
         default_boxes: default six boxes at each place, scales from 0.2 to 0.95.
         candidates: boxes of each class that go into suppression.
         output_size: kernel size of the predictors, 1 after a depthwise 3x3 convolution.
-        **detector: `confidence` (see `SSD`), `class_names`, `category_ids`, `resize` (default `Stretch(320)`), `score_threshold`
-            (0.001), `iou_threshold` (0.55), `max_detections` (300), `name`: see `Detector`.
+        **detector: `confidence` (see `SSD`), `class_names`, `category_ids`, `resize` (default
+            `Stretch(320)`), `score_threshold` (0.001), `iou_threshold` (0.55), `max_detections` (300),
+            `name`: see `Detector`.
 
     Raises:
         ValueError: an argument is out of its range, or default boxes are not for as many maps as there are.
@@ -104,7 +105,7 @@ class SSDLite(SSD):
         return cls(
             backbone=backbone,
             extras=extras,
-            default_boxes=boxes_for_data(default_boxes, data, resize, extras),
+            default_boxes=boxes_for_data(default_boxes, data, resize, backbone, len(SMALL_EXTRAS)),
             resize=resize or KeepSize(),
             **{**data_arguments(data), **detector},
         )

@@ -60,6 +60,23 @@ def default_sides(scale, next_scale, ratios):
     return np.array(sides)
 
 
+def dense_sides(scale, next_scale, ratios, sizes):
+    """Return widths and heights of one cell's default boxes, several sizes up to the next map's scale.
+
+    Args:
+        scale: s_k, a share of the image's side.
+        next_scale: s_(k+1).
+        ratios: as for `default_sides`.
+        sizes: their number; they grow by equal factors from s_k, and s_(k+1) would follow.
+
+    Returns:
+        (sizes (1 + 2 len(ratios)), 2) NumPy float64: of each size the square, the wide and the tall boxes.
+    """
+    scales = [scale * (next_scale / scale) ** (i / sizes) for i in range(sizes)]
+    boxes = [default_sides(size, size, ratios)[1:] for size in scales]
+    return np.concatenate(boxes)
+
+
 def grid_anchors(cell, grid_size, strides, offset=0.0):
     """Repeat a cell's anchors over a feature map.
 

@@ -19,10 +19,12 @@ class DefaultBoxesTest(TestCase):
                 "scales": (0.1, 0.2, 0.4),
                 "steps": (8, 16),
                 "clip": "sides",
+                "lowest": 0.05,
+                "sizes": (1, 2),
             },
             input_shape=[(2, 8, 6, 3), (2, 4, 3, 3)],
             call_kwargs={"images": np.zeros((2, 64, 48, 3), np.float32)},
-            expected_output_shape=[(8 * 6 * 4, 4), (4 * 3 * 6, 4)],
+            expected_output_shape=[(8 * 6 * 3, 4), (4 * 3 * 10, 4)],
             expected_output_dtype=["float32", "float32"],
             expected_num_trainable_weights=0,
             expected_num_non_trainable_weights=0,
@@ -90,18 +92,40 @@ def test_clipping_of_sides_and_of_corners():
     np.testing.assert_allclose(rows[0], [0, 0, 65, 65], atol=1e-4)
 
 
+def test_several_sizes_of_a_map_by_hand():
+    # From 0.1 by factors of 2 up to the next map's 0.4, each as a square, wide and tall.
+    boxes = DefaultBoxes([(4,), ()], (0.1, 0.4, 0.5), sizes=[2, 1])
+    assert boxes.num_boxes == [6, 2]
+    first, second = lay(boxes, [(1, 1), (1, 1)], (100, 100))
+    sides = [(10, 10), (20, 5), (5, 20), (20, 20), (40, 10), (10, 40)]
+    np.testing.assert_allclose(first[:, 2:] - first[:, :2], sides, rtol=1e-5)
+    np.testing.assert_allclose((second[:, 2:] - second[:, :2])[:, 0], [40, math.sqrt(2000)], 1e-5)
+
+
+def test_tensorflows_first_map_has_one_square():
+    # The boxes that the published face detector has stored.
+    (rows,) = lay(DefaultBoxes([(2,)], (0.2, 0.35), lowest=0.1), [(32, 32)], (1, 1))
+    x, y = (rows[:3, :2] + rows[:3, 2:]).T / 2
+    np.testing.assert_allclose([x, y], [[0.015625] * 3] * 2, atol=1e-6)
+    sides = [(0.1, 0.1), (0.28284, 0.14142), (0.14142, 0.28284)]
+    np.testing.assert_allclose(rows[:3, 2:] - rows[:3, :2], sides, atol=1e-5)
+
+
 def test_fitted_boxes():
-    # Sizes from 0.1 to 0.4, twice as tall as wide; three maps.
-    sizes = np.linspace(0.1, 0.4, 301)
+    # Sizes from 0.04 to 0.4, twice as tall as wide; cells of 1/32, 1/16 and 1/8.
+    sizes = np.linspace(0.04, 0.4, 361)
     shares = np.stack([sizes / math.sqrt(2), sizes * math.sqrt(2)], axis=-1)
-    boxes = DefaultBoxes.fitted(shares, 3)
-    # The 5th percentile is 0.115; it doubles.
-    np.testing.assert_allclose(boxes.scales, [0.115, 0.23, 0.46, 0.92])
+    boxes = DefaultBoxes.fitted(shares, [1 / 32, 1 / 16, 1 / 8])
+    # The 5th percentile is 0.058; then three cells of 1/16, of 1/8 and of 1/4.
+    np.testing.assert_allclose(boxes.scales, [0.058, 0.1875, 0.375, 0.75])
+    # 0.1875 / 0.058 = 3.23 takes three factors of 1.48, and 2 takes two of 1.41.
+    assert boxes.sizes == (3, 2, 2)
     assert boxes.ratios == ((2.0,),) * 3
-    # One map after the first must reach the 95th percentile, 0.385.
-    np.testing.assert_allclose(DefaultBoxes.fitted(shares, 2).scales[:2], [0.115, 0.385])
     squares = np.stack([sizes, sizes], axis=-1)
-    assert DefaultBoxes.fitted(squares, 2).ratios == ((1.5,),) * 2
+    assert DefaultBoxes.fitted(squares, [0.1, 0.2]).ratios == ((1.5,),) * 2
+    # Objects larger than three cells of the second map: the scales still grow.
+    large = DefaultBoxes.fitted(np.full((1, 2), 0.8), [0.1, 0.2])
+    np.testing.assert_allclose(large.scales, [0.8, 1.0, 1.25])
 
 
 @pytest.mark.parametrize(
@@ -109,6 +133,9 @@ def test_fitted_boxes():
     [
         ({"scales": (0.1, 0.2)}, "`scales` has 2 entries; give 7"),
         ({"steps": (8,)}, "`steps` has 1 entries; give 6"),
+        ({"sizes": (1, 2)}, "`sizes` has 2 entries; give 6"),
+        ({"sizes": (0,) * 6}, "`sizes` are .*; give positive finite numbers"),
+        ({"lowest": 0}, "`lowest` are .*; give positive finite numbers"),
         ({"clip": "both"}, "clip is 'both'; give one of"),
         ({"ratios": [(0,)] * 6}, "`ratios` are .*; give positive finite numbers"),
         ({"ratios": [(2,)] * 2}, "for 3 maps or more, not 2"),
@@ -127,5 +154,5 @@ def test_features_must_be_as_many_as_ratios():
 
 def test_nothing_to_fit_to():
     with pytest.raises(ValueError, match="none of the 1 boxes has an area"):
-        DefaultBoxes.fitted([[0.0, 0.5]], 3)
+        DefaultBoxes.fitted([[0.0, 0.5]], [0.1])
     assert len(paper_scales(3)) == 4

@@ -137,9 +137,9 @@ BOXES = mutants(
             "RATIOS = ((2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))",
             "test_the_paper_has_8732_and_24564_boxes",
         ),
-        "fitted scales stop short of the large objects": (
-            "max(LEAST_GROWTH, (largest / smallest)",
-            "min(LEAST_GROWTH, (largest / smallest)",
+        "fitted boxes are smaller than three cells": (
+            "scales.append(max(CELLS * stride, scales[-1] * LEAST_GROWTH))",
+            "scales.append(scales[-1] * LEAST_GROWTH)",
             "test_fitted_boxes",
         ),
     },
@@ -170,7 +170,7 @@ EXTRAS = mutants(
         ),
         "norms do not learn": (
             "self.norm(x, training=training)",
-            "self.norm(x)",
+            "self.norm(x, training=False)",
             "test_norms_of_extra_layers_follow_the_batch",
         ),
         "extra maps come from the first map": (

@@ -47,8 +47,8 @@ MODEL = mutants(
             "test_constants_are_torchvisions",
         ),
         "small detectors do not fit their boxes": (
-            "default_boxes=boxes_for_data(default_boxes, data, resize, extras),",
-            'default_boxes=boxes_for_data("paper", data, resize, extras),',
+            "boxes_for_data(default_boxes, data,",
+            'boxes_for_data("paper", data,',
             "test_small_detectors test_arguments_are_checked",
         ),
     },

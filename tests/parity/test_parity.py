@@ -62,6 +62,7 @@ def test_what_loads_is_what_is_compared():
         name
         for name, manifest in manifests.items()
         if is_published(manifest)
+        and manifest["conversion"] == "torchvision"
         and (manifest["class"], nameless(manifest["config"])) not in compared
     }
     # Its classifier is unusable: what is compared is the same backbone with another mean and std.
