@@ -370,7 +370,16 @@ def test_the_width_of_another_backbone_than_mobilenet_is_an_error(squares_csv, t
 def test_the_list_of_detectors_names_papers_and_options(capsys):
     assert call("list", "--detectors") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for name in ("fast_rcnn", "faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet"):
+    papers = (
+        "fast_rcnn",
+        "faster_rcnn",
+        "keypoint_rcnn",
+        "mask_rcnn",
+        "retinanet",
+        "ssd",
+        "ssdlite",
+    )
+    for name in papers:
         assert name in printed
     assert "--box-loss" in printed
     assert "--candidates" in printed
