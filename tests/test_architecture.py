@@ -59,6 +59,8 @@ FAMILY = {
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "region_proposals": set(),
     "retinanet": {"base", "detector"},
+    "ssd": {"base", "detector"},
+    "ssdlite": {"detector", "ssd"},
 }
 
 # Files that may name TensorFlow. "lazy": inside functions only, so that the module imports without it.

@@ -22,7 +22,7 @@ from kerasdet.data.augment import ColourJitter, HorizontalFlip
 from kerasdet.layers.resizing import Stretch
 from kerasdet.models import KeypointRCNN, MaskRCNN, RetinaNet
 from kerasdet.ops import paste_masks
-from tests.contract.detectors import keypoint_rcnn, mask_rcnn
+from tests.contract.detectors import DETECTORS, keypoint_rcnn, mask_rcnn
 from tests.training_parts import SIDE, OneBox, Squares, one_box
 
 
@@ -370,7 +370,7 @@ def test_the_width_of_another_backbone_than_mobilenet_is_an_error(squares_csv, t
 def test_the_list_of_detectors_names_papers_and_options(capsys):
     assert call("list", "--detectors") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for name in ("fast_rcnn", "faster_rcnn", "fcos", "keypoint_rcnn", "mask_rcnn", "retinanet"):
+    for name in DETECTORS:
         assert name in printed
     assert "--box-loss" in printed
     assert "--candidates" in printed

@@ -3,6 +3,7 @@
 from kerasdet.backbones.backbone import Backbone
 from kerasdet.backbones.classifier import ImageClassifier
 from kerasdet.backbones.keras_model import KerasBackbone
+from kerasdet.backbones.mobilenet_v1 import MobileNetV1
 from kerasdet.backbones.mobilenet_v2 import MobileNetV2
 from kerasdet.backbones.mobilenet_v3 import MobileNetV3Large
 from kerasdet.backbones.resnet import (
@@ -24,6 +25,7 @@ __all__ = [
     "Backbone",
     "ImageClassifier",
     "KerasBackbone",
+    "MobileNetV1",
     "MobileNetV2",
     "MobileNetV3Large",
     "ResNeXt50",

@@ -1,6 +1,7 @@
 """What every backbone is: a functional model from normalised images to {"C2": ..., "C5": ...}."""
 
 import math
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -37,7 +38,10 @@ class Backbone(keras.Model):
     Attributes:
         strides: dict, pixels per cell of each level.
         channels: dict, number of channels of each level.
+        WIDER: of the class, {level: a wider map of the same stride}, for detectors without a neck.
     """
+
+    WIDER: ClassVar[dict] = {}
 
     def __init__(
         self,
@@ -229,19 +233,39 @@ def batch_norms(layers):
             yield from batch_norms(layer.layers)
 
 
+def expansions(inputs, x, names):
+    """Find the maps inside inverted residuals, before their depthwise convolution.
+
+    Args:
+        inputs: the input of the backbone that is being built.
+        x: its last map so far.
+        names: {level: number of the block}.
+
+    Returns:
+        {level: map}, those of the blocks that are built.
+    """
+    layers = {layer.name: layer for layer in keras.Model(inputs, x).layers}
+    found = {level: layers.get(f"block{number}_expand") for level, number in names.items()}
+    return {level: layer.output for level, layer in found.items() if layer}
+
+
 def copy_layers(source, target):
     """Give each layer of a functional model the weights of the other model's layer of that name."""
     for layer in filter(lambda layer: layer.weights, target.layers):
         layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
-def highest_stage(levels):
+def highest_stage(levels, known=LEVELS):
     """Return the number of the last stage that `levels` needs.
+
+    Args:
+        levels: the levels to return.
+        known: the levels that the backbone has.
 
     Raises:
         ValueError: if `levels` is empty or names an unknown level.
     """
-    unknown = [level for level in levels if level not in LEVELS]
+    unknown = [level for level in levels if level not in known]
     if unknown or not levels:
-        raise ValueError(f"levels must be among {LEVELS}; got {tuple(levels)}.")
+        raise ValueError(f"levels must be among {known}; got {tuple(levels)}.")
     return max(int(level[1]) for level in levels)

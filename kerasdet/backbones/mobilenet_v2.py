@@ -5,12 +5,15 @@ Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 18
 The levels are the linear bottlenecks at the end of each stride: "C2" 24 channels (block 3), "C3" 32
 (block 6), "C4" 96 (block 13), "C5" 320 (block 17). The last convolution (1280 channels) belongs to
 the classifier (`classifier_layers`), not to the levels: a neck projects its input anyway, and 320
-channels carry the same information at a quarter of the cost. Wider maps, such as the expansion inside
-block 14 that SSDLite uses, are `get_layer("block14_expand").output`.
+channels carry the same information at a quarter of the cost. SSD and SSDLite take wider maps:
+"C3_expand" (192 channels, block 7) and "C4_expand" (576, block 14) are the expansions by which the next
+stride's first block begins, still at the old stride; "C5_last" is the last convolution.
 
 Layer names: `stem` is torchvision's `features.0`, `block1` to `block17` are `features.1` to `.17`,
 `last_conv` is `features.18`.
 """
+
+from typing import ClassVar
 
 import keras
 
@@ -19,6 +22,7 @@ from kerasdet.backbones.backbone import (
     IMAGENET_STD,
     LEVELS,
     Backbone,
+    expansions,
     highest_stage,
 )
 from kerasdet.layers.conv import ConvNorm
@@ -33,6 +37,8 @@ BLOCKS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+EXPANSIONS = {"C3_expand": 7, "C4_expand": 14}  # level: the block inside which it is
+LAST = "C5_last"
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -41,13 +47,16 @@ class MobileNetV2(Backbone):
 
     Args:
         alpha: width multiplier; channels are rounded to multiples of 8.
-        levels: the levels to return; stages above the highest are not built.
+        levels: the levels to return, among them "C3_expand", "C4_expand" and "C5_last"; stages above the
+            highest are not built.
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         norm_epsilon: epsilon of the batch normalisation.
 
     Source: mobilenet_v2 §4 and table 2.
     """
+
+    WIDER: ClassVar[dict] = {"C3": "C3_expand", "C4": "C4_expand"}
 
     def __init__(
         self,
@@ -61,7 +70,9 @@ class MobileNetV2(Backbone):
         **kwargs,
     ):
         shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
-        highest = highest_stage(levels)
+        highest = highest_stage(levels, (*LEVELS, *EXPANSIONS, LAST))
+        # An expansion is the first layer of the next stage.
+        highest += f"C{highest}_expand" in levels
         inputs = keras.Input((None, None, len(mean)), name="images")
         stem = round_channels(32 * alpha)
         x = ConvNorm(stem, 3, stride=2, activation="relu6", name="stem", **shared)(inputs)
@@ -77,19 +88,16 @@ class MobileNetV2(Backbone):
                 x = inverted_residual(x, width, stride, expansion, f"block{number}", **shared)
                 number += 1
             outputs[f"C{stage}"] = x
+        outputs |= expansions(inputs, x, EXPANSIONS)
+        if LAST in levels:
+            outputs[LAST] = _last_conv(alpha, **shared)(x)
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.alpha = alpha
         self.norm_epsilon = norm_epsilon
 
     def classifier_layers(self):
         """Return the last 1x1 convolution, with at least 1280 channels (mobilenet_v2 §4)."""
-        filters = round_channels(1280 * max(1.0, self.alpha))
-        epsilon, dtype = self.norm_epsilon, self.dtype_policy
-        return [
-            ConvNorm(
-                filters, 1, activation="relu6", norm_epsilon=epsilon, dtype=dtype, name="last_conv"
-            )
-        ]
+        return [_last_conv(self.alpha, self.norm_epsilon, self.dtype_policy)]
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -126,6 +134,12 @@ def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5,
     if stride == 1 and x.shape[-1] == filters:
         y = keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, y])
     return y
+
+
+def _last_conv(alpha, norm_epsilon, dtype):
+    filters = round_channels(1280 * max(1.0, alpha))
+    shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
+    return ConvNorm(filters, 1, activation="relu6", name="last_conv", **shared)
 
 
 def round_channels(channels, divisor=8):

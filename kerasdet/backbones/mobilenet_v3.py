@@ -6,8 +6,8 @@ Howard et al., Searching for MobileNetV3, arXiv 1905.02244; squeeze and excitati
 The levels are the last maps of each stride: "C2" 24 channels (block 3), "C3" 40 (block 6), "C4" 112
 (block 12), "C5" 960 (the last convolution). "C5_first" is the first block at stride 32 (block 13, 160
 channels): torchvision's Faster R-CNN builds its pyramid from "C5_first" and "C5", two maps of one size.
-Wider maps, such as the expansion inside block 13 (672 channels, stride 16) that SSDLite uses, are
-`get_layer("block13_expand").output`.
+"C4_expand" is the expansion inside block 13 (672 channels, still at stride 16), from which SSDLite starts
+(mobilenet_v3 §6.3).
 
 Layer names: `stem` is torchvision's `features.0`, `block1` to `block15` are `features.1` to `.15`,
 `last_conv` is `features.16`, the classifier's `last_dense` and `fc` are `classifier.0` and `.3`.
@@ -17,6 +17,8 @@ multiples of 8, as in torchvision. The moving statistics keep 0.97 at each step,
 here and in torchvision's SSDLite; the paper and torchvision's classifier keep 0.99.
 """
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -25,6 +27,7 @@ from kerasdet.backbones.backbone import (
     IMAGENET_STD,
     LEVELS,
     Backbone,
+    expansions,
     highest_stage,
 )
 from kerasdet.backbones.mobilenet_v2 import round_channels
@@ -46,6 +49,8 @@ BLOCKS = (
     (3, 480, 112, True, "hard_swish", 1),
     (3, 672, 112, True, "hard_swish", 1),
 )
+FIRST = "C5_first"
+EXPANSIONS = {"C4_expand": 13}  # level: the block inside which it is
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -53,8 +58,8 @@ class MobileNetV3Large(Backbone):
     """Inverted residuals with squeeze and excitation and hard-swish.
 
     Args:
-        levels: the levels to return, from "C2" to "C5" and "C5_first"; stages above the highest are not
-            built.
+        levels: the levels to return, from "C2" to "C5", "C4_expand" and "C5_first"; stages above the
+            highest are not built.
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         reduced_tail: whether to halve the channels at stride 32, as in SSDLite (mobilenet_v3 §6.3).
@@ -62,6 +67,8 @@ class MobileNetV3Large(Backbone):
 
     Source: mobilenet_v3 §5 and table 1.
     """
+
+    WIDER: ClassVar[dict] = {"C4": "C4_expand"}
 
     def __init__(
         self,
@@ -75,7 +82,9 @@ class MobileNetV3Large(Backbone):
         **kwargs,
     ):
         shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
-        highest = highest_stage(["C5" if level == "C5_first" else level for level in levels])
+        highest = highest_stage(levels, (*LEVELS, FIRST, *EXPANSIONS))
+        # An expansion is the first layer of the next stage.
+        highest += f"C{highest}_expand" in levels
         inputs = keras.Input((None, None, len(mean)), name="images")
         x = ConvNorm(16, 3, stride=2, activation="hard_swish", name="stem", **shared)(inputs)
         outputs = {}
@@ -85,12 +94,13 @@ class MobileNetV3Large(Backbone):
             if stage > highest:
                 break
             x = _block(x, row, f"block{number}", shared)
-            outputs["C5_first" if number == len(BLOCKS) + 1 else f"C{stage}"] = x
+            outputs[FIRST if number == len(BLOCKS) + 1 else f"C{stage}"] = x
         if highest == 5:
             filters = 6 * x.shape[-1]
             outputs["C5"] = ConvNorm(
                 filters, 1, activation="hard_swish", name="last_conv", **shared
             )(x)
+        outputs |= expansions(inputs, x, EXPANSIONS)
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.reduced_tail = reduced_tail
         self.norm_epsilon = norm_epsilon

@@ -24,6 +24,8 @@ from kerasdet.backbones.backbone import (
 )
 from kerasdet.layers.conv import ConvNorm
 
+DILATED = "C4_conv5"
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class ResNet(Backbone):
@@ -34,7 +36,8 @@ class ResNet(Backbone):
         bottleneck: whether blocks are 1x1, 3x3, 1x1 convolutions with fourfold output, or two 3x3.
         groups: groups of the 3x3 convolutions (ResNeXt's cardinality).
         group_width: channels per group in stage 2 (64 for a plain ResNet).
-        levels: the levels to return; stages above the highest are not built.
+        levels: the levels to return; stages above the highest are not built. "C4_conv5" instead of "C5" is
+            stage 5 at stride 16, its 3x3 convolutions dilated by 2 (SSD321; DSSD, arXiv 1701.06659).
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         norm_epsilon: epsilon of the batch normalisation.
@@ -63,11 +66,14 @@ class ResNet(Backbone):
         x = keras.layers.ZeroPadding2D(1, name="maxpool_pad", dtype=dtype)(x)
         x = keras.layers.MaxPooling2D(3, 2, name="maxpool", dtype=dtype)(x)
         outputs = {}
-        for stage in range(2, highest_stage(levels) + 1):
-            x = residual_stage(
-                x, stage, blocks[stage - 2], bottleneck, groups, group_width, **shared
-            )
-            outputs[f"C{stage}"] = x
+        dilated = DILATED in levels
+        if dilated and "C5" in levels:
+            raise ValueError(f"levels are {tuple(levels)}; give C5 or {DILATED}, not both.")
+        highest = 5 if dilated else highest_stage(levels)
+        for stage in range(2, highest + 1):
+            widths = (blocks[stage - 2], bottleneck, groups, group_width)
+            x = residual_stage(x, stage, *widths, dilated=dilated and stage == 5, **shared)
+            outputs[DILATED if dilated and stage == 5 else f"C{stage}"] = x
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.blocks = tuple(blocks)
         self.bottleneck = bottleneck
@@ -191,7 +197,16 @@ class ResNetHead(keras.layers.Layer):
 
 
 def residual_stage(
-    x, stage, blocks, bottleneck=True, groups=1, group_width=64, *, norm_epsilon=1e-5, dtype=None
+    x,
+    stage,
+    blocks,
+    bottleneck=True,
+    groups=1,
+    group_width=64,
+    *,
+    dilated=False,
+    norm_epsilon=1e-5,
+    dtype=None,
 ):
     """Build one stage of a ResNet; stage 5 also serves as a head for each region.
 
@@ -203,6 +218,7 @@ def residual_stage(
         bottleneck: as in `ResNet`, like the next two arguments.
         groups: groups of the 3x3 convolutions.
         group_width: channels per group in stage 2.
+        dilated: whether the stage has stride 1, and its 3x3 convolutions dilation 2.
         norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
@@ -214,28 +230,31 @@ def residual_stage(
     """
     width = 64 * 2 ** (stage - 2)
     shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
+    dilation = 2 if dilated else 1
     for index in range(blocks):
-        stride = 2 if stage > 2 and index == 0 else 1
+        stride = 2 if stage > 2 and index == 0 and not dilated else 1
         name = f"layer{stage - 1}_{index}"
         if bottleneck:
             inner = width * group_width // 64 * groups
-            x = _bottleneck_block(x, inner, 4 * width, stride, groups, name, shared)
+            x = _bottleneck_block(x, inner, 4 * width, stride, groups, dilation, name, shared)
         else:
-            x = _basic_block(x, width, stride, name, shared)
+            x = _basic_block(x, width, stride, dilation, name, shared)
     return x
 
 
-def _basic_block(x, width, stride, name, shared):
+def _basic_block(x, width, stride, dilation, name, shared):
     """Apply two 3x3 convolutions and the shortcut: resnet figure 5, left."""
-    y = ConvNorm(width, 3, stride, activation="relu", name=f"{name}_conv1", **shared)(x)
-    y = ConvNorm(width, 3, name=f"{name}_conv2", **shared)(y)
+    wide = shared | {"dilation": dilation}
+    y = ConvNorm(width, 3, stride, activation="relu", name=f"{name}_conv1", **wide)(x)
+    y = ConvNorm(width, 3, name=f"{name}_conv2", **wide)(y)
     return _add_shortcut(x, y, stride, name, shared)
 
 
-def _bottleneck_block(x, inner, outer, stride, groups, name, shared):
+def _bottleneck_block(x, inner, outer, stride, groups, dilation, name, shared):
     """Apply 1x1, 3x3 and 1x1 convolutions and the shortcut: resnet figure 5, right."""
     y = ConvNorm(inner, 1, activation="relu", name=f"{name}_conv1", **shared)(x)
-    y = ConvNorm(inner, 3, stride, groups, activation="relu", name=f"{name}_conv2", **shared)(y)
+    wide = shared | {"dilation": dilation, "activation": "relu"}
+    y = ConvNorm(inner, 3, stride, groups, name=f"{name}_conv2", **wide)(y)
     y = ConvNorm(outer, 1, name=f"{name}_conv3", **shared)(y)
     return _add_shortcut(x, y, stride, name, shared)
 

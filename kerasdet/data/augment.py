@@ -178,13 +178,13 @@ class RandomCropIoU:
 
     Args:
         options: lowest IoU of the crop with its best object, drawn uniformly; None keeps the whole
-            image.
+            image, 0 allows any crop.
         sides: range of the crop's sides as a share of the image's sides.
         aspect_ratios: range of the crop's aspect ratio, relative to the image's.
         tries: crops drawn before giving up.
     """
 
-    options: tuple = (None, 0.1, 0.3, 0.5, 0.7, 0.9)
+    options: tuple = (None, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
     sides: tuple = (0.3, 1.0)
     aspect_ratios: tuple = (0.5, 2.0)
     tries: int = 50

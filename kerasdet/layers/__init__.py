@@ -2,9 +2,12 @@
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
+from kerasdet.layers.extra_layers import ExtraLayers, SeparableExtraLayers
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.image_pyramid import ImagePyramid
+from kerasdet.layers.level_towers import DepthwiseTowers, LevelTowers
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
     CIoULoss,
@@ -14,7 +17,9 @@ from kerasdet.layers.losses import (
     IoULoss,
     LogIoULoss,
     OnlineHardExamples,
+    SigmoidConfidence,
     SmoothL1,
+    SoftmaxConfidence,
     SquaredError,
 )
 from kerasdet.layers.mask_heads import MaskHead
@@ -40,11 +45,14 @@ __all__ = [
     "CIoULoss",
     "ConvNorm",
     "DIoULoss",
+    "DefaultBoxes",
     "DeformableConv2D",
     "DeformablePSRoIPool",
     "DeformableRoIPool",
     "DenseHead",
+    "DepthwiseTowers",
     "Distances",
+    "ExtraLayers",
     "FeaturePyramid",
     "Fit",
     "FocalLoss",
@@ -53,6 +61,7 @@ __all__ = [
     "IoULoss",
     "KeepSize",
     "L2Normalization",
+    "LevelTowers",
     "LogIoULoss",
     "MaskHead",
     "Maxout",
@@ -66,8 +75,11 @@ __all__ = [
     "Resize",
     "RoIAlign",
     "RoIPool",
+    "SeparableExtraLayers",
     "ShortestEdge",
+    "SigmoidConfidence",
     "SmoothL1",
+    "SoftmaxConfidence",
     "SpatialPyramidPooling",
     "SquaredError",
     "Stretch",

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kerasdet.ops import native
-from kerasdet.ops.checks import check_whole
+from kerasdet.ops.checks import check_choice, check_whole
 
 SMALLEST_VARIANCE = 1e-37  # TensorFlow flushes subnormal float32 numbers, below 1.2e-38, to 0
 SMALLEST_EPSILON = 1e-5  # in training
@@ -92,7 +92,8 @@ class BatchNorm(keras.layers.Layer):
 class ConvNorm(keras.layers.Layer):
     """Convolution without bias, followed by batch normalisation and an activation.
 
-    Padding is PyTorch's: `dilation * (kernel_size // 2)` zeros on every side. In inference, and
+    Padding is PyTorch's: `dilation * (kernel_size // 2)` zeros on every side; or TensorFlow's, which with a
+    stride of 2 pads an even side only at its end. In inference, and
     while the normalisation is frozen (`trainable=False` on this layer or on its `norm`), the
     normalisation is folded into the kernel. The axes of `kernel` are height, width, input channels
     of a group, filters; this holds for depthwise kernels too.
@@ -107,6 +108,7 @@ class ConvNorm(keras.layers.Layer):
         activation: None, "relu", "relu6" or "hard_swish".
         norm_epsilon: added to the variance.
         norm_momentum: share of the old moving statistics kept at each step.
+        padding: "symmetric" (PyTorch) or "same" (TensorFlow).
     """
 
     def __init__(
@@ -119,9 +121,11 @@ class ConvNorm(keras.layers.Layer):
         activation=None,
         norm_epsilon=1e-5,
         norm_momentum=0.97,
+        padding="symmetric",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_choice("padding", padding, ("symmetric", "same"))
         _check_counts(filters, kernel_size, stride, groups, dilation)
         self.filters = filters
         self.kernel_size = kernel_size
@@ -129,6 +133,7 @@ class ConvNorm(keras.layers.Layer):
         self.groups = groups
         self.dilation = dilation
         self.activation = keras.activations.get(activation)
+        self.padding = padding
         self.norm = BatchNorm(norm_momentum, norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, input_shape):
@@ -171,7 +176,8 @@ class ConvNorm(keras.layers.Layer):
         return self.activation(outputs)
 
     def _convolve(self, inputs, kernel):
-        return _convolve(inputs, kernel, self.stride, self.groups, self.dilation)
+        symmetric = self.padding == "symmetric"
+        return _convolve(inputs, kernel, self.stride, self.groups, self.dilation, symmetric)
 
     def compute_output_shape(self, input_shape):
         """Return (B, ceil(H / stride), ceil(W / stride), filters)."""
@@ -189,6 +195,7 @@ class ConvNorm(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "norm_epsilon": self.norm.epsilon,
             "norm_momentum": self.norm.momentum,
+            "padding": self.padding,
         }
 
 
@@ -285,10 +292,10 @@ def _output_shape(input_shape, stride, filters):
     return (input_shape[0], height, width, filters)
 
 
-def _convolve(inputs, kernel, stride=1, groups=1, dilation=1):
-    """Convolve with PyTorch's symmetric padding; the kernel is (k, k, C / groups, filters)."""
+def _convolve(inputs, kernel, stride=1, groups=1, dilation=1, symmetric=True):
+    """Convolve with PyTorch's padding or TensorFlow's; the kernel is (k, k, C / groups, filters)."""
     step = {"strides": stride, "padding": "same", "dilation_rate": dilation}
-    if stride > 1:
+    if stride > 1 and symmetric:
         # "same" would pad less at the top and left, half a step off PyTorch's grid.
         pad = dilation * (kernel.shape[0] // 2)
         inputs = ops.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs

@@ -353,5 +353,54 @@ class OnlineHardExamples(ClassLoss):
         }
 
 
+class Confidence:
+    """What the columns of a default box mean: column 0 is background, the others are the classes (SSD)."""
+
+    def losses(self, labels, logits):
+        """Return the loss of each box: columns (B, A), logits (B, A, 1 + K) -> (B, A)."""
+        raise NotImplementedError
+
+    def scores(self, logits):
+        """Return the classes' confidences: logits (B, A, 1 + K) -> (B, A, K)."""
+        raise NotImplementedError
+
+    def get_config(self):
+        """Return the constructor's arguments: none."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the part from `get_config`."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class SoftmaxConfidence(Confidence):
+    """A softmax over background and classes (SSD, arXiv 1512.02325v5, equation 3)."""
+
+    def losses(self, labels, logits):
+        """See `Confidence.losses`."""
+        # Eq: ssd 3 | L_conf = -sum_pos x_ij^p log c_i^p - sum_neg log c_i^0, c = softmax over p
+        return losses.softmax_cross_entropy(labels, logits)
+
+    def scores(self, logits):
+        """See `Confidence.scores`."""
+        return ops.softmax(logits, axis=-1)[..., 1:]
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class SigmoidConfidence(Confidence):
+    """Each column by itself (TensorFlow's Object Detection API, arXiv 1611.10012)."""
+
+    def losses(self, labels, logits):
+        """See `Confidence.losses`."""
+        columns = ops.one_hot(labels, logits.shape[-1])
+        return ops.sum(losses.alpha_balanced_cross_entropy(columns, logits, None), axis=-1)
+
+    def scores(self, logits):
+        """See `Confidence.scores`."""
+        return ops.sigmoid(logits[..., 1:])
+
+
 def _base_config(loss):
     return {"reduction": loss.reduction, "name": loss.name, "dtype": loss.dtype}

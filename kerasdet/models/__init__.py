@@ -9,9 +9,12 @@ from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
 from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
+from kerasdet.models.ssd import SSD
+from kerasdet.models.ssdlite import SSDLite
 
 __all__ = [
     "FCOS",
+    "SSD",
     "Detector",
     "FastRCNN",
     "FasterRCNN",
@@ -22,4 +25,5 @@ __all__ = [
     "MaskRCNN",
     "RegionProposalNetwork",
     "RetinaNet",
+    "SSDLite",
 ]

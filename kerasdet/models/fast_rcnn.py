@@ -31,7 +31,7 @@ from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
 from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
-from kerasdet.ops.losses import smooth_l1
+from kerasdet.ops.losses import smooth_l1, softmax_cross_entropy
 from kerasdet.ops.matching import BACKGROUND, assign
 from kerasdet.ops.sampling import random_keys, sample_quota
 
@@ -366,10 +366,8 @@ def region_losses(predicted, targets, regions, objects, counted, delta_weights=D
     positive = counted & (objects >= 0)
     labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
     # Eq: fast_rcnn 1 | L(p, u, t^u, v) = L_cls(p, u) + lambda [u >= 1] L_loc(t^u, v)
-    logits = ops.cast(predicted["class_logits"], "float32")  # (B, S, 1 + K)
-    losses = ops.logsumexp(logits, axis=-1) - ops.sum(
-        ops.one_hot(labels + 1, logits.shape[-1]) * logits, axis=-1
-    )
+    logits = predicted["class_logits"]  # (B, S, 1 + K)
+    losses = softmax_cross_entropy(labels + 1, logits)
     boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), regions)
     boxes = ops.where(counted[..., None], boxes, 1.0)
     regions = ops.where(counted[..., None], regions, 1.0)

@@ -1,5 +1,7 @@
 """Anchors: the boxes of one cell, and their repetition over a feature map."""
 
+import math
+
 import numpy as np
 from keras import ops
 
@@ -21,6 +23,60 @@ def cell_anchors(sizes, aspect_ratios, rounded=False):
     widths = np.asarray(sizes, "float64") / np.sqrt(np.asarray(aspect_ratios, "float64"))[:, None]
     corners = np.stack([-widths, -heights, widths, heights], axis=-1).reshape(-1, 4) / 2.0
     return (np.round(corners) if rounded else corners).astype("float32")
+
+
+def regular_scales(count, smallest=0.2, largest=0.9):
+    """Return the scales of `count` maps, from the first to the last (SSD, arXiv 1512.02325v5, equation 4).
+
+    Args:
+        count: m, at least 2.
+        smallest: s_min, a share of the image's side.
+        largest: s_max.
+
+    Returns:
+        Tuple of m numbers.
+    """
+    # Eq: ssd 4 | s_k = s_min + (s_max - s_min) / (m - 1) (k - 1)
+    return tuple(smallest + (largest - smallest) / (count - 1) * k for k in range(count))
+
+
+def default_sides(scale, next_scale, ratios):
+    """Return widths and heights of one cell's default boxes (SSD, section 2.2).
+
+    Args:
+        scale: s_k, a share of the image's side.
+        next_scale: s_(k+1).
+        ratios: aspect ratios above 1; each stands for its inverse, too.
+
+    Returns:
+        (2 + 2 len(ratios), 2) NumPy float64, shares of the image's width and height: the two squares, then
+        for each ratio the wide box and the tall one.
+    """
+    # Eq: ssd §2.2 | s'_k = sqrt(s_k s_(k+1))
+    between = math.sqrt(scale * next_scale)
+    sides = [(scale, scale), (between, between)]
+    for ratio in ratios:
+        # Eq: ssd §2.2 | w = s_k sqrt(a_r), h = s_k / sqrt(a_r)
+        wide = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+        sides += [wide, wide[::-1]]
+    return np.array(sides)
+
+
+def dense_sides(scale, next_scale, ratios, sizes):
+    """Return widths and heights of one cell's default boxes, several sizes up to the next map's scale.
+
+    Args:
+        scale: s_k, a share of the image's side.
+        next_scale: s_(k+1).
+        ratios: as for `default_sides`.
+        sizes: their number; they grow by equal factors from s_k, and s_(k+1) would follow.
+
+    Returns:
+        (sizes (1 + 2 len(ratios)), 2) NumPy float64: of each size the square, the wide and the tall boxes.
+    """
+    scales = [scale * (next_scale / scale) ** (i / sizes) for i in range(sizes)]
+    boxes = [default_sides(size, size, ratios)[1:] for size in scales]
+    return np.concatenate(boxes)
 
 
 def grid_anchors(cell, grid_size, strides, offset=0.0):

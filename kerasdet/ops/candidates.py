@@ -37,6 +37,25 @@ def best_pairs(scores, limit):
     return gather_rows(places, pairs // num_classes), pairs % num_classes, scores
 
 
+def best_of_each_class(scores, limit):
+    """Pick the highest places of every class of each image.
+
+    Args:
+        scores: (B, A, K).
+        limit: places to keep of each class.
+
+    Returns:
+        Rows (B, K N) int32, the places; labels (B, K N) int32; scores (B, K N): class by class, descending.
+        N = min(limit, A).
+    """
+    batch, count, num_classes = ops.shape(scores)
+    columns = ops.reshape(ops.transpose(scores, (0, 2, 1)), (batch * num_classes, count))
+    best, rows = top_rows(columns, limit)  # (B K, N)
+    labels = ops.zeros_like(rows) + ops.arange(batch * num_classes, dtype="int32")[:, None]
+    rows, labels, best = (ops.reshape(x, (batch, -1)) for x in (rows, labels % num_classes, best))
+    return rows, labels, best
+
+
 def suppress(boxes, labels, scores, iou_threshold, max_detections, score_threshold):
     """Apply non-maximum suppression per class, and return the remaining candidates as detections.
 

@@ -46,6 +46,21 @@ def alpha_balanced_cross_entropy(targets, logits, alpha=0.75):
     return _alpha_t(targets, alpha) * ops.softplus(flipped)
 
 
+def softmax_cross_entropy(labels, logits):
+    """Compute the cross entropy of a softmax over classes.
+
+    Args:
+        labels: (...) integers, the true column of each row.
+        logits: (..., C).
+
+    Returns:
+        (...) float32.
+    """
+    logits = ops.cast(logits, "float32")
+    own = ops.sum(ops.one_hot(labels, logits.shape[-1]) * logits, axis=-1)
+    return ops.logsumexp(logits, axis=-1) - own
+
+
 def smooth_l1(targets, predictions, beta=1.0):
     """Compute the smooth L1 loss (Fast R-CNN, arXiv 1504.08083, equation 3).
 

@@ -1,4 +1,7 @@
-"""Matching: which object each anchor, default box or region learns. `assign` is the only entry point."""
+"""Matching: which object each anchor, default box or region learns.
+
+`assign` is the entry point; `assign_one_to_one` is SSD's, where each object also has one box of its own.
+"""
 
 from keras import ops
 
@@ -27,16 +30,68 @@ def assign(targets, boxes, low, high, allow_low_quality=True, lowest=0.0):
     Returns:
         (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
     """
-    objects, ignore = targets["boxes"], targets["ignore"]
-    learnt = valid_mask(targets["labels"]) & ~ignore  # (B, G)
-    iou = ops.where(learnt[..., None], box_iou(objects, boxes), -1.0)  # (B, G, A)
+    learnt, iou = _learnt_iou(targets, boxes)
     matches = match_iou(iou, low, high, allow_low_quality)  # (B, A)
-    no_part = in_ignored(boxes, objects, ignore)
+    no_part = in_ignored(boxes, targets["boxes"], targets["ignore"])
     if lowest:
         best = ops.max(iou, axis=1, initial=-1.0)
         far = (best < lowest) & ops.any(learnt, axis=1, keepdims=True)
         no_part = no_part | far
-    return ops.where((matches == BACKGROUND) & no_part, BETWEEN, matches)
+    return _spared(matches, no_part)
+
+
+def assign_one_to_one(targets, boxes, threshold):
+    """Return the object that each default box learns (SSD, arXiv 1512.02325v5, section 2.2).
+
+    Every object has one box of its own, by `match_one_to_one`. Every other box learns the object that it
+    overlaps most, if their IoU is at least the threshold. Ignored objects count as in `assign`.
+
+    Args:
+        targets: prepared targets, as for `assign`.
+        boxes: (A, 4) or (B, A, 4) xyxy.
+        threshold: IoU from which a box is matched.
+
+    Returns:
+        (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
+    """
+    _, iou = _learnt_iou(targets, boxes)
+    own = match_one_to_one(iou)  # (B, A)
+    matches = match_iou(iou, threshold, threshold, allow_low_quality=False)
+    matches = ops.where(own >= 0, own, matches)
+    return _spared(matches, in_ignored(boxes, targets["boxes"], targets["ignore"]))
+
+
+def match_one_to_one(iou):
+    """Pair objects with boxes, the pair of highest IoU first (bipartite matching; SSD, section 2.2).
+
+    A round pairs every object and box that are each other's best among those that are left. The result is
+    that of taking one pair after another. Of equal pairs, the first object and the first box are taken.
+
+    Args:
+        iou: (B, G, A), IoU of objects and boxes; rows of padded objects are -1.
+
+    Returns:
+        (B, A) int32: object index or -1. An object without a box that it overlaps has none.
+    """
+    iou = ops.stop_gradient(ops.cast(iou, "float32"))
+    if iou.shape[-2] == 0:
+        iou = ops.pad(iou, [(0, 0), (0, 1), (0, 0)], constant_values=-1.0)
+    objects = ops.arange(ops.shape(iou)[1], dtype="int32")[:, None]  # (G, 1)
+    places = ops.arange(ops.shape(iou)[2], dtype="int32")  # (A,)
+
+    def unfinished(left, _):
+        return ops.any(left > 0.0)
+
+    def pair_the_best(left, matched):
+        best_box = ops.cast(ops.argmax(left, axis=2), "int32")[..., None]  # (B, G, 1)
+        best_object = ops.cast(ops.argmax(left, axis=1), "int32")[:, None]  # (B, 1, A)
+        mutual = (best_box == places) & (best_object == objects) & (left > 0.0)  # (B, G, A)
+        taken = ops.any(mutual, axis=2, keepdims=True) | ops.any(mutual, axis=1, keepdims=True)
+        matched = ops.maximum(matched, ops.max(ops.where(mutual, objects, -1), axis=1))
+        return ops.where(taken, 0.0, left), matched
+
+    nobody = ops.cast(ops.zeros_like(iou[:, 0]), "int32") - 1  # (B, A)
+    return ops.while_loop(unfinished, pair_the_best, (iou, nobody))[1]
 
 
 def match_iou(iou, low, high, allow_low_quality=True):
@@ -82,3 +137,15 @@ def in_ignored(boxes, objects, ignore):
     """
     inside = ops.moveaxis(intersection_over_area(boxes, objects), -1, 1)
     return ops.any(ignore[..., None] & (inside >= IGNORED_SHARE), axis=1)
+
+
+def _spared(matches, no_part):
+    """Take background that has no part in the loss out of it."""
+    return ops.where((matches == BACKGROUND) & no_part, BETWEEN, matches)
+
+
+def _learnt_iou(targets, boxes):
+    """Which objects are learnt (B, G), and their IoU with all boxes (B, G, A), -1 in the others' rows."""
+    learnt = valid_mask(targets["labels"]) & ~targets["ignore"]
+    iou = box_iou(targets["boxes"], boxes)
+    return learnt, ops.where(learnt[..., None], iou, -1.0)

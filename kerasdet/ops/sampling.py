@@ -42,6 +42,28 @@ def ohem(losses, boxes, positives, batch_size, iou_threshold, negatives_per_posi
     return _mark(hardest, chosen, ops.shape(losses)[1])
 
 
+def hard_negatives(losses, negative, positive, ratio=3):
+    """Choose the negatives of highest loss, some for each positive (SSD, arXiv 1512.02325v5, section 2.2).
+
+    Args:
+        losses: (B, A), not differentiated.
+        negative: (B, A) bool.
+        positive: (B, A) bool; an image without positives counts as having one.
+        ratio: negatives for each positive of the image.
+
+    Returns:
+        (B, A) bool.
+    """
+    losses = ops.stop_gradient(ops.cast(losses, "float32"))
+    hardness = ops.where(negative, losses, -float("inf"))
+    # The place of each example in the order of hardness: the inverse of the sorting permutation.
+    rank = ops.argsort(ops.argsort(-hardness, axis=-1), axis=-1)
+    count = ops.sum(ops.cast(positive, "int32"), axis=-1, keepdims=True)  # (B, 1)
+    # Eq: ssd §2.2 | negatives : positives <= 3 : 1, by descending confidence loss
+    most = ratio * ops.maximum(count, 1)
+    return negative & (ops.cast(rank, "int32") < most)
+
+
 def sample_quota(positive, negative, keys, size, positive_fraction):
     """Sample positives up to a fraction, and fill the rest with negatives (Fast R-CNN, section 2.3).
 

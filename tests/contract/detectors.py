@@ -42,12 +42,18 @@ DETECTORS = {
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
+        ("ssd", models.SSD, {"channels": 16, "default_boxes": "paper"}),
+        ("ssdlite", models.SSDLite, {"default_boxes": "paper"}),
     )
 }
-faster_rcnn, fcos, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
-    DETECTORS[name]
-    for name in ("faster_rcnn", "fcos", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn")
-)
+fast_rcnn = DETECTORS["fast_rcnn"]
+faster_rcnn = DETECTORS["faster_rcnn"]
+fcos = DETECTORS["fcos"]
+keypoint_rcnn = DETECTORS["keypoint_rcnn"]
+mask_rcnn = DETECTORS["mask_rcnn"]
+retinanet = DETECTORS["retinanet"]
+ssd = DETECTORS["ssd"]
+ssdlite = DETECTORS["ssdlite"]
 
 
 def batch(count=2, seed=0, given=()):

@@ -239,6 +239,15 @@ def test_crop_needs_the_drawn_iou():
     assert augment.RandomCropIoU((0.26,), tries=1)(Fixed(*draws), image, record)[0] is image
 
 
+def test_crop_of_any_iou_is_one_of_seven_options():
+    # Section 2.2: the whole image, five least overlaps, or any patch.
+    assert augment.RandomCropIoU().options == (None, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
+    image, record = scene(40, 40, ((9, 9, 11, 11),))
+    # 20 x 20 at (0, 0): IoU 4 / 400, with the object's centre inside.
+    crop = augment.RandomCropIoU((0.0,), tries=1)
+    assert crop(Fixed([0.5, 1.0], [0, 0, 0]), image, record)[0].shape[0] == 20
+
+
 def test_crop_none_keeps_the_image():
     image, record = scene()
     assert augment.RandomCropIoU((None,))(Fixed(integers=[0]), image, record) == (image, record)

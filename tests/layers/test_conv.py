@@ -343,3 +343,16 @@ def test_gradient_from_few_cells_is_the_gradient(taught, dtype):
     error = 1e-5 if dtype == "float32" else 0.05
     for usual, ours in zip(gradients(False), gradients(True)):
         np.testing.assert_allclose(ours, usual, rtol=error, atol=error * np.abs(usual).max())
+
+
+def test_tensorflows_padding_by_hand():
+    # Ones under a kernel of ones with stride 2: an even side is padded at its end alone.
+    for padding, expected in (("symmetric", [[4, 6], [6, 9]]), ("same", [[9, 6], [6, 4]])):
+        layer = ConvNorm(1, 3, stride=2, norm_epsilon=0.0, padding=padding)
+        layer.build((None, None, None, 1))
+        layer.kernel.assign(np.ones((3, 3, 1, 1)))
+        found = layer(np.ones((1, 4, 4, 1), "float32"))
+        np.testing.assert_allclose(found[0, ..., 0], expected, rtol=1e-6)
+        assert ConvNorm.from_config(layer.get_config()).padding == padding
+    with pytest.raises(ValueError, match="padding is 'valid'; give one of 'symmetric', 'same'"):
+        ConvNorm(1, 3, padding="valid")

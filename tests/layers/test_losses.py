@@ -109,3 +109,21 @@ def test_box_losses_of_distances():
     ):
         found = loss.of_distances(boxes, distances, points)
         np.testing.assert_allclose(found, [[expected]], rtol=1e-5)
+
+
+def test_confidences_by_hand():
+    # Odds 1 : 3 : 4 of background and two classes; by themselves 1/2, 3/4 and 4/5.
+    logits = np.log(np.array([[[1.0, 3, 4], [1, 3, 4]]], "float32"))
+    labels = np.array([[0, 2]])
+    softmax, sigmoid = L.SoftmaxConfidence(), L.SigmoidConfidence()
+    np.testing.assert_allclose(softmax.losses(labels, logits), np.log([[8, 2]]), rtol=1e-6)
+    np.testing.assert_allclose(softmax.scores(logits), [[[3 / 8, 1 / 2]] * 2], rtol=1e-6)
+    # -log(1/2 1/4 1/5) = log 40, and -log(1/2 1/4 4/5) = log 10.
+    np.testing.assert_allclose(sigmoid.losses(labels, logits), np.log([[40, 10]]), rtol=1e-6)
+    np.testing.assert_allclose(sigmoid.scores(logits), [[[3 / 4, 4 / 5]] * 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [L.SoftmaxConfidence, L.SigmoidConfidence])
+def test_a_confidence_survives_its_config(kind):
+    config = keras.saving.serialize_keras_object(kind())
+    assert type(keras.saving.deserialize_keras_object(config)) is kind

@@ -51,5 +51,15 @@ MUTANTS = mutants(
             "boxes[:, : kept.shape[1]], -1.0)",
             "test_suppression_by_hand",
         ),
+        "classes and places change places": (
+            "ops.transpose(scores, (0, 2, 1))",
+            "scores",
+            "test_best_of_each_class_by_hand",
+        ),
+        "all classes have one label": (
+            "labels % num_classes, best",
+            "labels * 0, best",
+            "test_best_of_each_class_by_hand",
+        ),
     },
 )

@@ -72,8 +72,8 @@ MUTANTS = mutants(
             "test_background_has_an_iou_from_a_tenth_to_a_half",
         ),
         "background is the last class": (
-            "ops.one_hot(labels + 1, logits",
-            "ops.one_hot(labels, logits",
+            "softmax_cross_entropy(labels + 1, logits)",
+            "softmax_cross_entropy(labels, logits)",
             "test_region_losses_by_hand",
         ),
         "padding has a class loss": (

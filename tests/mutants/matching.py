@@ -32,13 +32,13 @@ MUTANTS = mutants(
             "test_low_quality_matches_are_a_choice",
         ),
         "ignored objects are learnt": (
-            'valid_mask(targets["labels"]) & ~ignore',
+            'valid_mask(targets["labels"]) & ~targets["ignore"]',
             'valid_mask(targets["labels"])',
             "test_ignored_objects_are_neither_learnt_nor_background",
         ),
         "padding is learnt": (
-            'valid_mask(targets["labels"]) & ~ignore',
-            "~ignore",
+            'valid_mask(targets["labels"]) & ~targets["ignore"]',
+            '~targets["ignore"]',
             "test_padding_is_no_object_wherever_its_box_lies",
         ),
         "more than half must lie in an ignored object": (
@@ -65,6 +65,26 @@ MUTANTS = mutants(
             "no_part = no_part | far",
             "no_part = no_part | (far & False)",
             "test_boxes_far_from_every_object_take_no_part_if_asked",
+        ),
+        "two objects may have one box of their own": (
+            "mutual = (best_box == places) & (best_object == objects) & (left > 0.0)",
+            "mutual = (best_box == places) & (left > 0.0)",
+            "test_one_to_one_by_hand",
+        ),
+        "an object has several boxes of its own": (
+            "mutual = (best_box == places) & (best_object == objects) & (left > 0.0)",
+            "mutual = (best_object == objects) & (left > 0.0)",
+            "test_one_to_one_by_hand",
+        ),
+        "a taken box is taken again": (
+            "taken = ops.any(mutual, axis=2, keepdims=True) | ops.any(mutual, axis=1, keepdims=True)",
+            "taken = ops.any(mutual, axis=2, keepdims=True)",
+            "test_one_to_one_by_hand",
+        ),
+        "an object's own box is lost": (
+            "matches = ops.where(own >= 0, own, matches)",
+            "matches = ops.where(matches >= 0, matches, own)",
+            "test_an_object_keeps_its_own_box_though_another_overlaps_it_more",
         ),
     },
 )

@@ -94,8 +94,8 @@ MUTANTS = {
                 "test_inference_equals_loops",
             ),
             "a strided convolution pads as TensorFlow": (
-                "if stride > 1:\n        #",
-                "if stride > 99:\n        #",
+                "if stride > 1 and symmetric:\n        #",
+                "if stride > 99 and symmetric:\n        #",
                 "test_inference_equals_loops",
             ),
             "kernels begin by fan-in": (

@@ -37,9 +37,24 @@ MUTANTS = mutants(
             "test_one_to_three",
         ),
         "an image without positives has no negatives": (
-            "ops.maximum(count, 1)",
-            "count",
+            "allowed = negatives_per_positive * ops.maximum(count, 1)",
+            "allowed = negatives_per_positive * count",
             "test_image_without_positives",
+        ),
+        "the easiest negatives are learnt": (
+            "ops.argsort(ops.argsort(-hardness,",
+            "ops.argsort(ops.argsort(hardness,",
+            "test_hard_negatives_by_hand",
+        ),
+        "the hardest may be positive": (
+            "return negative & (ops.cast(rank",
+            "return (ops.cast(rank",
+            "test_hard_negatives_by_hand",
+        ),
+        "an image without objects teaches no background": (
+            "most = ratio * ops.maximum(count, 1)",
+            "most = ratio * count",
+            "test_hard_negatives_by_hand",
         ),
         "all may be positive": (
             "max(1, int(size * positive_fraction))",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from kerasdet.ops.anchors import cell_anchors, grid_anchors
+from kerasdet.ops.anchors import cell_anchors, default_sides, grid_anchors, regular_scales
 
 
 def test_ratio_is_height_over_width_and_area_is_kept():
@@ -56,3 +56,15 @@ def test_grid_of_unknown_size():
     )
     result = dynamic(tf.constant([3, 4]), tf.constant([8.0, 7.5]))
     np.testing.assert_array_equal(result, grid_anchors(cell, (3, 4), (8, 7.5)))
+
+
+def test_regular_scales():
+    np.testing.assert_allclose(regular_scales(6), [0.2, 0.34, 0.48, 0.62, 0.76, 0.9])
+    np.testing.assert_allclose(regular_scales(2, 0.1, 0.5), [0.1, 0.5])
+
+
+def test_default_sides_by_hand():
+    # Squares of 0.2 and sqrt(0.2 * 0.45) = 0.3; area 0.04 at a ratio of 4.
+    expected = [[0.2, 0.2], [0.3, 0.3], [0.4, 0.1], [0.1, 0.4]]
+    np.testing.assert_allclose(default_sides(0.2, 0.45, [4]), expected)
+    assert default_sides(0.2, 0.45, []).shape == (2, 2)

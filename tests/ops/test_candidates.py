@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdet.ops.candidates import best_pairs, suppress
+from kerasdet.ops.candidates import best_of_each_class, best_pairs, suppress
 
 
 def test_best_pairs_by_hand():
@@ -83,3 +83,25 @@ def test_overlap_score_and_number_limit_what_is_kept():
     assert kept(0.5, score_threshold=0.04)["num_detections"].tolist() == [4]
     assert kept(0.5, score_threshold=0.95)["num_detections"].tolist() == [0]
     assert (kept(0.5, score_threshold=0.95)["boxes"] == -1).all()
+
+
+def test_best_of_each_class_by_hand():
+    # Three places, two classes, two images.
+    one = [[0.1, 0.9], [0.8, 0.7], [0.2, 0.5]]
+    two = [[0.3, 0.0], [0.1, 0.6], [0.2, 0.4]]
+    rows, labels, best = best_of_each_class(np.array([one, two], np.float32), 2)
+    assert np.asarray(rows).tolist() == [[1, 2, 0, 1], [0, 2, 1, 2]]
+    assert np.asarray(labels).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
+    expected = np.array([[0.8, 0.2, 0.9, 0.7], [0.3, 0.2, 0.6, 0.4]], np.float32)
+    np.testing.assert_array_equal(best, expected)
+
+
+def test_best_of_each_class_of_an_unknown_number_of_places():
+    scores = np.random.default_rng(1).normal(size=(2, 9, 3)).astype(np.float32)
+    traced = tf.function(
+        lambda x: best_of_each_class(x, 20),
+        input_signature=[tf.TensorSpec((None, None, 3), tf.float32)],
+    )
+    for result, expected in zip(traced(scores), best_of_each_class(scores, 20)):
+        assert result.shape == (2, 27)
+        np.testing.assert_array_equal(result, expected)

@@ -151,3 +151,10 @@ def test_log_iou_loss_by_hand():
     # The IoU is w / 4 where the right side is w: d(-log w) / dw is -1/2 at w = 2.
     np.testing.assert_allclose(slope[0, 2], -0.5, rtol=1e-5)
     assert not np.any(slope[2])
+
+
+def test_softmax_cross_entropy_by_hand():
+    # Of odds 1 : 3 : 4 the shares are 1/8, 3/8 and 1/2.
+    logits = np.log(np.array([[1.0, 3, 4], [1, 3, 4]], "float32"))
+    values = losses.softmax_cross_entropy(np.array([0, 1]), logits)
+    np.testing.assert_allclose(values, [math.log(8), math.log(8 / 3)], rtol=1e-6)

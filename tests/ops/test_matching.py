@@ -5,7 +5,15 @@ import pytest
 import tensorflow as tf
 
 from kerasdet.ops.boxes import box_iou
-from kerasdet.ops.matching import BACKGROUND, BETWEEN, assign, in_ignored, match_iou
+from kerasdet.ops.matching import (
+    BACKGROUND,
+    BETWEEN,
+    assign,
+    assign_one_to_one,
+    in_ignored,
+    match_iou,
+    match_one_to_one,
+)
 
 
 def slow_match(iou, low, high, allow_low_quality):
@@ -183,3 +191,72 @@ def test_every_box_is_background_where_there_is_no_object_to_learn():
     assert assigned(targets([OBJECT], [0], [True]), boxes, **options) == [[BETWEEN, BACKGROUND]]
     none = {name: value[:, :0] for name, value in targets([OBJECT], [0]).items()}
     assert assigned(none, boxes, **options) == [[BACKGROUND] * 2]
+
+
+def slow_one_to_one(iou):
+    """One pair after another, the highest first."""
+    left, matches = iou.copy(), np.full(iou.shape[1], -1)
+    while left.max() > 0:
+        g, a = np.unravel_index(left.argmax(), left.shape)
+        matches[a] = g
+        left[g], left[:, a] = 0, 0
+    return matches
+
+
+def test_one_to_one_by_hand():
+    # Both objects overlap box 0 most; the second does more, so the first takes box 2, its next best.
+    # The third overlaps nothing that is left, and the fourth is padding.
+    iou = np.array(
+        [[[0.6, 0.1, 0.5, 0.0], [0.7, 0.2, 0.6, 0.0], [0.3, 0, 0, 0], [-1, -1, -1, -1]]], "float32"
+    )
+    np.testing.assert_array_equal(match_one_to_one(iou), [[1, -1, 0, -1]])
+
+
+def test_one_to_one_waits_for_an_object_that_may_come_back():
+    # Object 0 prefers box 0 and loses it to object 1; of box 1 it has more than object 2 has.
+    iou = np.array([[[0.8, 0.6, 0.0], [0.9, 0.0, 0.0], [0.0, 0.5, 0.1]]], "float32")
+    np.testing.assert_array_equal(match_one_to_one(iou), [[1, 0, 2]])
+
+
+def test_one_to_one_against_a_slow_loop():
+    rng = np.random.default_rng(3)
+    for ties in (False, True):
+        iou = rng.uniform(0, 1, (4, 7, 12)).astype("float32")
+        iou = np.round(iou * 4) / 4 if ties else iou
+        expected = [slow_one_to_one(one) for one in iou]
+        np.testing.assert_array_equal(match_one_to_one(iou), expected)
+        traced = tf.function(match_one_to_one, jit_compile=True)
+        np.testing.assert_array_equal(traced(iou), expected)
+
+
+def test_one_to_one_without_objects():
+    np.testing.assert_array_equal(match_one_to_one(np.zeros((2, 0, 3), "float32")), [[-1] * 3] * 2)
+
+
+def one_to_one(objects, boxes, ignore=None):
+    targets = {
+        "boxes": np.array([objects], "float32"),
+        "labels": np.zeros((1, len(objects)), "int32"),
+        "ignore": np.array([ignore or [False] * len(objects)]),
+    }
+    return np.asarray(assign_one_to_one(targets, np.array(boxes, "float32"), 0.5))[0].tolist()
+
+
+def test_one_to_one_then_every_box_from_the_threshold_on():
+    # Boxes as wide as the object and of these heights in tenths: their IoU.
+    boxes = [[0, 0, 10, height] for height in (9, 6, 5, 4.9)]
+    assert one_to_one([[0, 0, 10, 10]], boxes) == [0, 0, 0, BACKGROUND]
+    assert one_to_one([[0, 0, 10, 10]], boxes[3:]) == [0]  # its best, however weak
+    assert one_to_one([[50, 50, 60, 60]], boxes) == [BACKGROUND] * 4
+
+
+def test_an_object_keeps_its_own_box_though_another_overlaps_it_more():
+    # The large object takes the first box; the second, which it overlaps by 0.6, is the small object's only.
+    objects = [[0, 0, 10, 10], [0, 0, 10, 2]]
+    assert one_to_one(objects, [[0, 0, 10, 10], [0, 0, 10, 6]]) == [0, 1]
+
+
+def test_one_to_one_leaves_crowds_out():
+    objects = [[0, 0, 10, 10], [20, 20, 40, 40]]
+    boxes = [[0, 0, 10, 10], [22, 22, 30, 30], [50, 50, 60, 60]]
+    assert one_to_one(objects, boxes, [False, True]) == [0, BETWEEN, BACKGROUND]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdet.ops.sampling import ohem, random_keys, sample_quota
+from kerasdet.ops.sampling import hard_negatives, ohem, random_keys, sample_quota
 
 # Eight places far apart; box 1 nearly covers box 0, and box 7 box 6.
 STARTS = np.array([0, 1, 100, 200, 300, 400, 500, 501], "float32")
@@ -86,3 +86,28 @@ def test_random_keys_are_uniform_and_differ_by_seed_step_and_image():
     np.testing.assert_array_equal(keys, random_keys(3, 7, np.arange(4), 20000))
     # The same on every backend.
     np.testing.assert_allclose(keys[0, :3], [0.24903554, 0.62133533, 0.20770723], rtol=1e-6)
+
+
+def test_hard_negatives_by_hand():
+    # Two images: one positive and seven negatives, one of which takes no part; four negatives alone.
+    losses = np.array([[9, 1, 5, 3, 8, 2, 4, 7], [1, 2, 3, 4, 0, 0, 0, 0]], "float32")
+    positive = np.zeros((2, 8), bool)
+    positive[0, 0] = True
+    negative = ~positive
+    negative[0, 7] = False
+    negative[1, 4:] = False
+    found = np.asarray(hard_negatives(losses, negative, positive))
+    assert np.flatnonzero(found[0]).tolist() == [2, 4, 6]  # the losses 8, 5 and 4
+    assert np.flatnonzero(found[1]).tolist() == [1, 2, 3]  # as for one positive
+    few = np.asarray(hard_negatives(losses, negative, positive, ratio=1))
+    assert np.flatnonzero(few[0]).tolist() == [4]
+    positive[0, 1:3], negative[0, 1:3] = True, False
+    # Nine negatives for three positives: all that there are.
+    found = np.asarray(hard_negatives(losses, negative, positive))
+    assert np.flatnonzero(found[0]).tolist() == [3, 4, 5, 6]
+
+
+def test_equal_losses_do_not_add_negatives():
+    positive = np.array([[True] + [False] * 9])
+    found = np.asarray(hard_negatives(np.ones((1, 10), "float32"), ~positive, positive))
+    assert found.sum() == 3

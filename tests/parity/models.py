@@ -73,6 +73,23 @@ def _fcos_scores(logits, centerness, **others):
     return product.reshape(len(logits), -1) ** -0.5
 
 
+def _ssd_head(limit):
+    """SSD's raw outputs; the best `limit` of each class go on."""
+
+    def ours(call, inputs):
+        outputs = call(inputs, training=False)
+        logits, deltas = (
+            np.concatenate([np.asarray(level) for level in outputs[name].values()], axis=1)
+            for name in ("logits", "deltas")
+        )
+        scores = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        scores = scores / scores.sum(axis=-1, keepdims=True)
+        ranked = [(scores[..., column], limit) for column in range(1, scores.shape[-1])]
+        return {"head/cls_logits": logits, "head/bbox_regression": deltas}, ranked
+
+    return ours
+
+
 def _two_stages(call, inputs):
     outputs = call(inputs, training=False)
     found = {}
@@ -135,6 +152,21 @@ FCOS = {
     "confident": "head.classification_head.cls_logits",
 }
 
+SSD_LEVELS = range(5)  # the sixth map has one place, and no spread
+
+
+def _ssd_outputs(last):
+    """The modules whose outputs are spread: `last` is the output convolution's place in its module."""
+    return {
+        f"head.{kind}_head.module_list.{i}{last}": deviation
+        for kind, deviation in (("classification", 2.5), ("regression", 1.0))
+        for i in SSD_LEVELS
+    }
+
+
+SSD = {"modules": {"head": "head"}, "ours": _ssd_head(400), "calibrated": (_ssd_outputs(""),)}
+SSDLITE = {"modules": {"head": "head"}, "ours": _ssd_head(300), "calibrated": (_ssd_outputs(".1"),)}
+
 PROPOSALS = {"rpn.head.cls_logits": 1.5, "rpn.head.bbox_pred": 0.25}
 REGIONS = {"roi_heads.box_predictor.cls_score": 2.0, "roi_heads.box_predictor.bbox_pred": 1.0}
 TWO_STAGES = {"modules": {"rpn": "rpn.head"}, "ours": _two_stages, "two_stages": True}
@@ -169,6 +201,10 @@ MODELS = {
     "retinanet_resnet50_fpn_coco": Model("retinanet_resnet50_fpn", **RETINANET, **FIRST),
     "retinanet_resnet50_fpn_v2_coco": Model("retinanet_resnet50_fpn_v2", **RETINANET),
     "fcos_resnet50_fpn_coco": Model("fcos_resnet50_fpn", **FCOS),
+    "ssd300_vgg16_coco": Model("ssd300_vgg16", **SSD),
+    "ssdlite320_mobilenet_v3_large_coco": Model(
+        "ssdlite320_mobilenet_v3_large", **SSDLITE, norm_epsilon=1e-3
+    ),
     "resnet18_imagenet": Model("resnet18", RESNET, _levels_and_logits),
     "resnet34_imagenet": Model("resnet34", RESNET, _levels_and_logits),
     "resnet50_imagenet": Model("resnet50", RESNET, _levels_and_logits),

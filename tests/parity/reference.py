@@ -124,7 +124,8 @@ def build(entry, edges):
     model = torchvision.models.get_model(
         entry.torchvision, weights=None, weights_backbone=None, **sides
     )
-    for module in model.backbone.body.modules():
+    # SSD's backbones are built with the epsilon of their weights.
+    for module in model.backbone.body.modules() if hasattr(model.backbone, "body") else ():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eps = entry.norm_epsilon
     return model.eval()

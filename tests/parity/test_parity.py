@@ -9,6 +9,8 @@ written by
         --models resnet18_imagenet mobilenet_v2_imagenet --sizes 224x224 161x203
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 --edges 192 256 \
         --models fasterrcnn_mobilenet_v3_large_320_fpn_coco fcos_resnet50_fpn_coco --sizes 240x320 320x214
+    python -m tests.parity.reference tests/parity/golden --golden --limit 1500 \
+        --models ssd300_vgg16_coco ssdlite320_mobilenet_v3_large_coco --sizes 240x320 320x214
 
 `run.py` compares all models on large images, by their files.
 """
@@ -62,6 +64,7 @@ def test_what_loads_is_what_is_compared():
         name
         for name, manifest in manifests.items()
         if is_published(manifest)
+        and manifest["conversion"] == "torchvision"
         and (manifest["class"], nameless(manifest["config"])) not in compared
     }
     # Its classifier is unusable: what is compared is the same backbone with another mean and std.
@@ -80,6 +83,8 @@ def test_there_are_golden_files():
         "resnet18_imagenet",
         "retinanet_resnet50_fpn_coco",
         "retinanet_resnet50_fpn_v2_coco",
+        "ssd300_vgg16_coco",
+        "ssdlite320_mobilenet_v3_large_coco",
     ]
     assert sum(path.stat().st_size for path in GOLDEN) < 2.5e6
 

@@ -36,6 +36,7 @@ def changed(manifest, field, value):
 MANIFESTS = {name: read_manifest(path) for name, path in manifest_paths().items()}
 SHIPPED = [name for name, manifest in MANIFESTS.items() if not is_published(manifest)]
 PUBLISHED = [name for name, manifest in MANIFESTS.items() if is_published(manifest)]
+TORCHVISION = [name for name in PUBLISHED if MANIFESTS[name]["conversion"] == "torchvision"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -64,10 +65,12 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     detectors += [f"fasterrcnn_mobilenet_v3_large{size}_fpn_coco" for size in ("", "_320")]
     detectors += ["fcos_resnet50_fpn_coco"]
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
-    assert sorted(PUBLISHED) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
+    detectors += ["ssd300_vgg16_coco", "ssdlite320_mobilenet_v3_large_coco"]
+    assert sorted(TORCHVISION) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
+    assert set(PUBLISHED) - set(TORCHVISION) == {"ssd_mobilenet_v1_face"}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_a_published_manifest_agrees_with_itself(name):
     manifest = MANIFESTS[name]
     weights = manifest["weights"]
@@ -84,7 +87,7 @@ def test_a_published_manifest_agrees_with_itself(name):
         count = manifest["config"]["num_classes"]
         assert len(manifest["classes"]) == len(set(manifest["classes"])) == count
     # Four bytes a number, and a little around each tensor.
-    assert weights["mebibytes"] == pytest.approx(4 * parameters / 2**20, rel=0.01)
+    assert weights["mebibytes"] == pytest.approx(4 * parameters / 2**20, rel=0.02)
 
 
 # torchvision's counts; ours less the background's boxes and masks, and with the batch normalisations'
@@ -100,6 +103,8 @@ def test_a_published_manifest_agrees_with_itself(name):
         ("maskrcnn_resnet50_fpn_v2_coco", 46_359_409, 4 * 1025 + 257, 2 * 26_560 + 2 * 16 * 256),
         ("keypointrcnn_resnet50_fpn_coco", 59_137_258, 4 * 1025, 4 * 26_560),
         ("keypointrcnn_resnet50_fpn_coco_legacy", 59_137_258, 4 * 1025, 4 * 26_560),
+        ("ssd300_vgg16_coco", 35_641_826, 0, 0),
+        ("ssdlite320_mobilenet_v3_large_coco", 3_440_060, 0, 2 * 16_472),
     ],
 )
 def test_detectors_have_torchvisions_parameters(name, parameters, background, uncounted):

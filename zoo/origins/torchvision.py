@@ -18,6 +18,7 @@ WEIGHTS = {
     "beta": ".bias",
     "moving_mean": ".running_mean",
     "moving_variance": ".running_var",
+    "scale": "",
 }
 REGION_CELLS = 7 * 7
 
@@ -164,6 +165,53 @@ MOBILENET_V3 = (
     *normed(r"last_conv", r"16."),
 )
 VGG16 = ((r"features_(\d+)", r"\1"),)
+# Of SSD and SSDLite the names begin after "backbone.": torchvision cuts the backbone where it takes maps.
+SSD_VGG16 = (
+    # From the fourth pooling on, which has the number 0.
+    (r"features_24", r"extra.0.1"),
+    (r"features_26", r"extra.0.3"),
+    (r"features_28", r"extra.0.5"),
+    (r"fc6", r"extra.0.7.1"),
+    (r"fc7", r"extra.0.7.3"),
+    (r"features_(\d+)", r"features.\1"),
+)
+
+
+def ssdlite_block(block, place):
+    """Return the rows of a block of MobileNetV3's tail, which torchvision has in another place."""
+    inside = {"depthwise": "1.0", "squeeze": "2.fc1", "excite": "2.fc2", "project": "3.0"}
+    for ours, theirs in inside.items():
+        yield rf"{block}_{ours}", f"{place}{theirs}"
+        if theirs.endswith(".0"):
+            yield rf"{block}_{ours}/norm", f"{place}{theirs[:-1]}1"
+
+
+SSD_MOBILENET_V3 = (
+    # The expansion inside block 13 ends the first part.
+    *normed(r"block13_expand", r"features.0.13."),
+    *ssdlite_block("block13", "features.1.0."),
+    *(
+        row
+        for block in (14, 15)
+        for row in (
+            *normed(f"block{block}_expand", f"features.1.{block - 13}.block.0."),
+            *ssdlite_block(f"block{block}", f"features.1.{block - 13}.block."),
+        )
+    ),
+    *normed(r"last_conv", r"features.1.3."),
+    *((ours, f"features.0.{theirs}") for ours, theirs in MOBILENET_V3),
+)
+
+
+def vgg16(backbone):
+    """Return the rows of VGG-16, of a classifier or of SSD."""
+    return SSD_VGG16 if "C4_fc7" in backbone.levels else VGG16
+
+
+def mobilenet_v3(backbone):
+    """Return the rows of MobileNetV3, of a classifier or of SSDLite."""
+    return SSD_MOBILENET_V3 if "C4_expand" in backbone.levels else MOBILENET_V3
+
 
 # By class of the classifier's backbone: the place of the backbone, and the layers above it.
 CLASSIFIERS = {
@@ -235,6 +283,29 @@ REGION_CLASSIFIER = (
     ("box_output", "box_predictor.bbox_pred", without_background_boxes),
 )
 
+SSD_EXTRAS = (
+    (r"l2_norm", r"scale_weight"),
+    *((rf"conv{i}_1/conv", rf"extra.{i}.0") for i in range(1, 5)),
+    *((rf"conv{i}_2/conv", rf"extra.{i}.2") for i in range(1, 5)),
+)
+SSDLITE_EXTRAS = tuple(
+    row
+    for i in range(1, 5)
+    for j in range(1, 4)
+    for row in normed(f"conv{i}_{j}", f"extra.{i - 1}.{j - 1}.")
+)
+
+
+def predictors(model):
+    """Return the rows of SSD's output convolutions, and of SSDLite's depthwise ones before them."""
+    lite = model.output_size == 1
+    for kind, theirs in (("class", "classification"), ("box", "regression")):
+        for i, level in enumerate(model.class_outputs):
+            place = f"head.{theirs}_head.module_list.{i}"
+            yield f"{kind}_output_{level}", f"{place}.1" if lite else place
+            yield from normed(f"head/{kind}_{level}", f"{place}.0.")
+
+
 # -- detectors -------------------------------------------------------------------------------------
 
 RETINANET = (
@@ -262,11 +333,17 @@ KEYPOINT_BRANCH = (
     (r"keypoint_output", r"roi_heads.keypoint_predictor.kps_score_lowres"),
 )
 
+
+def ssd(model):
+    """Return the rows of an `SSD` or an `SSDLite`."""
+    return (("backbone", "backbone."), ("extras", "backbone."), *predictors(model))
+
+
 TABLE = {
     "ResNet": RESNET,
     "MobileNetV2": MOBILENET_V2,
-    "MobileNetV3Large": MOBILENET_V3,
-    "VGG16": VGG16,
+    "MobileNetV3Large": mobilenet_v3,
+    "VGG16": vgg16,
     "ImageClassifier": classifier,
     "FeaturePyramid": feature_pyramid,
     "DenseHead": dense_head,
@@ -275,6 +352,9 @@ TABLE = {
     "RegionClassifier": REGION_CLASSIFIER,
     "FCOS": FCOS,
     "RetinaNet": RETINANET,
+    "ExtraLayers": SSD_EXTRAS,
+    "SeparableExtraLayers": SSDLITE_EXTRAS,
+    "SSD": ssd,
     "FasterRCNN": FASTER_RCNN,
     "MaskRCNN": FASTER_RCNN + MASK_BRANCH,
     "KeypointRCNN": FASTER_RCNN + KEYPOINT_BRANCH,

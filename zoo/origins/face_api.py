@@ -1,0 +1,93 @@
+"""Face detectors that the package face-api has published, as TensorFlow.js weights.
+
+The SSD is one of TensorFlow's Object Detection API (`ssd_mobilenet_v1`). Batch normalisation is folded into
+the pointwise convolutions, and stands by itself in the depthwise ones.
+"""
+
+import numpy as np
+
+from kerasdet.zoo.checkpoints.tensorflowjs import read
+from kerasdet.zoo.filling import fill_weights, name_weights
+
+WEIGHTS = {
+    "kernel": "/weights",
+    "bias": "/biases",
+    **{name: f"/BatchNorm/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")},
+}
+# What the graph has besides weights: constants, and the default boxes, which the model computes.
+CONSTANTS = ("Postprocessor/", "Preprocessor/", "Output/", "concat", "/stack", "/strided_slice")
+FOLDED = "/convolution_bn_offset"
+
+
+def load(model, path, *shards):
+    """Fill a model with the weights of a published manifest and its shards.
+
+    Args:
+        model: a built `SSD` on `MobileNetV1`.
+        path: the manifest.
+        *shards: its shards; default: the files that it names, beside it.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file cannot be read or does not fit the model, which is then unchanged.
+    """
+    arrays = {}
+    for name, array in read(path, *shards).items():
+        place, _, last = name.rpartition("/")
+        if any(part in name for part in CONSTANTS):
+            continue
+        if last == "convolution_bn_offset" and name.startswith("MobilenetV1"):
+            arrays |= _unfolded(place, array, model.backbone.norm_epsilon)
+        else:
+            arrays[name.replace(FOLDED, "/biases").replace("depthwise_weights", "weights")] = array
+    slots = name_weights(model, TABLE, WEIGHTS, "face_api")
+    return fill_weights(model, slots, arrays, path)
+
+
+def _unfolded(place, offset, epsilon):
+    """A batch normalisation that adds the offset alone."""
+    ones = np.ones_like(offset)
+    values = {"gamma": ones, "beta": offset, "moving_mean": 0 * ones}
+    values["moving_variance"] = ones * np.float32(1 - epsilon)
+    return {f"{place}/BatchNorm/{name}": value for name, value in values.items()}
+
+
+def depthwise(array):
+    """Put the one output of each channel before the channels; a normalisation's vectors stay."""
+    return array.transpose(0, 1, 3, 2) if array.ndim == 4 else array
+
+
+def xy_first(array):
+    """Reorder the deltas of each box: TensorFlow has y before x."""
+    boxes = array.reshape(*array.shape[:-1], -1, 4)[..., [1, 0, 3, 2]]
+    return boxes.reshape(array.shape)
+
+
+def ssd(model):
+    """Return the rows of an `SSD`."""
+    rows = [("backbone", "MobilenetV1/"), ("extras", "Prediction/")]
+    for i, level in enumerate(model.class_outputs):
+        place = f"Prediction/BoxPredictor_{i}"
+        rows.append((f"class_output_{level}", f"{place}/ClassPredictor"))
+        rows.append((f"box_output_{level}", f"{place}/BoxEncodingPredictor", xy_first))
+    return rows
+
+
+def extras(part):
+    """Return the rows of `ExtraLayers`, whose convolutions are numbered one after another."""
+    return [
+        (rf"conv{i}_{j}/conv", f"Conv2d_{2 * (i - 1) + j - 1}_pointwise")
+        for i in range(1, len(part.blocks) + 1)
+        for j in (1, 2)
+    ]
+
+
+MOBILENET_V1 = (
+    (r"stem(/norm)?", r"Conv2d_0_pointwise"),
+    (r"block(\d+)_depthwise(/norm)?", r"Conv2d_\1_depthwise", depthwise),
+    (r"block(\d+)_pointwise(/norm)?", r"Conv2d_\1_pointwise"),
+)
+TABLE = {"SSD": ssd, "ExtraLayers": extras, "MobileNetV1": MOBILENET_V1}
