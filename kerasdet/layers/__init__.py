@@ -17,6 +17,7 @@ from kerasdet.layers.losses import (
 )
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
+from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
@@ -57,6 +58,7 @@ __all__ = [
     "OnlineHardExamples",
     "PSRoIAlign",
     "PSRoIPool",
+    "PassthroughHead",
     "Resize",
     "RoIAlign",
     "RoIPool",

@@ -134,14 +134,7 @@ class AnchorGenerator(keras.layers.Layer):
             return None
         if kind != "fitted":
             raise ValueError(f"anchors is fitted or paper, not {kind!r}.")
-        boxes = []
-        for index in range(0, len(data), -(-len(data) // 1000)):
-            record = data.record(index)
-            size = record.height, record.width
-            height, width = resize.target_size(*size) if resize else size
-            scale = np.array([width / record.width, height / record.height] * 2)
-            boxes.append(record.boxes[~record.ignore] * scale)
-        return cls.fitted(np.concatenate(boxes), layout)
+        return cls.fitted(boxes_on_canvas(data, resize), layout)
 
     @property
     def num_anchors(self):
@@ -210,3 +203,23 @@ class AnchorGenerator(keras.layers.Layer):
                 f"AnchorGenerator: `{name}` has {count} levels and `sizes` has {len(self.sizes)}; "
                 "give one entry per level."
             )
+
+
+def boxes_on_canvas(data, resize=None):
+    """Collect the objects of a data set as a detector sees them.
+
+    Args:
+        data: `Dataset`; at most 1000 of its images are read.
+        resize: `Resize` part for its images; None: they keep their size.
+
+    Returns:
+        (N, 4) xyxy NumPy, without objects that are ignored.
+    """
+    boxes = []
+    for index in range(0, len(data), -(-len(data) // 1000)):
+        record = data.record(index)
+        size = record.height, record.width
+        height, width = resize.target_size(*size) if resize else size
+        scale = np.array([width / record.width, height / record.height] * 2)
+        boxes.append(record.boxes[~record.ignore] * scale)
+    return np.concatenate(boxes)

@@ -8,6 +8,7 @@ from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
 from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
+from kerasdet.models.yolo_v2 import YOLOv2
 
 __all__ = [
     "Detector",
@@ -20,4 +21,5 @@ __all__ = [
     "MaskRCNN",
     "RegionProposalNetwork",
     "RetinaNet",
+    "YOLOv2",
 ]

@@ -41,11 +41,12 @@ DETECTORS = {
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
+        ("yolo_v2", models.YOLOv2, {"channels": 16, "depth": 2, "passthrough": 4, "anchors": 0}),
     )
 }
-faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn = (
+faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn, yolo_v2 = (
     DETECTORS[name]
-    for name in ("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn")
+    for name in ("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn", "yolo_v2")
 )
 
 
