@@ -58,6 +58,7 @@ FAMILY = {
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "region_proposals": set(),
     "retinanet": {"base", "detector"},
+    "yolo": {"base", "detector"},
     "yolo_v2": {"base", "detector"},
 }
 

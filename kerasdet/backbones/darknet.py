@@ -12,7 +12,7 @@ the last map of stride 2**n. Convolutions are named `conv1`, `conv2`, ... in tha
 import keras
 
 from kerasdet.backbones.backbone import Backbone
-from kerasdet.layers.conv import LEAK, Conv, ConvNorm, leaky
+from kerasdet.layers.conv import LEAK, dark_conv
 
 LEVELS = ("C3", "C4", "C5")
 MOST_ROWS = 1000
@@ -36,9 +36,10 @@ YOLO20 = (
     *((512, 1), (1024, 3)) * 2,
 )
 # Six of the nine convolutions of Fast YOLO, as in Darknet's configuration files.
-FAST_YOLO = tuple(
-    row for filters in (16, 32, 64, 128, 256) for row in ((filters, 3), "pool")
-) + ((512, 3),)
+FAST_YOLO = (
+    *((16, 3), "pool", (32, 3), "pool", (64, 3), "pool", (128, 3), "pool", (256, 3), "pool"),
+    (512, 3),
+)
 TINY_YOLO_V2 = (*FAST_YOLO, "pool1", (1024, 3))
 
 
@@ -104,22 +105,6 @@ class Darknet(Backbone):
             "norm": self.norm,
             "norm_epsilon": self.norm_epsilon,
         }
-
-
-def dark_conv(filters, size, stride=1, norm="batch", norm_epsilon=1e-5, **kwargs):
-    """Return a convolution with leaky ReLU, normalised or with a bias.
-
-    Args:
-        filters: number of output channels.
-        size: height and width of the kernel, odd.
-        stride: step in both directions.
-        norm: "batch" or None.
-        norm_epsilon: epsilon of the batch normalisation.
-        **kwargs: `name` and `dtype`.
-    """
-    if norm is None:
-        return Conv(filters, size, stride, activation=leaky, **kwargs)
-    return ConvNorm(filters, size, stride, activation=leaky, norm_epsilon=norm_epsilon, **kwargs)
 
 
 def Darknet19(**settings):

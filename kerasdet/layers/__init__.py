@@ -4,6 +4,7 @@ from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
 from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.feature_pyramid import FeaturePyramid
+from kerasdet.layers.grid_head import GridHead, LocallyConnected
 from kerasdet.layers.image_pyramid import ImagePyramid
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
@@ -20,7 +21,7 @@ from kerasdet.layers.nms import NonMaxSuppression
 from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
-from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
+from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, Resize, ShortestEdge, Stretch
 from kerasdet.layers.roi import (
     MultilevelRoIAlign,
     MultilevelRoIPool,
@@ -46,10 +47,13 @@ __all__ = [
     "Fit",
     "FocalLoss",
     "GIoULoss",
+    "GridHead",
     "ImagePyramid",
     "IoULoss",
     "KeepSize",
     "L2Normalization",
+    "Letterbox",
+    "LocallyConnected",
     "MaskHead",
     "Maxout",
     "MultilevelRoIAlign",

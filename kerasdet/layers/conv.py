@@ -278,6 +278,22 @@ class Conv(keras.layers.Layer):
         }
 
 
+def dark_conv(filters, size, stride=1, norm="batch", norm_epsilon=1e-5, **kwargs):
+    """Return a convolution with leaky ReLU, normalised or with a bias.
+
+    Args:
+        filters: number of output channels.
+        size: height and width of the kernel, odd.
+        stride: step in both directions.
+        norm: "batch" or None.
+        norm_epsilon: epsilon of the batch normalisation.
+        **kwargs: `name` and `dtype`.
+    """
+    if norm is None:
+        return Conv(filters, size, stride, activation=leaky, **kwargs)
+    return ConvNorm(filters, size, stride, activation=leaky, norm_epsilon=norm_epsilon, **kwargs)
+
+
 def _check_counts(filters, kernel_size, stride, groups=1, dilation=1):
     check_whole("filters", filters, most=1 << 24)
     check_whole("kernel_size", kernel_size)

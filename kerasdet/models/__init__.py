@@ -8,9 +8,11 @@ from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
 from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
+from kerasdet.models.yolo import YOLO
 from kerasdet.models.yolo_v2 import YOLOv2
 
 __all__ = [
+    "YOLO",
     "Detector",
     "FastRCNN",
     "FasterRCNN",

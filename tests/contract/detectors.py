@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from kerasdet import models
+from kerasdet.layers import Stretch
 from tests.tiny import TinyBackbone
 
 SIZE = 64
@@ -41,12 +42,25 @@ DETECTORS = {
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
+        (
+            "yolo",
+            models.YOLO,
+            {"resize": Stretch(SIZE), "channels": 16, "units": 64, "grid": 4, "dropout": 0.0},
+        ),
         ("yolo_v2", models.YOLOv2, {"channels": 16, "depth": 2, "passthrough": 4, "anchors": 0}),
     )
 }
-faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn, yolo_v2 = (
+faster_rcnn, keypoint_rcnn, mask_rcnn, retinanet, fast_rcnn, yolo, yolo_v2 = (
     DETECTORS[name]
-    for name in ("faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fast_rcnn", "yolo_v2")
+    for name in (
+        "faster_rcnn",
+        "keypoint_rcnn",
+        "mask_rcnn",
+        "retinanet",
+        "fast_rcnn",
+        "yolo",
+        "yolo_v2",
+    )
 )
 
 
