@@ -33,6 +33,8 @@ def made(kind, options, data=DATA, **settings):
 
 
 REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}
+# Without dropout, which draws other numbers on two devices than on one.
+ON_GRID = {"resize": Stretch(SIZE), "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
 # Paper: its detector and the options that make it small.
 DETECTORS = {
     name: functools.partial(made, kind, options)

@@ -96,13 +96,12 @@ def load(model, cfg, weights):
         FileNotFoundError: there is no such file.
         ValueError: as `load_darknet`, or the configuration is of another model, which is then unchanged.
     """
-    classes = {"num_classes": model.num_classes} if hasattr(model, "num_classes") else {}
     source = load_darknet(cfg, weights)
     shapes = [[tuple(w.shape) for w in m.weights] for m in (source, model)]
     if type(source) is not type(model) or shapes[0] != shapes[1]:
         raise ValueError(
             f"{cfg} describes a {type(source).__name__} of {source.count_params()} numbers, not this "
-            f"{type(model).__name__} of {model.count_params()} {classes or ''}. Fix: give the .cfg of this model."
+            f"{type(model).__name__} of {model.count_params()}. Fix: give the .cfg of this model."
         )
     model.set_weights(source.get_weights())
     return model
@@ -419,7 +418,7 @@ def _passthrough(chain, rest):
 
 def _yolo(layers, settings):
     from kerasdet.layers.grid_head import GridHead
-    from kerasdet.layers.resizing import Fit, Stretch
+    from kerasdet.layers.resizing import Stretch
     from kerasdet.models import YOLO
 
     *body, output, last = layers
@@ -429,7 +428,8 @@ def _yolo(layers, settings):
     dense = [layer for layer in rest[local:] if layer.kind == "connected"]
     drops = [layer for layer in rest[local:] if layer.kind == "dropout"]
     for layer in rest[local:]:
-        if layer.kind not in ("connected", "dropout") or (drops and layer is not rest[-1]):
+        early = layer.kind == "dropout" and layer is not rest[-1]
+        if layer.kind not in ("connected", "dropout") or early:
             raise layer.section.fault(
                 f"[{layer.kind}] does not belong here",
                 "use [local], [connected] ..., [dropout] and the last [connected], in this order",
