@@ -247,7 +247,10 @@ def run_darknet(cfg, weights, image, size):
         found = library.get_network_boxes(
             network, width, height, -1e9, 0.5, None, 0, ctypes.byref(count)
         )
-        found = [found[i] for i in range(count.value)]
+        order = np.arange(count.value)
+        if last == "region":  # by anchors, then cells; raw outputs and OpenCV have cells first
+            order = order.reshape(int(options["num"]), -1).T.ravel()
+        found = [found[i] for i in order]
         rows = np.array([[d.bbox.x, d.bbox.y, d.bbox.w, d.bbox.h] for d in found], "float32")
         half = rows[:, 2:] / 2
         result["boxes"] = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
