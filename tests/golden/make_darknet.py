@@ -254,9 +254,7 @@ def run_darknet(cfg, weights, image, size):
         rows = np.array([[d.bbox.x, d.bbox.y, d.bbox.w, d.bbox.h] for d in found], "float32")
         half = rows[:, 2:] / 2
         result["boxes"] = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
-        result["scores"] = np.array(
-            [d.prob[: int(options["classes"])] for d in found], "float32"
-        )
+        result["scores"] = np.array([d.prob[: int(options["classes"])] for d in found], "float32")
     library.free_network(network)
     return result
 
@@ -265,7 +263,9 @@ def run_opencv(cfg, weights, image):
     """OpenCV's rows of a [region] layer: x y w h of 1, objectness, scores (zero below its threshold)."""
     import cv2
 
-    low = Path(cfg).with_suffix(".opencv.cfg")  # with nearly all scores, which random weights keep low
+    low = Path(cfg).with_suffix(
+        ".opencv.cfg"
+    )  # with nearly all scores, which random weights keep low
     low.write_text(re.sub(r"thresh *=.*", "thresh=.001", Path(cfg).read_text()))
     network = cv2.dnn.readNetFromDarknet(str(low), str(weights))
     network.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
