@@ -72,7 +72,7 @@ assert not {"keras", "tensorflow", "numpy"} & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "info", "detect", "check", "train", "evaluate", "export", "demo"]
+    "command", ["list", "info", "detect", "check", "anchors", "train", "evaluate", "export", "demo"]
 )
 def test_every_command_has_help(command, capsys):
     assert call(command, "--help") == 0

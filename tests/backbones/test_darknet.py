@@ -1,4 +1,4 @@
-"""Darknet's networks: sizes, parameters, poolings, and a really trained face detector of separable convolutions."""
+"""Darknet's networks: sizes, parameters, poolings, and a trained face detector of separable convolutions."""
 
 import json
 import math

@@ -3,8 +3,8 @@
 Needs Debian's package `darknet` (libdarknet.so, driven by ctypes) and, in an environment of its own,
 opencv-contrib-python-headless < 5:
 
-    python tests/golden/make_darknet.py                  writes darknet.npz, small networks with their weights
-    python tests/golden/make_darknet.py --large FOLDER   the same of Debian's own configurations, into a folder
+    python tests/golden/make_darknet.py                  darknet.npz: small networks with their weights
+    python tests/golden/make_darknet.py --large FOLDER   Debian's own configurations, into a folder
 
 `python -m tests.parity.darknet FOLDER` then compares kerasdet with the folder. Weights are random: of unit
 gain, so that maps keep their size, and small in the last layer, so that scores do not saturate.

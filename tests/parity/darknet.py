@@ -1,7 +1,7 @@
 """The original Darknet's networks in kerasdet: `python -m tests.parity.darknet FOLDER`.
 
-The folder is what `tests/golden/make_darknet.py --large FOLDER` has written. Prints the largest differences of
-raw outputs, boxes (in canvas pixels) and scores.
+The folder is what `tests/golden/make_darknet.py --large FOLDER` has written. Prints the largest differences
+of raw outputs, boxes (in canvas pixels) and scores.
 """
 
 import sys

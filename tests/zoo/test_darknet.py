@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 from kerasdet.backbones import ImageClassifier
-from kerasdet.layers import Letterbox, Stretch
 from kerasdet.models import YOLO, YOLOv2
-from kerasdet.zoo.checkpoints.darknet_cfg import read_cfg
-from kerasdet.zoo.origins import darknet
 from kerasdet.zoo.origins.darknet import load_darknet
 from tests.golden.store import FOLDER
 from tests.parity.darknet import differences
