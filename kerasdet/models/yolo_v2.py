@@ -15,6 +15,8 @@ Departures from the paper:
       of 0.6; the cross entropy of a softmax over the classes. Smaller objects weigh more, by 2 - w h.
     - Darknet draws all boxes to their anchors during the first 12 800 images. Here they begin there, because
       the last layer begins near zero.
+    - Objectness begins at one percent everywhere, as in RetinaNet; from one half, background would fill the
+      first hundreds of steps.
     - Of several objects with one cell and anchor, the one whose shape fits the anchor best is learnt; Darknet
       learns the last one of its file.
     - A convolution of 1 x 1 with 64 channels comes before the passthrough, as in the authors' configuration.
@@ -27,6 +29,8 @@ are not reproduced.
 
 Axes: B batch, A anchors of all cells, N anchors of a cell, G ground truth, K classes, D detections.
 """
+
+import math
 
 import keras
 from keras import ops
@@ -63,6 +67,7 @@ CLASS_SCALE = 1.0
 NO_OBJECT_IOU = 0.6  # a box that overlaps an object more is not background
 CANDIDATES = 1000
 OUTPUT_STD = 0.01
+PRIOR = 0.01  # objectness at the start
 MOST_ANCHORS = 100  # of a cell
 
 
@@ -110,6 +115,7 @@ class YOLOv2(Detector):
             len(self.anchors) * (5 + self.num_classes),
             1,
             kernel_initializer=keras.initializers.RandomNormal(0, OUTPUT_STD),
+            bias_initializer=keras.initializers.Constant(self.first_biases()),
             dtype="float32",
             name="output_conv",
         )
@@ -188,6 +194,11 @@ class YOLOv2(Detector):
             "grid": ops.stack([ops.cast(side, "int32") for side in grid]),
             "image_sizes": image_sizes,
         }
+
+    def first_biases(self):
+        """Return the last layer's biases at the start: only t_o has any, `PRIOR` as a logit."""
+        row = [0.0] * 4 + [math.log(PRIOR / (1 - PRIOR))] + [0.0] * self.num_classes
+        return row * len(self.anchors)
 
     def cell_anchors(self):
         """Return the anchors around the origin, (N, 4) xyxy."""

@@ -210,8 +210,9 @@ def test_dropout_and_norms_act_in_training_alone():
     keras.utils.set_random_seed(0)
     head = GridHead(((4, 3),), (16,), dropout=0.5, norm="batch")
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
-    calm, moved = np.asarray(head(x)), np.asarray(head(x, training=True))
-    np.testing.assert_array_equal(head(x[:1]), calm[:1])
+    calm = np.asarray(head(x))
+    np.testing.assert_allclose(head(x[:1]), calm[:1], rtol=1e-5)
+    moved = np.asarray(head(x, training=True))
     assert np.mean(moved == 0) == pytest.approx(0.5, abs=0.25)
     assert np.abs(head.parts[0].norm.moving_mean).max() > 0
 

@@ -24,6 +24,7 @@ CONSTANTS = {
     "NO_OBJECT_IOU": 0.6,
     "CANDIDATES": 1000,
     "OUTPUT_STD": 0.01,
+    "PRIOR": 0.01,  # not the authors'
 }
 VOC_CELLS = (
     *((1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892)),
@@ -191,7 +192,9 @@ def test_scores_and_boxes_by_hand():
 def test_boxes_begin_at_their_anchors():
     keras.utils.set_random_seed(0)
     model = yolo_v2()
-    assert not np.any(model.output_conv.bias)
+    # b = -log(0.99 / 0.01) for t_o alone.
+    expected = [0, 0, 0, 0, -4.59512, 0, 0, 0] * 5
+    np.testing.assert_allclose(model.output_conv.bias, expected, atol=1e-5)
     assert np.std(model.output_conv.kernel) == pytest.approx(0.01, rel=0.1)
     outputs = model(np.zeros((1, 64, 64, 3), np.uint8))
     # A tenth of a logit moves a centre by a fortieth of a cell, and a side by a tenth.
