@@ -28,17 +28,15 @@ def anchors(
     Prints width and height of each anchor in pixels of the canvas, and the mean IoU of the objects with the
     nearest anchor. At most 1000 images are read.
     """
-    from kerasdet.layers.anchors import boxes_on_canvas
+    from kerasdet.layers.anchors import clustered_anchors
     from kerasdet.layers.resizing import Fit
-    from kerasdet.ops.checks import check_positive
-    from kerasdet.ops.clusters import cluster_sizes
 
-    check_positive("--stride", stride)
+    if stride < 1:
+        raise ValueError(f"--stride is {stride}; give 1 or more pixels per cell.")
     dataset = open_data(data, split, voc_zero_based=voc_zero_based)
     canvas = parse_size(size) if size else usual_size(dataset)
-    boxes = boxes_on_canvas(dataset, Fit(*canvas))
-    sizes, mean_iou = cluster_sizes(boxes[:, 2:] - boxes[:, :2], count, seed)
-    print(f"{len(boxes)} objects of {dataset.name} on a canvas of {canvas[0]}x{canvas[1]}")
+    sizes, mean_iou, objects = clustered_anchors(dataset, count, Fit(*canvas), seed)
+    print(f"{objects} objects of {dataset.name} on a canvas of {canvas[0]}x{canvas[1]}")
     print("pixels:  " + "  ".join(f"{width:.1f},{height:.1f}" for width, height in sizes))
     cells = sizes / stride
     print("cells:   " + "  ".join(f"{width:.4f},{height:.4f}" for width, height in cells))

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
+from kerasdet.ops.clusters import cluster_sizes
 
 MOST_ANCHORS = 10_000  # of a cell
 
@@ -223,3 +224,23 @@ def boxes_on_canvas(data, resize=None):
         scale = np.array([width / record.width, height / record.height] * 2)
         boxes.append(record.boxes[~record.ignore] * scale)
     return np.concatenate(boxes)
+
+
+def clustered_anchors(data, count, resize=None, seed=0):
+    """Cluster the sizes of a data set's objects; see `kerasdet.ops.clusters.cluster_sizes`.
+
+    Args:
+        data: `Dataset`; at most 1000 of its images are read.
+        count: number of anchors.
+        resize: `Resize` part for its images; None: they keep their size.
+        seed: of the first centroids.
+
+    Returns:
+        (count, 2) widths and heights in pixels of the canvas, by area; the objects' mean IoU with the
+        nearest of them; the number of objects.
+
+    Raises:
+        ValueError: the objects have fewer than `count` different sizes.
+    """
+    boxes = boxes_on_canvas(data, resize)
+    return *cluster_sizes(boxes[:, 2:] - boxes[:, :2], count, seed), len(boxes)

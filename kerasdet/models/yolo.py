@@ -18,7 +18,7 @@ Departures from the paper:
       it.
 
 Results: boxes and scores of the original Darknet, for configuration files and weights of Darknet
-(`kerasdet.zoo.origins.darknet`, `tests/golden/make_darknet.py`). The paper's VOC figures are not reproduced.
+(`kerasdet.zoo.load_darknet`, `tests/golden/make_darknet.py`). The paper's VOC figures are not reproduced.
 
 Axes: B batch, S cells of a side, N boxes of a cell, G ground truth, K classes, D detections.
 """

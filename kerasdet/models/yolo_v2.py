@@ -24,7 +24,7 @@ Departures from the paper:
     - An image lies at the top left of its canvas on zeros (`Letterbox`); Darknet centres it on grey.
 
 Results: boxes and scores of the original Darknet and of OpenCV, for configuration files and weights of
-Darknet (`kerasdet.zoo.origins.darknet`, `tests/golden/make_darknet.py`). The paper's VOC and COCO figures
+Darknet (`kerasdet.zoo.load_darknet`, `tests/golden/make_darknet.py`). The paper's VOC and COCO figures
 are not reproduced.
 
 Axes: B batch, A anchors of all cells, N anchors of a cell, G ground truth, K classes, D detections.
@@ -36,7 +36,7 @@ import keras
 from keras import ops
 
 from kerasdet.backbones import Darknet19, MobileNetV2
-from kerasdet.layers.anchors import boxes_on_canvas
+from kerasdet.layers.anchors import clustered_anchors
 from kerasdet.layers.conv import Conv
 from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.models.base import build_once
@@ -46,7 +46,6 @@ from kerasdet.ops.boxes import box_area, box_iou, clip_boxes, paired_iou, valid_
 from kerasdet.ops.candidates import best_pairs, rows_of_places
 from kerasdet.ops.cells import cells_of, owners
 from kerasdet.ops.checks import check_whole
-from kerasdet.ops.clusters import cluster_sizes
 from kerasdet.ops.coders import decode_locations, encode_locations
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import in_ignored
@@ -85,7 +84,7 @@ class YOLOv2(Detector):
             `max_detections`, `name`: see `Detector`.
 
     Example:
-        >>> anchors, mean_iou = cluster_sizes(sizes, count=5)
+        >>> anchors, mean_iou, _ = clustered_anchors(data, 5, Letterbox(416))
         >>> model = YOLOv2(3, anchors=anchors, resize=Letterbox(416))
         >>> model.compile(keras.optimizers.AdamW(1e-3))
         >>> scales = [Letterbox(side) for side in range(320, 609, 32)]
@@ -155,13 +154,10 @@ class YOLOv2(Detector):
         number = {8: 3, 16: 4, 32: 5}[stride]
         levels = (f"C{number - 1}", f"C{number}") if passthrough else (f"C{number}",)
         check_whole("anchors", anchors, least=0, most=MOST_ANCHORS)
-        if anchors:
-            boxes = boxes_on_canvas(data, resize)
-            sizes, _ = cluster_sizes(boxes[:, 2:] - boxes[:, :2], anchors)
         return cls(
             backbone=(backbone or MobileNetV2()).with_levels(levels),
             head=PassthroughHead(channels, depth, passthrough, levels, name="head"),
-            anchors=sizes if anchors else VOC_ANCHORS,
+            anchors=clustered_anchors(data, anchors, resize)[0] if anchors else VOC_ANCHORS,
             resize=resize,
             **{**data_arguments(data), **detector},
         )

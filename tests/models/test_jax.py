@@ -22,7 +22,7 @@ def on_jax(model_path, result_path):
     np.savez(result_path, loss=history["loss"], **found)
 
 
-@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn", "keypoint_rcnn"])
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn", "keypoint_rcnn", "yolo", "yolo_v2"])
 def test_jax_equals_tensorflow_and_trains(name, tmp_path):
     pytest.importorskip("jax")
     keras.utils.set_random_seed(0)
