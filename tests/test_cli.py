@@ -192,6 +192,29 @@ def test_check_prints_faults(squares_csv, tmp_path, capsys):
     assert Image.open(sheet).size[0] > 100
 
 
+def test_anchors_are_those_of_the_objects(tmp_path, capsys):
+    from PIL import Image as Picture
+
+    table = tmp_path / "boxes.csv"
+    rows = []
+    for i, (w, h) in enumerate([(10, 20), (10, 20), (40, 20), (40, 20)]):
+        Picture.new("RGB", (64, 64)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,0,0,{w},{h},thing\n")
+    table.write_text("".join(rows))
+    arguments = ("anchors", "--data", f"csv:{table}", "--count", 2, "--size", "128x128")
+    assert call(*arguments) == 0
+    # Canvases are twice as large as the images; cells have 32 pixels.
+    printed = capsys.readouterr().out
+    assert "4 objects of" in printed
+    assert "pixels:  20.0,40.0  80.0,40.0" in printed
+    assert "cells:   0.6250,1.2500  2.5000,1.2500" in printed
+    assert "mean IoU 1.000" in printed
+    assert call(*arguments[:3], "--count", 3) == 1
+    assert "count is 3, but the 4 objects have 2 different sizes" in capsys.readouterr().err
+    assert call(*arguments, "--stride", 0) == 1
+    assert "--stride is 0; give 1 or more" in capsys.readouterr().err
+
+
 def test_evaluate_writes_a_report(model_file, squares_csv, tmp_path, capsys):
     code = call(
         *("evaluate", "--model", model_file, "--data", f"csv:{squares_csv}"),

@@ -140,11 +140,11 @@ def test_five_terms_by_hand():
 
 
 def test_sizes_are_compared_by_their_roots():
-    locations = {(1, 0): [0.5, 0.5, 0.5, HALF], (1, 1): [0.5, 0.5, 0.1, 0.1]}
+    locations = {(1, 0): [0.5, 0.5, 0.6, HALF], (1, 1): [0.5, 0.5, 0.1, 0.1]}
     found = sums(outputs_of(locations=locations), targets([OBJECT], [0]))
-    assert found["size_loss"] == pytest.approx(5 * (HALF - 0.5) ** 2, rel=1e-4)
-    # 16 x 32 of 32 x 32.
-    assert found["object_loss"] == pytest.approx(0.5**2, rel=1e-5)
+    assert found["size_loss"] == pytest.approx(5 * (HALF - 0.6) ** 2, rel=1e-4)
+    # 0.36 x 64 = 23.04 pixels of 32.
+    assert found["object_loss"] == pytest.approx(0.72**2, rel=1e-5)
 
 
 def test_without_overlap_the_nearest_box_is_responsible():
