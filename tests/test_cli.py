@@ -193,12 +193,10 @@ def test_check_prints_faults(squares_csv, tmp_path, capsys):
 
 
 def test_anchors_are_those_of_the_objects(tmp_path, capsys):
-    from PIL import Image as Picture
-
     table = tmp_path / "boxes.csv"
-    rows = []
+    rows = ["image,xmin,ymin,xmax,ymax,label\n"]
     for i, (w, h) in enumerate([(10, 20), (10, 20), (40, 20), (40, 20)]):
-        Picture.new("RGB", (64, 64)).save(tmp_path / f"{i}.png")
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{i}.png")
         rows.append(f"{i}.png,0,0,{w},{h},thing\n")
     table.write_text("".join(rows))
     arguments = ("anchors", "--data", f"csv:{table}", "--count", 2, "--size", "128x128")

@@ -1,5 +1,8 @@
 """YOLO against its paper: the numbers of its output, responsibility, the five terms, scores, sizes."""
 
+import importlib.util
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -257,3 +260,17 @@ def test_options_reach_the_parts():
     assert (model.grid, model.boxes_per_cell) == (5, 3)
     assert model.output_dense.units == 25 * (15 + 3)
     assert yolo().head.norm == "batch"
+
+
+def test_what_a_grid_can_find_by_hand():
+    path = Path(__file__).parents[2] / "benchmarks" / "grid_recall.py"
+    spec = importlib.util.spec_from_file_location("grid_recall", path)
+    grid_recall = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(grid_recall)
+    # Four objects in the first of two by two cells, three of one class; one in the last.
+    centres = np.float32([[10, 10], [12, 10], [10, 20], [49, 24], [51, 26]])
+    boxes = np.concatenate([centres - 5, centres + 5], axis=1)
+    labels = np.array([1, 1, 0, 1, 0])
+    for count, found in ((1, 2), (2, 3), (3, 4), (9, 4)):
+        assert grid_recall.best_recall(boxes, labels, (50, 100), 2, count) == (found, 2)
+    assert grid_recall.best_recall(boxes[:0], labels[:0], (50, 100), 7, 2) == (0, 0)
