@@ -11,10 +11,9 @@ the last map of stride 2**n. Convolutions are named `conv1`, `conv2`, ... in tha
 
 import keras
 
-from kerasdet.backbones.backbone import Backbone
+from kerasdet.backbones.backbone import LEVELS, Backbone
 from kerasdet.layers.conv import LEAK, dark_conv
 
-LEVELS = ("C3", "C4", "C5")
 MOST_ROWS = 1000
 NO_MEAN, SCALE = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)  # pixels are divided by 255, no more
 FACE_MEAN = (117.001, 114.697, 97.404)

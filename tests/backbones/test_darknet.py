@@ -22,10 +22,10 @@ from tests.tiny import cheap_weights
 
 # Convolutions, and kernels' numbers worked by hand from the papers' tables.
 NETWORKS = {
-    "Darknet19": (Darknet19, 18, {"C3": 256, "C4": 512, "C5": 1024}),
-    "YOLO20Convs": (YOLO20Convs, 20, {"C3": 512, "C4": 1024, "C5": 1024}),
-    "FastYOLO": (FastYOLO, 6, {"C3": 128, "C4": 256, "C5": 512}),
-    "TinyYOLOv2": (TinyYOLOv2, 7, {"C3": 128, "C4": 256, "C5": 1024}),
+    "Darknet19": (Darknet19, 18, {"C2": 128, "C3": 256, "C4": 512, "C5": 1024}),
+    "YOLO20Convs": (YOLO20Convs, 20, {"C2": 192, "C3": 512, "C4": 1024, "C5": 1024}),
+    "FastYOLO": (FastYOLO, 6, {"C2": 64, "C3": 128, "C4": 256, "C5": 512}),
+    "TinyYOLOv2": (TinyYOLOv2, 7, {"C2": 64, "C3": 128, "C4": 256, "C5": 1024}),
 }
 
 
@@ -38,7 +38,7 @@ def test_convolutions_and_levels(name, monkeypatch):
     assert model.channels == channels
     shapes = model.compute_output_shape((1, 96, 70, 3))
     assert {level: shape[1:3] for level, shape in shapes.items()} == {
-        f"C{n}": (96 // 2**n, math.ceil(70 / 2**n)) for n in (3, 4, 5)
+        f"C{n}": (96 // 2**n, math.ceil(70 / 2**n)) for n in (2, 3, 4, 5)
     }
 
 
