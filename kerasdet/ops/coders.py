@@ -70,10 +70,10 @@ def encode_locations(boxes, anchors, stride):
         t_w and t_h.
     """
     x, y, w, h = ops.unstack(xyxy_to_cxcywh(boxes), 4, axis=-1)
-    x_a, y_a, w_a, h_a = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
+    x_a, y_a, p_w, p_h = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
     w, h = ops.maximum(w, MIN_SIDE), ops.maximum(h, MIN_SIDE)
     return ops.stack(
-        [(x - x_a) / stride + 0.5, (y - y_a) / stride + 0.5, ops.log(w / w_a), ops.log(h / h_a)],
+        [(x - x_a) / stride + 0.5, (y - y_a) / stride + 0.5, ops.log(w / p_w), ops.log(h / p_h)],
         axis=-1,
     )
 

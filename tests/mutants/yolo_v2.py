@@ -155,6 +155,21 @@ MUTANTS = {
                 "np.argmax(1 - shape_iou(",
                 "test_clusters_by_hand",
             ),
+            "sizes without an area count": (
+                "(np.isfinite(sizes) & (sizes > 0))",
+                "np.isfinite(sizes)",
+                "test_clusters_do_not_depend_on_the_seed_where_shapes_are_apart_and_leave_out_no_sizes",
+            ),
+            "the largest anchor comes first": (
+                "np.argsort(centroids.prod(axis=1)",
+                "np.argsort(-centroids.prod(axis=1)",
+                "test_clusters_by_hand",
+            ),
+            "the mean IoU is with the farthest anchor": (
+                "centroids).max(axis=1).mean()",
+                "centroids).min(axis=1).mean()",
+                "test_clusters_by_hand",
+            ),
             "the union counts the overlap twice": (
                 "np.maximum(areas - overlap, 1e-12)",
                 "np.maximum(areas, 1e-12)",
