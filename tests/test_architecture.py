@@ -44,6 +44,7 @@ LAZY = {
     ("backbones", "zoo"): "Backbone.from_preset",
     ("zoo", "models"): "kerasdet.load builds the model that a manifest names",
     ("zoo", "backbones"): "the same for classifiers",
+    ("zoo", "layers"): "kerasdet.zoo.origins.darknet builds what a configuration file describes",
     ("data", "visualize"): "the contact sheet of kerasdet.data.check",
 }
 
@@ -61,6 +62,8 @@ FAMILY = {
     "retinanet": {"base", "detector"},
     "ssd": {"base", "detector"},
     "ssdlite": {"detector", "ssd"},
+    "yolo": {"base", "detector"},
+    "yolo_v2": {"base", "detector"},
 }
 
 # Files that may name TensorFlow. "lazy": inside functions only, so that the module imports without it.

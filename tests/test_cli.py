@@ -72,7 +72,7 @@ assert not {"keras", "tensorflow", "numpy"} & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "info", "detect", "check", "train", "evaluate", "export", "demo"]
+    "command", ["list", "info", "detect", "check", "anchors", "train", "evaluate", "export", "demo"]
 )
 def test_every_command_has_help(command, capsys):
     assert call(command, "--help") == 0
@@ -190,6 +190,27 @@ def test_check_prints_faults(squares_csv, tmp_path, capsys):
     assert "nowhere.png" in printed
     assert "12 images" in printed
     assert Image.open(sheet).size[0] > 100
+
+
+def test_anchors_are_those_of_the_objects(tmp_path, capsys):
+    table = tmp_path / "boxes.csv"
+    rows = ["image,xmin,ymin,xmax,ymax,label\n"]
+    for i, (w, h) in enumerate([(10, 20), (10, 20), (40, 20), (40, 20)]):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,0,0,{w},{h},thing\n")
+    table.write_text("".join(rows))
+    arguments = ("anchors", "--data", f"csv:{table}", "--count", 2, "--size", "128x128")
+    assert call(*arguments) == 0
+    # Canvases are twice as large as the images; cells have 32 pixels.
+    printed = capsys.readouterr().out
+    assert "4 objects of" in printed
+    assert "pixels:  20.0,40.0  80.0,40.0" in printed
+    assert "cells:   0.6250,1.2500  2.5000,1.2500" in printed
+    assert "mean IoU 1.000" in printed
+    assert call(*arguments[:3], "--count", 3) == 1
+    assert "count is 3, but the 4 objects have 2 different sizes" in capsys.readouterr().err
+    assert call(*arguments, "--stride", 0) == 1
+    assert "--stride is 0; give 1 or more" in capsys.readouterr().err
 
 
 def test_evaluate_writes_a_report(model_file, squares_csv, tmp_path, capsys):

@@ -3,6 +3,6 @@
 Listing reads only small JSON files; Keras and the models are imported when a model is built.
 """
 
-from kerasdet.zoo.models import build, info, list_models, load, summary, untrained
+from kerasdet.zoo.models import build, info, list_models, load, load_darknet, summary, untrained
 
-__all__ = ["build", "info", "list_models", "load", "summary", "untrained"]
+__all__ = ["build", "info", "list_models", "load", "load_darknet", "summary", "untrained"]

@@ -275,6 +275,26 @@ def load(name_or_path):
     return info(name_or_path)  # raises, with the nearest names
 
 
+def load_darknet(cfg, weights, **settings):
+    """Build the model of a Darknet configuration and fill it; see `kerasdet.zoo.origins.darknet`.
+
+    Args:
+        cfg: the `.cfg` file.
+        weights: the `.weights` file.
+        **settings: further arguments of the model's constructor, such as `class_names`.
+
+    Returns:
+        A `YOLO`, `YOLOv2` or `ImageClassifier`, built, not compiled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the network is unknown, or the weights are not its own; names file, section, line and fix.
+    """
+    from kerasdet.zoo.origins import darknet
+
+    return darknet.load_darknet(cfg, weights, **settings)
+
+
 def _model_of_run(folder):
     for name in RUN_FILES:
         if (folder / name).is_file():

@@ -2,6 +2,14 @@
 
 from kerasdet.backbones.backbone import Backbone
 from kerasdet.backbones.classifier import ImageClassifier
+from kerasdet.backbones.darknet import (
+    Darknet,
+    Darknet19,
+    FastYOLO,
+    SeparableTinyYOLOv2,
+    TinyYOLOv2,
+    YOLO20Convs,
+)
 from kerasdet.backbones.keras_model import KerasBackbone
 from kerasdet.backbones.mobilenet_v1 import MobileNetV1
 from kerasdet.backbones.mobilenet_v2 import MobileNetV2
@@ -23,6 +31,9 @@ from kerasdet.backbones.vgg import VGG16
 __all__ = [
     "VGG16",
     "Backbone",
+    "Darknet",
+    "Darknet19",
+    "FastYOLO",
     "ImageClassifier",
     "KerasBackbone",
     "MobileNetV1",
@@ -37,5 +48,8 @@ __all__ = [
     "ResNet101",
     "ResNet152",
     "ResNetHead",
+    "SeparableTinyYOLOv2",
+    "TinyYOLOv2",
+    "YOLO20Convs",
     "residual_stage",
 ]

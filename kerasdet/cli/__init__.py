@@ -10,7 +10,7 @@ import warnings
 
 import typer
 
-from kerasdet.cli import check, convert, demo, detect, evaluate, export, show, train
+from kerasdet.cli import anchors, check, convert, demo, detect, evaluate, export, show, train
 
 app = typer.Typer(
     help="Detect objects in images, and train, measure and export the detectors that do it.",
@@ -25,6 +25,7 @@ app.command("list")(show.list_models)
 app.command("info")(show.info)
 app.command("detect")(detect.detect)
 app.command("check")(check.check)
+app.command("anchors")(anchors.anchors)
 app.command("train", context_settings=train.SETTINGS)(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

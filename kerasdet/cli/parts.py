@@ -4,6 +4,8 @@ from pathlib import Path
 
 BACKBONES = {
     "mobilenet_v2": "MobileNetV2",
+    "darknet19": "Darknet19",
+    "tiny_yolo_v2": "TinyYOLOv2",
     "resnet18": "ResNet18",
     "resnet34": "ResNet34",
     "resnet50": "ResNet50",

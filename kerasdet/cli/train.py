@@ -61,6 +61,10 @@ def train(
             "by commas, train on all of them and detect on the first."
         ),
     ] = None,
+    resize_every: Annotated[
+        int,
+        typer.Option(help="Steps in a row that use the same of several sizes (YOLOv2: 10)."),
+    ] = 1,
     max_detections: Annotated[
         int | None,
         typer.Option(
@@ -171,6 +175,7 @@ def train_with(arguments, out, resume):
         validation=validation,
         out=out,
         resize=resizes,
+        resize_every=arguments.get("resize_every", 1),  # a run of an older version has none
         augment=augment,
         resume=resume,
         validate_every=arguments["validate_every"],

@@ -27,6 +27,7 @@ def batches(
     proposals=False,
     cache=False,
     start_epoch=0,
+    resize_every=1,
 ):
     """Return batches for `fit` and `evaluate`; also a method of `Dataset`.
 
@@ -34,7 +35,7 @@ def batches(
         dataset: a `Dataset`.
         batch_size: images per batch (B).
         resize: a `Resize` part, or a list of them: each batch uses one, drawn from (seed, epoch,
-            batch).
+            batch); see `resize_every`.
         augment: None or a callable (rng, image, record) -> (image, record) on NumPy arrays. It
             moves the contents of the record together with the image.
         shuffle: draw a new order each epoch.
@@ -50,6 +51,8 @@ def batches(
             proposals has, which requires all of them first. A number R: the first R of each image.
         cache: keep the decoded images in memory.
         start_epoch: number of the first epoch, to continue a run.
+        resize_every: batches in a row, counted from the start of each epoch, that use the same part of
+            a list (YOLOv2 draws a new size every ten batches).
 
     Returns:
         A tf.data.Dataset of known length, of pairs
@@ -70,7 +73,7 @@ def batches(
 
     resizes = list(resize) if isinstance(resize, (list, tuple)) else [resize]
     steps = _steps(len(dataset), batch_size, drop_remainder)
-    _check_arguments(dataset, resizes, steps, max_boxes)
+    _check_arguments(dataset, resizes, steps, max_boxes, resize_every)
     _check_parts(dataset, masks, semantic, proposals)
     if max_boxes is None:
         max_boxes = max(1, int(dataset.box_counts().max()))
@@ -85,7 +88,8 @@ def batches(
     source = examples.Cache(dataset) if cache else dataset
 
     def load(epoch, position, index):
-        part = resizes[_draw(_SCALE, seed, epoch, position // batch_size).integers(len(resizes))]
+        turn = position // (batch_size * resize_every)
+        part = resizes[_draw(_SCALE, seed, epoch, turn).integers(len(resizes))]
         rng = _draw(_AUGMENT, seed, epoch, index)
         example = examples.example(source, int(index), part, augment, rng, shapes, parts)
         return [example[name] for name in parts]
@@ -125,7 +129,7 @@ def _steps(length, batch_size, drop_remainder):
     return length // batch_size if drop_remainder else -(-length // batch_size)
 
 
-def _check_arguments(dataset, resizes, steps, max_boxes):
+def _check_arguments(dataset, resizes, steps, max_boxes, resize_every):
     if len(dataset) == 0:
         raise ValueError(f"{dataset.name} has no images.")
     if steps == 0:
@@ -135,6 +139,8 @@ def _check_arguments(dataset, resizes, steps, max_boxes):
         )
     if max_boxes is not None and max_boxes < 1:
         raise ValueError(f"max_boxes must be at least 1, not {max_boxes}.")
+    if resize_every < 1 or int(resize_every) != resize_every:
+        raise ValueError(f"resize_every must be a whole number of at least 1, not {resize_every}.")
     if not resizes:
         raise ValueError("resize is an empty list; give one Resize part or several.")
 

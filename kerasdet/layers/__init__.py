@@ -6,6 +6,7 @@ from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.extra_layers import ExtraLayers, SeparableExtraLayers
 from kerasdet.layers.feature_pyramid import FeaturePyramid
+from kerasdet.layers.grid_head import GridHead, LocallyConnected
 from kerasdet.layers.image_pyramid import ImagePyramid
 from kerasdet.layers.level_towers import DepthwiseTowers, LevelTowers
 from kerasdet.layers.losses import (
@@ -24,10 +25,11 @@ from kerasdet.layers.losses import (
 )
 from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
+from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.layers.points import Distances, Points
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
-from kerasdet.layers.resizing import Fit, KeepSize, Resize, ShortestEdge, Stretch
+from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, Resize, ShortestEdge, Stretch
 from kerasdet.layers.roi import (
     MultilevelRoIAlign,
     MultilevelRoIPool,
@@ -57,11 +59,14 @@ __all__ = [
     "Fit",
     "FocalLoss",
     "GIoULoss",
+    "GridHead",
     "ImagePyramid",
     "IoULoss",
     "KeepSize",
     "L2Normalization",
+    "Letterbox",
     "LevelTowers",
+    "LocallyConnected",
     "LogIoULoss",
     "MaskHead",
     "Maxout",
@@ -71,6 +76,7 @@ __all__ = [
     "OnlineHardExamples",
     "PSRoIAlign",
     "PSRoIPool",
+    "PassthroughHead",
     "Points",
     "Resize",
     "RoIAlign",

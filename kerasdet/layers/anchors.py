@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
+from kerasdet.ops.clusters import cluster_sizes
 
 MOST_ANCHORS = 10_000  # of a cell
 P3_LIMIT = 64  # pixels: the paper's P3, of stride 8, takes objects of 32 to 64
@@ -213,3 +214,43 @@ class AnchorGenerator(keras.layers.Layer):
                 f"AnchorGenerator: `{name}` has {count} levels and `sizes` has {len(self.sizes)}; "
                 "give one entry per level."
             )
+
+
+def boxes_on_canvas(data, resize=None):
+    """Collect the objects of a data set as a detector sees them.
+
+    Args:
+        data: `Dataset`; at most 1000 of its images are read.
+        resize: `Resize` part for its images; None: they keep their size.
+
+    Returns:
+        (N, 4) xyxy NumPy, without objects that are ignored.
+    """
+    boxes = []
+    for index in range(0, len(data), -(-len(data) // 1000)):
+        record = data.record(index)
+        size = record.height, record.width
+        height, width = resize.target_size(*size) if resize else size
+        scale = np.array([width / record.width, height / record.height] * 2)
+        boxes.append(record.boxes[~record.ignore] * scale)
+    return np.concatenate(boxes)
+
+
+def clustered_anchors(data, count, resize=None, seed=0):
+    """Cluster the sizes of a data set's objects; see `kerasdet.ops.clusters.cluster_sizes`.
+
+    Args:
+        data: `Dataset`; at most 1000 of its images are read.
+        count: number of anchors.
+        resize: `Resize` part for its images; None: they keep their size.
+        seed: of the first centroids.
+
+    Returns:
+        (count, 2) widths and heights in pixels of the canvas, by area; the objects' mean IoU with the
+        nearest of them; the number of objects.
+
+    Raises:
+        ValueError: the objects have fewer than `count` different sizes.
+    """
+    boxes = boxes_on_canvas(data, resize)
+    return *cluster_sizes(boxes[:, 2:] - boxes[:, :2], count, seed), len(boxes)

@@ -10,6 +10,14 @@ from kerasdet.ops.checks import check_choice, check_whole
 
 SMALLEST_VARIANCE = 1e-37  # TensorFlow flushes subnormal float32 numbers, below 1.2e-38, to 0
 SMALLEST_EPSILON = 1e-5  # in training
+LEAK = 0.1  # slope of `leaky` below zero
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+def leaky(x):
+    """Apply Darknet's leaky ReLU (YOLO, arXiv 1506.02640, section 2.2): (...) -> (...)."""
+    # Eq: yolo 2 | phi(x) = x if x > 0, 0.1 x otherwise
+    return ops.leaky_relu(x, LEAK)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -105,7 +113,7 @@ class ConvNorm(keras.layers.Layer):
         groups: groups of channels; if equal to the input channels and to `filters`, the convolution is
             depthwise.
         dilation: distance between the kernel's taps.
-        activation: None, "relu", "relu6" or "hard_swish".
+        activation: None, "relu", "relu6", "hard_swish" or the function `leaky`.
         norm_epsilon: added to the variance.
         norm_momentum: share of the old moving statistics kept at each step.
         padding: "symmetric" (PyTorch) or "same" (TensorFlow).
@@ -211,7 +219,7 @@ class Conv(keras.layers.Layer):
         kernel_size: height and width of the kernel, odd.
         stride: step in both directions.
         use_bias: whether to add a bias.
-        activation: None, "relu" or "hard_sigmoid".
+        activation: None, "relu", "hard_sigmoid" or the function `leaky`.
         kernel_initializer, bias_initializer: as in Keras.
         sparsely_taught: whether the loss counts only few cells of the output, so that computing the
             gradient from these cells alone is faster (TensorFlow without XLA; stride 1).
@@ -275,6 +283,22 @@ class Conv(keras.layers.Layer):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "sparsely_taught": self.sparsely_taught,
         }
+
+
+def dark_conv(filters, size, stride=1, norm="batch", norm_epsilon=1e-5, **kwargs):
+    """Return a convolution with leaky ReLU, normalised or with a bias.
+
+    Args:
+        filters: number of output channels.
+        size: height and width of the kernel, odd.
+        stride: step in both directions.
+        norm: "batch" or None.
+        norm_epsilon: epsilon of the batch normalisation.
+        **kwargs: `name` and `dtype`.
+    """
+    if norm is None:
+        return Conv(filters, size, stride, activation=leaky, **kwargs)
+    return ConvNorm(filters, size, stride, activation=leaky, norm_epsilon=norm_epsilon, **kwargs)
 
 
 def _check_counts(filters, kernel_size, stride, groups=1, dilation=1):

@@ -134,6 +134,27 @@ class Fit(Resize):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
+class Letterbox(Fit):
+    """Scale the image as Darknet does, keeping its aspect ratio, to fill a fixed canvas on one axis (YOLOv2).
+
+    The other side is rounded down. Darknet then centres the image on grey; here it lies at the top left,
+    like every image.
+    """
+
+    def __init__(self, height, width=None):
+        super().__init__(height, height if width is None else width)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        h, w = _float64(height, xp), _float64(width, xp)
+        fitted = (
+            xp.minimum(xp.floor(h * self.width / w), float(self.height)),
+            xp.minimum(xp.floor(w * self.height / h), float(self.width)),
+        )
+        return tuple(_int32(xp.maximum(side, 1.0), xp) for side in fitted)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
 class Stretch(Resize):
     """Scale both sides to a fixed size, without keeping the aspect ratio (SSD, YOLO v1)."""
 

@@ -11,10 +11,13 @@ from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
 from kerasdet.models.ssd import SSD
 from kerasdet.models.ssdlite import SSDLite
+from kerasdet.models.yolo import YOLO
+from kerasdet.models.yolo_v2 import YOLOv2
 
 __all__ = [
     "FCOS",
     "SSD",
+    "YOLO",
     "Detector",
     "FastRCNN",
     "FasterRCNN",
@@ -26,4 +29,5 @@ __all__ = [
     "RegionProposalNetwork",
     "RetinaNet",
     "SSDLite",
+    "YOLOv2",
 ]

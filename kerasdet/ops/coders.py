@@ -1,4 +1,4 @@
-"""Box encodings: the R-CNN family's deltas between a box and its anchor."""
+"""Box encodings: the R-CNN family's deltas between a box and its anchor, and YOLOv2's direct locations."""
 
 import math
 
@@ -55,3 +55,46 @@ def decode_deltas(deltas, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     # Eq: faster_rcnn §3.1.2 | w = w_a exp(t_w), h = h_a exp(t_h)
     w, h = w_a * ops.exp(dw), h_a * ops.exp(dh)
     return cxcywh_to_xyxy(ops.stack([x, y, w, h], axis=-1))
+
+
+def encode_locations(boxes, anchors, stride):
+    """Express boxes relative to the cells and sizes of their anchors (YOLOv2, arXiv 1612.08242, section 2).
+
+    Args:
+        boxes: (..., 4) xyxy; sides shorter than 1e-6 count as 1e-6.
+        anchors: (..., 4) xyxy, in the middle of their cells, broadcastable with `boxes`.
+        stride: pixels per cell.
+
+    Returns:
+        (..., 4) float32: the centre from the cell's corner, in cells, which is sigma(t_x) and sigma(t_y);
+        t_w and t_h.
+    """
+    x, y, w, h = ops.unstack(xyxy_to_cxcywh(boxes), 4, axis=-1)
+    x_a, y_a, p_w, p_h = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
+    w, h = ops.maximum(w, MIN_SIDE), ops.maximum(h, MIN_SIDE)
+    return ops.stack(
+        [(x - x_a) / stride + 0.5, (y - y_a) / stride + 0.5, ops.log(w / p_w), ops.log(h / p_h)],
+        axis=-1,
+    )
+
+
+def decode_locations(locations, anchors, stride):
+    """Predict boxes whose centres lie in the cells of their anchors, as the inverse of `encode_locations`.
+
+    Args:
+        locations: (..., 4): t_x, t_y, t_w, t_h.
+        anchors: (..., 4) xyxy, in the middle of their cells, broadcastable with `locations`.
+        stride: pixels per cell.
+
+    Returns:
+        (..., 4) xyxy float32; t_w and t_h are limited to log(1000 / 16).
+    """
+    t_x, t_y, t_w, t_h = ops.unstack(ops.cast(locations, "float32"), 4, axis=-1)
+    x_a, y_a, p_w, p_h = ops.unstack(xyxy_to_cxcywh(anchors), 4, axis=-1)
+    c_x, c_y = x_a - stride / 2, y_a - stride / 2  # the cell's corner
+    # Eq: yolo_v2 §2 | b_x = sigma(t_x) + c_x, b_y = sigma(t_y) + c_y
+    b_x, b_y = ops.sigmoid(t_x) * stride + c_x, ops.sigmoid(t_y) * stride + c_y
+    # Eq: yolo_v2 §2 | b_w = p_w exp(t_w), b_h = p_h exp(t_h)
+    b_w = p_w * ops.exp(ops.minimum(t_w, MAX_LOG_SCALE))
+    b_h = p_h * ops.exp(ops.minimum(t_h, MAX_LOG_SCALE))
+    return cxcywh_to_xyxy(ops.stack([b_x, b_y, b_w, b_h], axis=-1))

@@ -57,6 +57,7 @@ def train(
     cache=None,
     callbacks=(),
     verbose="auto",
+    resize_every=1,
 ):
     """Train a model.
 
@@ -86,6 +87,7 @@ def train(
         callbacks: further Keras callbacks; at an epoch's end they see the averaged weights and
             `val_mAP`.
         verbose: Keras' progress bar, as in `fit`.
+        resize_every: batches in a row that use the same part of a list `resize`.
 
     Returns:
         {"epoch": [...], "minutes": [...], "loss": [...], "val_mAP": [...], ...}, one entry per
@@ -124,7 +126,7 @@ def train(
             )
         model.fit(
             _training_batches(
-                model, data, recipe, resize, augment, cache, start_epoch=len(folder.rows)
+                model, data, recipe, resize, resize_every, augment, cache, len(folder.rows)
             ),
             epochs=recipe.epochs,
             initial_epoch=len(folder.rows),
@@ -193,7 +195,7 @@ def _parts(model):
     }
 
 
-def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
+def _training_batches(model, data, recipe, resize, resize_every, augment, cache, start_epoch):
     if cache is None:
         cache = _decoded_bytes(data) < CACHE_BYTES
     return data.batches(
@@ -207,6 +209,7 @@ def _training_batches(model, data, recipe, resize, augment, cache, start_epoch):
         **_parts(model),
         cache=cache,
         start_epoch=start_epoch,
+        resize_every=resize_every,
     )
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from kerasdet import models
+from kerasdet.layers import Stretch
 from tests.tiny import TinyBackbone
 
 SIZE = 64
@@ -32,6 +33,8 @@ def made(kind, options, data=DATA, **settings):
 
 
 REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}
+# Without dropout, which draws other numbers on two devices than on one.
+ON_GRID = {"resize": Stretch(SIZE), "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
 # Paper: its detector and the options that make it small.
 DETECTORS = {
     name: functools.partial(made, kind, options)
@@ -44,6 +47,12 @@ DETECTORS = {
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
         ("ssd", models.SSD, {"channels": 16, "default_boxes": "paper"}),
         ("ssdlite", models.SSDLite, {"default_boxes": "paper"}),
+        (
+            "yolo",
+            models.YOLO,
+            {"resize": Stretch(SIZE), "channels": 16, "units": 64, "grid": 4, "dropout": 0.0},
+        ),
+        ("yolo_v2", models.YOLOv2, {"channels": 16, "depth": 2, "passthrough": 4, "anchors": 0}),
     )
 }
 fast_rcnn = DETECTORS["fast_rcnn"]
@@ -54,6 +63,8 @@ mask_rcnn = DETECTORS["mask_rcnn"]
 retinanet = DETECTORS["retinanet"]
 ssd = DETECTORS["ssd"]
 ssdlite = DETECTORS["ssdlite"]
+yolo = DETECTORS["yolo"]
+yolo_v2 = DETECTORS["yolo_v2"]
 
 
 def batch(count=2, seed=0, given=()):

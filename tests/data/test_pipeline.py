@@ -192,6 +192,18 @@ def test_one_size_per_batch_depends_on_seed_epoch_and_batch():
     assert [inputs["images"].shape[1] for inputs, _ in again] == first
 
 
+def test_a_size_is_held_for_some_batches_of_each_epoch():
+    scenes = Scenes(24, empty=True)
+    parts = [Stretch(side) for side in (8, 16, 24, 32, 40)]
+    held = [x["images"].shape[1] for x, _ in scenes.batches(2, parts, seed=3, resize_every=5)]
+    # Twelve batches: five of one size, five of the next, and two.
+    assert held == [held[0]] * 5 + [held[5]] * 5 + [held[10]] * 2
+    assert len(set(held)) > 1
+    # The draws are those of single batches, each used for longer.
+    single = [x["images"].shape[1] for x, _ in scenes.batches(2, parts, seed=3)]
+    assert [held[0], held[5], held[10]] == single[:3]
+
+
 def jitter(rng, image, record):
     return image * rng.uniform(0.5, 1), record
 
@@ -248,6 +260,8 @@ def test_names_as_ids_become_indices():
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"batch_size": 9, "drop_remainder": True}, "fewer than one batch"),
         ({"resize": []}, "empty list"),
+        ({"resize_every": 0}, "resize_every must be a whole number of at least 1"),
+        ({"resize_every": 2.5}, "resize_every must be a whole number of at least 1"),
         ({"max_boxes": 0}, "max_boxes must be at least 1"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from kerasdet.layers import conv
-from kerasdet.layers.conv import BatchNorm, Conv, ConvNorm
+from kerasdet.layers.conv import BatchNorm, Conv, ConvNorm, leaky
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 needs_tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="asks for the TensorFlow backend")
@@ -60,6 +60,15 @@ def test_hand_worked_numbers():
     x = np.array([[[[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]]]], "float32")  # conv: 2, -1, 4
     expected = [[[[2.0], [0.0], [5.0]]]]  # 1.5 * 2 - 1, relu(-2.5), 1.5 * 4 - 1
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-6)
+
+
+def test_leaky_by_hand():
+    x = np.float32([-2, -0.5, 0, 3])
+    np.testing.assert_allclose(leaky(x), [-0.2, -0.05, 0, 3], rtol=1e-6)
+    layer = ConvNorm(1, 1, activation=leaky)
+    copy = ConvNorm.from_config(layer.get_config())
+    assert copy.activation is leaky
+    assert Conv.from_config(Conv(1, 1, activation=leaky).get_config()).activation is leaky
 
 
 def test_hard_swish():

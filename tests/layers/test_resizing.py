@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdet.layers.resizing import Fit, KeepSize, ShortestEdge, Stretch
+from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, ShortestEdge, Stretch
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ from kerasdet.layers.resizing import Fit, KeepSize, ShortestEdge, Stretch
         (ShortestEdge(800, 1333), (3000, 20), (1333, 8), (1344, 32)),
         (ShortestEdge(800, 1333), (3000, 2), (1333, 1), (1344, 32)),
         (ShortestEdge(800, 1333), (1, 3000), (1, 1333), (32, 1344)),
+        # 480 * 416 / 641 = 311.5, which Darknet rounds down and Fit up; 1 * 416 / 641 is one pixel.
+        (Letterbox(416), (480, 641), (311, 416), (416, 416)),
+        (Letterbox(416), (641, 480), (416, 311), (416, 416)),
+        (Letterbox(416), (1, 641), (1, 416), (416, 416)),
+        (Letterbox(64, 96), (100, 100), (64, 64), (64, 96)),
         (Stretch(8), (1, 5000), (8, 8), (8, 8)),
         (Stretch(300), (480, 640), (300, 300), (300, 300)),
     ],
@@ -32,7 +37,9 @@ def test_sizes(part, size, target, canvas):
     assert tuple(part.canvas_size(*target)) == canvas
 
 
-@pytest.mark.parametrize("part", [KeepSize(), ShortestEdge(), Fit(384, 512), Stretch(300)])
+@pytest.mark.parametrize(
+    "part", [KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), Stretch(300)]
+)
 def test_graph_sizes_equal_python_sizes(part):
     tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(0)

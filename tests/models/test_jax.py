@@ -30,7 +30,8 @@ def on_jax(model_path, result_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["retinanet", "fcos", "mask_rcnn", "keypoint_rcnn", "ssd", "ssdlite"]
+    "name",
+    ["retinanet", "fcos", "mask_rcnn", "keypoint_rcnn", "ssd", "ssdlite", "yolo", "yolo_v2"],
 )
 def test_jax_equals_tensorflow_and_trains(name, tmp_path):
     pytest.importorskip("jax")

@@ -1,0 +1,608 @@
+"""Networks of Darknet: a `.cfg` file says what they are, a `.weights` file has their numbers.
+
+    load_darknet("yolov2-voc.cfg", "yolov2-voc.weights")
+
+gives a `YOLO` ([detection]), a `YOLOv2` ([region]; tiny YOLOv2 too) or an `ImageClassifier` ([softmax]).
+What is read is a chain of convolutions and poolings, with YOLOv2's passthrough or YOLO's dense layers at
+its end. Other sections, and options that would change the arithmetic, are refused by file and line.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasdet.zoo.checkpoints.darknet_cfg import read_cfg
+from kerasdet.zoo.checkpoints.darknet_weights import Piece, read_darknet_weights
+
+NORM_EPSILON = 1e-6  # Darknet divides by sqrt(variance) + epsilon
+THRESHOLD_IOU = 0.45  # of Darknet's suppression in `detect`
+MOST_SIDE = 8192  # pixels of an image
+YOLO_HEAD = 4  # convolutions that YOLO adds to its classifier
+
+# Options that only training, or only Darknet's own printing, looks at.
+TRAINED = (
+    *("jitter", "rescore", "object_scale", "noobject_scale", "class_scale", "coord_scale"),
+    *("absolute", "thresh", "random", "bias_match", "max", "forced"),
+)
+
+
+class Layer(NamedTuple):
+    """A section that has been understood.
+
+    Fields:
+        section: the `Section`.
+        row: a row of a plan: (filters, size, stride), "pool" or "pool1"; None for others.
+        source: (channels, height, width) of what it reads.
+        output: (channels, height, width) of what it gives.
+    """
+
+    section: object
+    row: object
+    source: tuple
+    output: tuple
+
+    @property
+    def kind(self):
+        """Name of the section, in its long form."""
+        return {"conv": "convolutional", "max": "maxpool", "conn": "connected"}.get(
+            self.section.kind, self.section.kind
+        )
+
+    @property
+    def normed(self):
+        """Whether batch normalisation follows."""
+        return bool(self.section.integer("batch_normalize", 0, 0, 1))
+
+    @property
+    def leaky(self):
+        """Whether leaky ReLU follows, and not nothing."""
+        return self.section.word("activation", ("leaky", "linear"), "logistic") == "leaky"
+
+
+def load_darknet(cfg, weights, **settings):
+    """Build the model of a configuration file and fill it.
+
+    Args:
+        cfg: the `.cfg` file.
+        weights: the `.weights` file.
+        **settings: further arguments of the model's constructor, such as `class_names`.
+
+    Returns:
+        A `YOLO`, `YOLOv2` or `ImageClassifier`, built, not compiled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the network is unknown, or the weights are not its own; names file, section, line and fix.
+    """
+    layers = read_layers(cfg)
+    arrays = read_darknet_weights(weights, pieces(layers))
+    model, owners = build(layers, settings)
+    _fill(owners, arrays, weights)
+    return model
+
+
+def load(model, cfg, weights):
+    """Fill a model with the weights of a file; see `kerasdet.zoo.origins`.
+
+    Args:
+        model: a model that `load_darknet` builds from the same configuration.
+        cfg: the `.cfg` file.
+        weights: the `.weights` file.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `load_darknet`, or the configuration is of another model, which is then unchanged.
+    """
+    source = load_darknet(cfg, weights)
+    shapes = [[tuple(w.shape) for w in m.weights] for m in (source, model)]
+    if type(source) is not type(model) or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{cfg} describes a {type(source).__name__} of {source.count_params()} numbers, not this "
+            f"{type(model).__name__} of {model.count_params()}. Fix: give the .cfg of this model."
+        )
+    model.set_weights(source.get_weights())
+    return model
+
+
+# -- sections --------------------------------------------------------------------------------------
+
+
+def read_layers(cfg):
+    """Read a configuration and follow the shapes of its maps.
+
+    Args:
+        cfg: the `.cfg` file.
+
+    Returns:
+        List of `Layer`, one for each section after [net].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: a section or option is unknown or impossible; names file, line and fix.
+    """
+    net, *sections = read_cfg(cfg)
+    shape = (
+        net.integer("channels", 3, 1, 1024),
+        net.integer("height", None, 1, MOST_SIDE),
+        net.integer("width", None, 1, MOST_SIDE),
+    )
+    layers = []
+    for section in sections:
+        reader = READERS.get(section.kind)
+        if reader is None:
+            known = ", ".join(f"[{kind}]" for kind in READERS)
+            raise section.fault("this kind of section is unknown", f"use {known}")
+        layer = reader(section, shape, layers)
+        layers.append(layer)
+        shape = layer.output
+        if min(shape) < 1:
+            raise section.fault(
+                f"the map would be {shape[1]} x {shape[2]}",
+                "give a larger width and height in [net]",
+            )
+    if not layers:
+        raise net.fault("no section follows", "give a whole configuration file")
+    return layers
+
+
+def _convolutional(section, shape, layers):
+    section.admit(*("batch_normalize", "filters", "size", "stride", "pad", "padding", "activation"))
+    filters = section.integer("filters", 1)
+    size, stride = section.integer("size", 1, 1, 31), section.integer("stride", 1, 1, 2)
+    pad = section.integer("padding", 0, 0, 31)
+    pad = size // 2 if section.integer("pad", 0, 0, 1) else pad
+    if size % 2 == 0 or pad != size // 2:
+        raise section.fault(
+            f"the kernel of {size} is padded by {pad}", "give an odd size and pad=1"
+        )
+    height, width = ((side + 2 * pad - size) // stride + 1 for side in shape[1:])
+    layer = Layer(section, (filters, size, stride), shape, (filters, height, width))
+    section.integer("batch_normalize", 0, 0, 1)
+    section.word("activation", ("leaky", "linear"), "logistic")
+    return layer
+
+
+def _maxpool(section, shape, layers):
+    section.admit("size", "stride")
+    stride = section.integer("stride", 1, 1, 2)
+    section.integer("size", stride, 2, 2)
+    row = "pool" if stride == 2 else "pool1"
+    return Layer(section, row, shape, (shape[0], *(-(-side // stride) for side in shape[1:])))
+
+
+def _local(section, shape, layers):
+    section.admit("filters", "size", "stride", "pad", "activation")
+    section.integer("stride", 1, 1, 1)
+    section.integer("pad", 0, 1, 1)
+    section.integer("size", 1, 3, 3)
+    section.word("activation", ("leaky",), "logistic")
+    return Layer(section, None, shape, (section.integer("filters", 1), *shape[1:]))
+
+
+def _connected(section, shape, layers):
+    section.admit("output", "activation")
+    section.word("activation", ("leaky", "linear"), "logistic")
+    return Layer(section, None, shape, (section.integer("output", 1), 1, 1))
+
+
+def _dropout(section, shape, layers):
+    section.admit("probability")
+    section.number("probability", 0.5, 0, 0.999)
+    return Layer(section, None, shape, shape)
+
+
+def _route(section, shape, layers):
+    section.admit("layers")
+    places = []
+    for number in section.numbers("layers"):
+        place = number if number >= 0 else len(layers) + number
+        if place != int(place) or not 0 <= place < len(layers):
+            raise section.fault(
+                f"layers has {number:g}, and {len(layers)} layers come before",
+                "name layers before this one",
+            )
+        places.append(int(place))
+    outputs = [layers[place].output for place in places]
+    if any(output[1:] != outputs[0][1:] for output in outputs):
+        raise section.fault("its layers have different sizes", "name layers of one size")
+    total = (sum(output[0] for output in outputs), *outputs[0][1:])
+    return Layer(section, tuple(places), outputs[0], total)
+
+
+def _reorg(section, shape, layers):
+    section.admit("stride")
+    section.integer("stride", 1, 2, 2)
+    channels, height, width = shape
+    if channels % 4 or height % 2 or width % 2:
+        raise section.fault(
+            f"the map is {channels} x {height} x {width}", "give channels in fours and even sides"
+        )
+    return Layer(section, None, shape, (4 * channels, height // 2, width // 2))
+
+
+def _avgpool(section, shape, layers):
+    section.admit()
+    return Layer(section, None, shape, (shape[0], 1, 1))
+
+
+def _softmax(section, shape, layers):
+    section.admit("groups")
+    section.integer("groups", 1, 1, 1)
+    return Layer(section, None, shape, shape)
+
+
+def _region(section, shape, layers):
+    section.admit(*TRAINED, "anchors", "classes", "coords", "num", "softmax", "log", "sqrt")
+    section.integer("coords", 4, 4, 4)
+    section.integer("softmax", 0, 1, 1)
+    count, classes = section.integer("num", 1, 1, 100), section.integer("classes", 20, 1, 100_000)
+    anchors = section.numbers("anchors")
+    if len(anchors) != 2 * count or not all(0 < side < 1e6 for side in anchors):
+        raise section.fault(
+            f"num={count}, and there are {len(anchors)} numbers in anchors",
+            "give width and height of each anchor, positive",
+        )
+    if shape[0] != count * (5 + classes):
+        raise section.fault(
+            f"it reads {shape[0]} channels, not {count} (5 + {classes})",
+            "give the layer before it as many filters",
+        )
+    return Layer(section, None, shape, shape)
+
+
+def _detection(section, shape, layers):
+    section.admit(*TRAINED, "classes", "coords", "side", "num", "softmax", "sqrt", "reorg")
+    section.integer("coords", 4, 4, 4)
+    section.integer("softmax", 0, 0, 0)
+    section.integer("sqrt", 0, 1, 1)
+    side, count = section.integer("side", 7, 1, 1000), section.integer("num", 1, 1, 100)
+    wanted = side**2 * (5 * count + section.integer("classes", 1, 1, 100_000))
+    if shape != (wanted, 1, 1):
+        raise section.fault(
+            f"it reads {shape[0]} x {shape[1]} x {shape[2]} numbers, not {wanted}",
+            f"give the [connected] before it output={wanted}",
+        )
+    return Layer(section, None, shape, shape)
+
+
+READERS = {
+    "convolutional": _convolutional,
+    "conv": _convolutional,
+    "maxpool": _maxpool,
+    "max": _maxpool,
+    "local": _local,
+    "connected": _connected,
+    "conn": _connected,
+    "dropout": _dropout,
+    "route": _route,
+    "reorg": _reorg,
+    "avgpool": _avgpool,
+    "softmax": _softmax,
+    "region": _region,
+    "detection": _detection,
+}
+
+
+def pieces(layers):
+    """List the arrays of a weights file, in its order.
+
+    Args:
+        layers: the result of `read_layers`.
+
+    Returns:
+        List of `Piece`.
+    """
+    found = []
+    for layer in layers:
+        channels, height, width = layer.source
+        filters = layer.output[0]
+        if layer.kind == "convolutional":
+            size = layer.row[1]
+            names = ("biases", *(("scales", "means", "variances") if layer.normed else ()))
+            shapes = {name: (filters,) for name in names}
+            shapes["weights"] = (filters, channels, size, size)
+        elif layer.kind == "connected":
+            shapes = {"biases": (filters,), "weights": (filters, channels, height, width)}
+        elif layer.kind == "local":
+            shapes = {
+                "biases": (filters, height, width),
+                "weights": (height, width, filters, channels, 3, 3),
+            }
+        else:
+            continue
+        owner = f"[{layer.kind}] at line {layer.section.line}"
+        found += [Piece(owner, name, shape) for name, shape in shapes.items()]
+    return found
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def build(layers, settings):
+    """Build the model of a network.
+
+    Args:
+        layers: the result of `read_layers`.
+        settings: further arguments of the constructor.
+
+    Returns:
+        The model, and its layers with weights in the order of the file.
+
+    Raises:
+        CheckpointError: the sections are no network that is known; names one of them.
+    """
+    builders = {"region": _yolo_v2, "detection": _yolo, "softmax": _classifier}
+    last = layers[-1]
+    if last.kind not in builders:
+        raise last.section.fault(
+            "the network ends here", "give one that ends in [region], [detection] or [softmax]"
+        )
+    return builders[last.kind](layers, settings)
+
+
+def _yolo_v2(layers, settings):
+    from kerasdet.layers.passthrough import PassthroughHead
+    from kerasdet.layers.resizing import Letterbox
+    from kerasdet.models import YOLOv2
+
+    *body, output, last = layers
+    _check_output(output, "convolutional", (1, 1))
+    chain, rest = _split(body)
+    fine, joined = _passthrough(chain, rest) if rest else (None, None)
+    hidden = joined or (chain[-1] if chain else output)
+    run = _run(chain, hidden.row, 2 if fine else 1)
+    trunk, before = chain[: len(chain) - run], chain[len(chain) - run :]
+    stage = _stage(trunk)
+    levels = (f"C{stage - 1}", f"C{stage}") if fine else (f"C{stage}",)
+    height, width = layers[0].source[1:]
+    if height % 2**stage or width % 2**stage:
+        raise last.section.fault(
+            f"a cell has {2**stage} pixels, and [net] {height} x {width}", "give multiples of it"
+        )
+    section = last.section
+    sides = np.array(section.numbers("anchors")).reshape(-1, 2) * 2**stage
+    arguments = {
+        "num_classes": section.integer("classes", 20),
+        "backbone": _backbone(trunk, levels),
+        "head": PassthroughHead(
+            hidden.row[0],
+            len(before) + bool(joined),
+            fine.row[0] if fine else 0,
+            levels,
+            "darknet" if fine else "adjacent",
+            0.0,
+            name="head",
+        ),
+        "anchors": sides.tolist(),
+        "resize": Letterbox(height, width),
+        "iou_threshold": THRESHOLD_IOU,
+    }
+    model = YOLOv2(**{**arguments, **settings})
+    convs, count = model.head.convs, len(before)
+    owners = [*_convs(model.backbone), *convs[:count]]
+    owners += [model.head.fine_conv, *convs[count:]] if fine else []
+    return model, [*owners, model.output_conv]
+
+
+def _passthrough(chain, rest):
+    """Return the 1x1 convolution of a passthrough, and the convolution behind it."""
+    first, section = len(chain), rest[0].section
+    kinds = ["route", "convolutional", "reorg", "route", "convolutional"]
+    if [layer.kind for layer in rest] != kinds:
+        raise section.fault(
+            "this is no passthrough of YOLOv2",
+            f"use {', '.join(f'[{kind}]' for kind in kinds)} before the last [convolutional]",
+        )
+    source, fine, _, join, joined = rest
+    pools = [i for i, layer in enumerate(chain) if _halves(layer)]
+    if not pools or source.row != (pools[-1] - 1,):
+        raise section.fault(
+            "it does not read the last map of twice the resolution",
+            "name the layer before the last [maxpool]",
+        )
+    if join.row != (first + 2, first - 1):
+        raise join.section.fault(
+            "it joins other layers than the passthrough and the chain", "use layers=-1,-4"
+        )
+    for layer, shape in ((fine, (1, 1)), (joined, (3, 1))):
+        if layer.row[1:] != shape or not (layer.normed and layer.leaky):
+            raise layer.section.fault(
+                "this convolution is not the passthrough's",
+                f"make it {shape[0]}x{shape[0]}, leaky, with batch_normalize=1",
+            )
+    return fine, joined
+
+
+def _yolo(layers, settings):
+    from kerasdet.layers.grid_head import GridHead
+    from kerasdet.layers.resizing import Stretch
+    from kerasdet.models import YOLO
+
+    *body, output, last = layers
+    _check_output(output, "connected")
+    chain, rest = _split(body)
+    local = bool(rest) and rest[0].kind == "local"
+    dense = [layer for layer in rest[local:] if layer.kind == "connected"]
+    drops = [layer for layer in rest[local:] if layer.kind == "dropout"]
+    for layer in rest[local:]:
+        early = layer.kind == "dropout" and layer is not rest[-1]
+        if layer.kind not in ("connected", "dropout") or early:
+            raise layer.section.fault(
+                f"[{layer.kind}] does not belong here",
+                "use [local], [connected] ..., [dropout] and the last [connected], in this order",
+            )
+        if layer.kind == "connected" and not layer.leaky:
+            raise layer.section.fault("a hidden layer is linear", "use activation=leaky")
+    split = _yolo_split(chain)
+    trunk, convs = chain[:split], chain[split:]
+    normed = _are_normed(chain)
+    height, width = layers[0].source[1:]
+    section = last.section
+    arguments = {
+        "num_classes": section.integer("classes", 1),
+        "backbone": _backbone(trunk, (f"C{_stage(trunk)}",)),
+        "head": GridHead(
+            [layer.row for layer in convs],
+            [layer.output[0] for layer in dense],
+            rest[0].output[0] if local else 0,
+            drops[0].section.number("probability", 0.5) if drops else 0.0,
+            "batch" if normed else None,
+            0.0,
+            name="head",
+        ),
+        "grid": section.integer("side", 7),
+        "boxes_per_cell": section.integer("num", 1),
+        "resize": Stretch(height, width),
+        "iou_threshold": THRESHOLD_IOU,
+    }
+    model = YOLO(**{**arguments, **settings})
+    parts = [part for part in model.head.parts if part.weights]
+    return model, [*_convs(model.backbone), *parts, *model.head.dense, model.output_dense]
+
+
+def _yolo_split(chain):
+    """Return how many rows belong to the backbone: those of a known one, or up to stride 32."""
+    from kerasdet.backbones.darknet import YOLO20
+
+    rows = [layer.row for layer in chain]
+    known = [row if isinstance(row, str) else (*row, 1)[:3] for row in YOLO20]
+    if rows[: len(known)] == known:
+        return len(known)
+    halves = [i for i, layer in enumerate(chain) if _halves(layer)]
+    return halves[5] if len(halves) > 5 else len(chain)
+
+
+def _classifier(layers, settings):
+    from kerasdet.backbones import ImageClassifier
+
+    if len(layers) < 4:
+        raise layers[-1].section.fault("the network is too short", "give a whole classifier")
+    *body, output, pool, _ = layers
+    _check_output(output, "convolutional", (1, 1))
+    if pool.kind != "avgpool":
+        raise pool.section.fault("it comes before [softmax]", "use [avgpool] there")
+    chain, rest = _split(body)
+    if rest:
+        raise rest[0].section.fault(
+            f"[{rest[0].kind}] does not belong here", "use a chain of convolutions and poolings"
+        )
+    if _stage(chain) != 5:
+        raise output.section.fault(
+            f"the classes are found on a map of stride {2 ** _stage(chain)}", "use stride 32"
+        )
+    backbone = _backbone(chain, ("C5",))
+    model = ImageClassifier(**{"backbone": backbone, "num_classes": output.output[0], **settings})
+    return model, [*_convs(model.backbone), model.fc]
+
+
+def _split(body):
+    """Return the convolutions and poolings with which a network begins, and what follows."""
+    first = next((i for i, layer in enumerate(body) if not _is_row(layer)), len(body))
+    chain = body[:first]
+    if not any(layer.kind == "convolutional" for layer in chain):
+        raise (
+            body[0].section.fault("no convolution comes first", "give a whole network")
+            if body
+            else (ValueError("the network has one layer. Fix: give a whole configuration file."))
+        )
+    for layer in chain:
+        if layer.kind == "convolutional" and not layer.leaky:
+            raise layer.section.fault("a hidden convolution is not leaky", "use activation=leaky")
+    return chain, body[first:]
+
+
+def _is_row(layer):
+    return layer.kind in ("convolutional", "maxpool")
+
+
+def _halves(layer):
+    return layer.row == "pool" or (layer.kind == "convolutional" and layer.row[2] == 2)
+
+
+def _stage(chain):
+    """Return n of the level "Cn" with which a chain ends."""
+    return sum(map(_halves, chain))
+
+
+def _run(chain, row, most):
+    """Return how many convolutions at the end of a chain can be the head's, and leave the backbone one."""
+    count = 0
+    while count < min(most, len(chain) - 1) and chain[-1 - count].row == row:
+        if row[1:] != (3, 1) or not chain[-1 - count].normed:
+            break
+        count += 1
+    return count
+
+
+def _are_normed(chain):
+    """Return whether the convolutions of a chain have batch normalisation: all, or none."""
+    convs = [layer for layer in chain if layer.kind == "convolutional"]
+    for layer in convs:
+        if layer.normed != convs[0].normed:
+            raise layer.section.fault(
+                "some convolutions have batch normalisation, others have none",
+                "use batch_normalize=1 in all, or in none",
+            )
+    return convs[0].normed
+
+
+def _backbone(trunk, levels):
+    from kerasdet.backbones import Darknet
+
+    norm = "batch" if _are_normed(trunk) else None
+    return Darknet([layer.row for layer in trunk], levels, norm, norm_epsilon=0.0)
+
+
+def _convs(backbone):
+    """Return the convolutions of a backbone, in their order."""
+    return [layer for layer in backbone.layers if layer.weights]
+
+
+def _check_output(layer, kind, shape=None):
+    """Refuse a last layer with weights that does not give plain numbers."""
+    good = layer.kind == kind and (shape is None or layer.row[1:] == shape)
+    if not good or layer.leaky or (kind == "convolutional" and layer.normed):
+        size = f" of {shape[0]}x{shape[0]}" if shape else ""
+        raise layer.section.fault(
+            "it should give the network's numbers",
+            f"use a [{kind}]{size}, activation=linear, without batch_normalize",
+        )
+
+
+def _fill(owners, arrays, weights):
+    """Assign the arrays of a file, in its order, to the layers of a model."""
+    arrays = list(arrays)
+    for layer in owners:
+        for variable, array in _assignments(layer, arrays, weights):
+            variable.assign(array)
+
+
+def _assignments(layer, arrays, weights):
+    """Take a layer's arrays from the front of the list, and yield (variable, value)."""
+    bias = arrays.pop(0)
+    if hasattr(layer, "norm") and not isinstance(layer.norm, str):
+        scales, means, variances = (arrays.pop(0) for _ in range(3))
+        if (variances < 0).any():
+            raise ValueError(
+                f"{weights} has negative variances: it is of another network. Fix: give the weights of this "
+                "very .cfg."
+            )
+        # Darknet divides by sqrt(variance) + epsilon, kerasdet by sqrt(variance + 0).
+        variances = (np.sqrt(variances.astype("float64")) + NORM_EPSILON) ** 2
+        yield layer.norm.beta, bias
+        yield layer.norm.gamma, scales
+        yield layer.norm.moving_mean, means
+        yield layer.norm.moving_variance, variances
+        yield layer.kernel, arrays.pop(0).transpose(2, 3, 1, 0)
+        return
+    kernel = arrays.pop(0)
+    if kernel.ndim == 6:  # a locally connected layer
+        yield layer.bias, bias.transpose(1, 2, 0)
+        yield layer.kernel, kernel.transpose(0, 1, 4, 5, 3, 2).reshape(layer.kernel.shape)
+        return
+    yield layer.bias, bias
+    # Darknet flattens a map by channels, rows and columns.
+    yield layer.kernel, kernel.transpose(2, 3, 1, 0).reshape(layer.kernel.shape)
