@@ -30,8 +30,14 @@ ROUNDING = 0.05
 # OKS sigmas of COCO's 17 person keypoints (its keypoint evaluation page; k = 2 sigma).
 _PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
 _PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
-# A short form of a value from a file, for messages.
-shown = reprlib.repr
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+
+
+def shown(value):
+    """Return a short form of a value from a file, for messages: at most 200 characters."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def clean_box(box, size):
@@ -230,7 +236,7 @@ def unique_names(names, place):
         raise ValueError(f"{place}: no class names; name at least one.")
     for name, count in Counter(names).items():
         if count > 1:
-            raise ValueError(f"{place}: class name {name!r} appears twice; names must differ.")
+            raise ValueError(f"{place}: class name {shown(name)} appears twice; names must differ.")
     return names
 
 

@@ -1,12 +1,15 @@
 """YOLO folders as exporters and annotation tools write them, and hostile ones."""
 
 import os
+import time
 
 import numpy as np
 import pytest
+import yaml
 from pycocotools import mask
 
-from kerasdet.data import yolo
+from kerasdet.cli.data import open_validation
+from kerasdet.data import yolo, yolo_settings
 from kerasdet.data.records import DataError
 from kerasdet.data.yolo_folders import has_split
 from tests.data.folders import HEIGHT, WIDTH, image, kinds, yolo_folder
@@ -36,7 +39,7 @@ def labelled(root, *stems, line=BOX, suffix=".png"):
         ("['cup, red', \"box # 1\", pen]", ("cup, red", "box # 1", "pen"), (0, 1, 2)),
         ("[cup,\n  box, # two\n  pen]", ("cup", "box", "pen"), (0, 1, 2)),
         ("\n  0: cup\n  2: pen", ("cup", "pen"), (0, 2)),
-        ("[no, 010, 1.0, null, 12:30]", ("no", "010", "1.0", "null", "12:30"), (0, 1, 2, 3, 4)),
+        ("[no, 010, 1.0, 'null', 12:30]", ("no", "010", "1.0", "null", "12:30"), (0, 1, 2, 3, 4)),
         ("\n- cup\n-  box", ("cup", "box"), (0, 1)),
     ],
 )
@@ -63,29 +66,91 @@ def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
         ("names: {a: 0}\n", "'names' has 'a': '0'"),
         ("names: {-1: a}\n", "'names' has '-1'"),
         ("names: [[a, b]]\n", r"'names' has 0: \['a', 'b'\]"),
-        ("names: cup\n", "no class names"),
+        ("names: cup, box\n", "'names' is 'cup, box'; it must be a list, as 'names: .cup, box.'"),
+        ("names: |\n  cup\n  box\n", "or a mapping, as 'names: {0: cup, 1: box}'"),
+        ("names: [cup, '']\n", "'names': class 1 has no name"),
+        ("names: [cup, ' ']\n", "'names': class 1 has no name"),
+        ("names: [~, cup]\n", "'names': class 0 has no name"),
+        ("names: [cup, null]\n", "'names': class 1 has no name; .* in quotes if it is 'null'"),
+        ("names:\n  0: cup\n  4:\n", "'names': class 4 has no name"),
         ("names:\n", "no class names"),
         ("nc: 2\n", "no class names"),
         ("names: [a, a]\n", "class name 'a' appears twice"),
         ("just text\n", "holds no 'key: value' lines"),
         ("names: [a\nnc: 2\n", "line 2: not YAML"),
         ("names: [a]\n\tx: 1\n", "line 2: not YAML"),
-        ("[" * 100_000, "brackets more than 50 deep"),
+        ("[" * 100_000, "lists more than 50 deep|maximum nesting depth"),
         ("names: [a]\nx: " + "- " * 5000, "not YAML"),
-        ("- " * 5000, "not YAML"),
-        ("names: [a]\n#" + "x" * 1_000_000, "longer than 1000000 characters"),
+        ("- " * 450_000, "lists more than 50 deep"),
+        ("? " * 450_000, "lists more than 50 deep"),
+        ("names: [" + "cup," * 200_000, "more than 30000 entries"),
+        ("names: [" + "{}," * 300_000, "more than 30000 entries"),
+        ("names: [a]\n#" + "x" * 1_000_000, "longer than 1000000 bytes"),
         ("names: &a [*a, *a]\n", "line 1: not YAML"),
+        ("names: *b\n", "line 1: not YAML"),
+        ("names: {[a]: b}\n", "line 1: not YAML .a key is a list"),
+        ("names: [a]\n---\nnames: [b]\n", "line 2: not YAML .a second document"),
         ("names: [a]\nkpt_shape: [4]\n", r"kpt_shape is \['4'\]"),
         ("names: [a]\nkpt_shape: [4, 5]\n", "it must be .number of keypoints, 2 or 3"),
         ("names: [a]\nkpt_shape: text\n", "kpt_shape is 'text'"),
         ("names: [a]\nkpt_shape: [1, 2]\nkpt_names: [p, q]\n", "kpt_shape says 1 names"),
     ],
 )
-def test_broken_data_yaml(tmp_path, text, message):
+@pytest.mark.parametrize("parser", [yaml.BaseLoader, yolo_settings._PARSER])
+def test_broken_data_yaml(tmp_path, monkeypatch, text, message, parser):
+    monkeypatch.setattr(yolo_settings, "_PARSER", parser)
     root = yolo_folder(tmp_path, [], text)
+    start = time.perf_counter()
     with pytest.raises(ValueError, match=message) as caught:
         yolo(root)
+    assert time.perf_counter() - start < 5
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("parser", [yaml.BaseLoader, yolo_settings._PARSER])
+def test_the_longest_names_take_little_time(tmp_path, monkeypatch, parser):
+    monkeypatch.setattr(yolo_settings, "_PARSER", parser)
+    names = "".join(f"- class {number}\n" for number in range(29_900))
+    root = yolo_folder(tmp_path, [], f"names:\n{names}")
+    start = time.perf_counter()
+    assert len(yolo(root).class_names) == 29_900
+    assert time.perf_counter() - start < 5
+
+
+def test_aliases_and_nulls_of_data_yaml(tmp_path):
+    text = "classes: &all {1: box, 0: cup}\nnames: *all\nnc: ~\nkpt_shape: null\nval:\n"
+    root = yolo_folder(tmp_path, [BOX], text)
+    assert yolo(root).class_names == ("cup", "box")
+    assert not has_split(root, "val")
+
+
+NESTED = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"a{i + 1}: &a{i + 1} [{','.join([f'*a{i}'] * 9)}]\n" for i in range(12)
+)
+LONG = "x" * 300_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{NESTED}names: *a12\n",
+        f"names: [{LONG}, {LONG}]\n",
+        f"names: {LONG}\n",
+        f"names: {{{LONG}: a}}\n",
+        f"names: *{LONG}\n",
+        f"names: [a]\nnc: {LONG}\n",
+        f"names: [a]\nval: {LONG}\n",
+        f"{NESTED}names: [a]\nval: *a12\n",
+        f"{NESTED}names: [a]\nkpt_shape: *a12\n",
+        f"names: [a]\nkpt_shape: [1, 2]\nkpt_names: [{LONG}, b]\n",
+        "names:\n" + "".join(f"  {2 * number}: c{number}\n" for number in range(20_000)),
+    ],
+)
+def test_messages_about_data_yaml_are_short(tmp_path, text):
+    root = yolo_folder(tmp_path, ["1 0.5 0.5 0.5 0.5"], text, "images/val")
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        yolo(root, "val")
+    assert len(str(caught.value)) < 700
 
 
 def test_tags_of_data_yaml_call_nothing(tmp_path):
@@ -126,6 +191,104 @@ def test_validation_images_are_found(tmp_path, entry, asked):
     assert ids(yolo(root / "data.yaml", "train")) == ["t0"]
     assert has_split(root, "val")
     assert not has_split(root, "test")
+
+
+@pytest.mark.parametrize("root", ["mine", "./mine", ".", "data.yaml"])
+@pytest.mark.parametrize(
+    ("place", "labels", "split"),
+    [
+        ("images", "labels", None),
+        (".", ".", None),
+        ("train", "train", "train"),
+        ("train/images", "train/labels", "train"),
+        ("images/train", "labels/train", "train"),
+    ],
+)
+def test_a_relative_folder(tmp_path, monkeypatch, root, place, labels, split):
+    mine = tmp_path / "mine"
+    image(mine / place / "a.png")
+    (mine / labels).mkdir(parents=True, exist_ok=True)
+    (mine / labels / "a.txt").write_text(f"{BOX}\n")
+    (mine / "data.yaml").write_text("names: [cat]\n")
+    monkeypatch.chdir(tmp_path if "mine" in root else mine)
+    data = yolo(root, split)
+    assert (ids(data), data.box_counts().tolist()) == (["a"], [1])
+    assert has_split(root, "train") == (split == "train")
+
+
+def test_a_flat_folder_below_another_images_folder(tmp_path):
+    (tmp_path / "labels").mkdir()
+    mine = tmp_path / "images" / "mine"
+    image(mine / "a.png")
+    (mine / "a.txt").write_text(f"{BOX}\n")
+    (mine / "classes.txt").write_text("cat\n")
+    assert yolo(mine).box_counts().tolist() == [1]
+
+
+def test_what_is_inside_comes_before_a_neighbour(tmp_path):
+    labelled(tmp_path / "valid", "other")
+    root = labelled(tmp_path / "mine" / "valid", "v0").parent
+    (root / "data.yaml").write_text("val: ../valid/images\nnames: [cat]\n")
+    assert ids(yolo(root, "val")) == ["v0"]
+    (root / "data.yaml").write_text(f"val: {tmp_path}/valid/images\nnames: [cat]\n")
+    assert ids(yolo(root, "val")) == ["other"]
+    labelled(tmp_path / "beside", "b0")
+    (root / "data.yaml").write_text("val: ../beside/images\nnames: [cat]\n")
+    assert ids(yolo(root, "val")) == ["b0"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("images/nope", "'val': no images in images/nope; correct the entry"),
+        ("images/empty", "'val': no images in images/empty"),
+        ("[images/val, images/nope]", "'val': no images in images/nope"),
+        ("gone.txt", "'val': no images in gone.txt"),
+        ("empty.txt", "'val': no images in empty.txt"),
+        ("latin.txt", r"latin\.txt: byte 8 is not UTF-8"),
+        ("long.txt", r"long\.txt: line 1 has 5000 characters; it must be the path of an image"),
+        ("{a: b}", "'val' is {'a': 'b'}; it must be a folder, a text file"),
+        ("[[images/val]]", r"'val' is \[\['images/val'\]\]; it must be"),
+        ("../..", r"'val': no images in \.\./\.\.; correct"),
+        ("/", "'val': no images in /; correct"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_an_error(tmp_path, entry, message):
+    root = labelled(tmp_path / "mine", "val/a", *(f"train/{number}" for number in range(10)))
+    image(tmp_path / "elsewhere.png")
+    (root / "images" / "empty").mkdir()
+    (root / "empty.txt").write_text("\n")
+    (root / "latin.txt").write_bytes(b"images/\n\xfc.png\n")
+    (root / "long.txt").write_text("x" * 5000)
+    (root / "data.yaml").write_text(f"train: images/train\nval: {entry}\nnames: [cat]\n")
+    for read in (
+        lambda: yolo(root, "val"),
+        lambda: open_validation(yolo(root, "train"), f"yolo:{root}"),
+    ):
+        with pytest.raises((FileNotFoundError, ValueError), match=message) as caught:
+            read()
+        assert str(root) in str(caught.value)
+
+
+def test_an_absolute_folder_of_another_machine(tmp_path):
+    root = labelled(tmp_path / "train", "a").parent
+    (root / "data.yaml").write_text("train: /content/mine/train\nnames: [cat]\n")
+    assert ids(yolo(root, "train")) == ["a"]
+    (root / "data.yaml").write_text("train: mine/train\nnames: [cat]\n")
+    with pytest.raises(FileNotFoundError, match="no images in mine/train"):
+        yolo(root, "train")
+
+
+@pytest.mark.parametrize("entry", ["train.txt", "[train.txt, images/x]", "[images, images/x]"])
+def test_an_image_that_is_named_twice_is_one(tmp_path, monkeypatch, entry):
+    root = labelled(tmp_path / "mine", "x/a", "x/b")
+    (root / "data.yaml").write_text(f"train: {entry}\nnames: [cat]\n")
+    lines = ["images/x/a.png", "./images/x/b.png", "images/x/a.png", f"{root}/images/x/b.png"]
+    (root / "train.txt").write_text("\n".join(lines))
+    for place in (root, "mine"):
+        monkeypatch.chdir(tmp_path)
+        data = yolo(place, "train")
+        assert [name.rpartition("/")[2] for name in ids(data)] == ["a", "b"]
 
 
 def test_folders_are_those_of_data_yaml(tmp_path):
@@ -202,15 +365,6 @@ def test_a_split_without_its_folder_of_text_files_is_told(tmp_path):
         yolo(root, "val")
 
 
-def test_a_folder_around_the_data_set_is_no_split(tmp_path):
-    root = labelled(tmp_path / "mine", "a")
-    image(tmp_path / "images" / "elsewhere.png")
-    (root / "data.yaml").write_text("train: ../..\nval: /\nnames: [cat]\n")
-    with pytest.raises(FileNotFoundError, match="mine: no images in"):
-        yolo(root, "train")
-    assert not has_split(root, "val")
-
-
 # A box of 24..36 x 15..25 pixels in 60x40 with two points, one of which is not labelled.
 POSE3 = "0 0.5 0.5 0.2 0.25 0.45 0.4 2 0 0 0"
 POSE2 = "0 0.5 0.5 0.2 0.25 0.45 0.4 0.5 0.5 0.55 0.6"
@@ -233,13 +387,115 @@ def test_pose_labels_are_boxes_with_keypoints(tmp_path, settings):
     assert [fault.kind for fault in data.faults] == ([] if settings else ["pose"])
 
 
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        (["0 .5 .5 .4 .4 .4 .4 2 .75 .4 2"], 2),
+        (["0 .5 .5 .4 .4 .4 .4 2 .9 .9 0"], 2),
+        (["0 .5 .5 .4 .4 0 0 0 0 0 0"], 2),
+        (["0 .5 .5 .4 .4 .4 .4 2.0"], 1),
+        (["0 .5 .5 .4 .4" + " .9 .5 1.000000" * 17], 17),
+        ([*["0 .5 .5 .4 .4 .6 .6 2 .4 .4 1"] * 10, "0 .9 .5 .4 .4 .6 .6 2 .4 .4 1"], 2),
+        (["0 .5 .5 .4 .4 .4 .4 2 .6 .6 1", "0 .2 .2 .1 .1"], 2),
+        (["0 .5 .5 .4 .4 .4 .4 2 .6 .6 1", "0 x .5 .4 .4 .4 .4 2 .6 .6 1"], 2),
+    ],
+)
+def test_visibility_tells_pose_labels(tmp_path, lines, count):
+    root = yolo_folder(tmp_path, lines, "names: [cat]\n")
+    data = yolo(root, strict=False)
+    assert data.record(0).keypoints.shape[1:] == (count, 3)
+    assert data.record(0).masks is None
+    assert "pose" in [fault.kind for fault in data.faults]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 .5 .3 .7 .4 .7 .6 .5 .7 .3 .6 .3 .4"],
+        ["0 .7 .7 .9 .7 .9 .9", "0 .5 .4 .6 .6 .4 .6"],
+        [*["0 .5 .4 .6 .6 .4 .6"] * 8, "0 .7 .7 .9 .7 .9 .9"],
+        ["0 .5 .4 .6 .6 .4 .6", "0 .5 .4 .6 .6 .4 .6 .4 .5"],
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6", "1 .1 .1 .2 .1 .2 .2 .1 .2"],
+        ["0 .30 .20 .40 .30 .30 .40 .20 .30"],
+        ["0 .3 .2 .4 .3 .3 .4 0 .3 .2 1 .1 .2"] * 2,
+    ],
+)
+def test_lines_that_can_only_be_polygons(tmp_path, lines):
+    data = yolo(yolo_folder(tmp_path, lines))
+    assert len(data.record(0).masks) == len(lines)
+    assert data.keypoint_names == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "shapes"),
+    [
+        (["0 .5 .5 .4 .4 .4 .4 .6 .6 .5 .5"], 1, r"\[2, 3\] or \[3, 2\]"),
+        (["0 .5 .5 .4 .4 .4 .4 .6 .6 .5 .5 .9 .9"], 1, r"\[4, 2\]"),
+        (["0 .5 .5 .4 .4 .4 .4"], 1, r"\[1, 2\]"),
+        (["0 .5 .5 .4 .4 .4 .4 .6 .6"], 1, r"\[2, 2\]"),
+        (["0 .5 .5 .4 .4 -1 -1 .6 .6 .5 .5"], 1, r"\[2, 3\] or \[3, 2\]"),
+        (["0 .5 .4 .6 .7 .4 .75 .3 .6"], 1, r"\[2, 2\]"),
+        (["0 .5 .4 .6 .6 .4 .6"], 1, r"\[1, 2\]"),
+        (["0 .5 .4 .6 .7 .4 .75 .3 .6 .35 .45"], 1, r"\[2, 3\] or \[3, 2\]"),
+        (["0 .5 .5 .4 .4 .4 .4 .98 .6 .4 .7"], 1, r"\[2, 3\] or \[3, 2\]"),
+        (["0 .5 .5 .4 .4 .4 .4 -1 .6 .4 2"], 1, r"\[2, 3\] or \[3, 2\]"),
+        (["0 .5 .5 .4 .4 .4 .4 .9"], 1, r"\[1, 3\]"),
+        ([POSE3, POSE3, "0 .5 .5 .4 .4 .4 .4 1"], 3, r"\[2, 3\] or \[3, 2\]"),
+        ([POSE3, POSE3, "0 .1 .2 .5 .2 .5 .6"], 3, r"\[2, 3\] or \[3, 2\]"),
+        (["0 .5 .5 .2 .2", POSE2, POSE2], 2, r"\[2, 3\] or \[3, 2\]"),
+    ],
+)
+def test_lines_that_can_be_both_ask_for_kpt_shape(tmp_path, lines, number, shapes):
+    message = (
+        rf"a\.txt, line {number}: .*Write kpt_shape: \[P, 2 or 3\] into data.yaml \(here {shapes}\), or "
+        r"kpt_shape: \[0, 2\] if they are polygons"
+    )
+    with pytest.raises(ValueError, match=message):
+        yolo(yolo_folder(tmp_path, lines))
+
+
+def test_kpt_shape_of_no_points_means_polygons(tmp_path):
+    data = pose(tmp_path, ["0 .5 .4 .6 .6 .4 .6"], "kpt_shape: [0, 2]\n")
+    np.testing.assert_allclose(data.record(0).boxes, [[24, 16, 36, 24]], rtol=1e-6)
+    assert len(data.record(0).masks) == 1
+    assert (data.keypoint_names, data.faults) == ((), [])
+
+
 def test_pose_labels_without_visibility(tmp_path):
-    data = pose(tmp_path, [POSE2, POSE2])
-    expected = [[27, 16, 2], [30, 20, 2], [33, 24, 2]]
-    np.testing.assert_allclose(data.record(0).keypoints, [expected] * 2, rtol=1e-6)
+    lines = ["0 .5 .5 .2 .25 .55 .6 .45 .4 .5 .5", "0 .7 .3 .2 .25 .75 .3 .65 .25 .7 .2"]
+    data = pose(tmp_path, lines * 5)
+    expected = [[[33, 24, 2], [27, 16, 2], [30, 20, 2]], [[45, 12, 2], [39, 10, 2], [42, 8, 2]]]
+    np.testing.assert_allclose(data.record(0).keypoints, expected * 5, rtol=1e-6)
     (fault,) = data.faults
     assert "lines of 11 numbers are read as boxes with 3 keypoints" in fault.message
     assert "write kpt_shape: [3, 2]" in fault.message
+
+
+def test_points_at_minus_one_are_not_labelled(tmp_path):
+    data = pose(tmp_path, ["0 .5 .5 .4 .4 -1 -1 .6 .6"], "kpt_shape: [2, 2]\n")
+    np.testing.assert_allclose(data.record(0).keypoints, [[[0, 0, 0], [36, 24, 2]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sides", [4, 8, 12])
+def test_many_polygons_of_one_length(tmp_path, sides):
+    rng = np.random.default_rng(sides)
+    angles = np.arange(sides) * 2 * np.pi / sides
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    lines = [
+        " ".join(map(str, [0, *(centre + size * around).ravel().round(4)]))
+        for centre, size in zip(rng.uniform(0.2, 0.8, (40, 2)), rng.uniform(0.02, 0.15, 40))
+    ]
+    assert len(yolo(yolo_folder(tmp_path, lines)).record(0).masks) == 40
+
+
+def test_many_boxes_with_points_of_one_length(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = []
+    for sides in rng.uniform(0.05, 0.4, (40, 2)):
+        centre = rng.uniform(sides / 2, 1 - sides / 2)
+        points = centre + rng.uniform(-0.5, 0.5, (4, 2)) * sides
+        lines.append(" ".join(map(str, [0, *centre, *sides, *points.ravel()])))
+    assert pose(tmp_path, lines).record(0).keypoints.shape == (40, 4, 3)
 
 
 def test_names_of_keypoints(tmp_path):
