@@ -7,6 +7,7 @@ says, or all lines together. An image without a text file has no objects.
 """
 
 import os
+from itertools import islice
 
 import numpy as np
 
@@ -165,7 +166,9 @@ def _object(words, labels, size, points):
         return None, "bad_value", f"{shown(' '.join(words[:20]))} are not all numbers"
     if number not in labels:
         last = len(labels) - 1
-        known = f"0..{last}" if last in labels else f"{shown(list(labels))[1:-1]} of 'names'"
+        known = (
+            f"0..{last}" if last in labels else f"{shown(list(islice(labels, 7)))[1:-1]} of 'names'"
+        )
         return None, "unknown_category", f"class {words[0]:.20} is not in {known}"
     polygon = keypoints = None
     if points and len(values) > 4:
