@@ -205,8 +205,9 @@ def _alone(root, path, listed):
 
 
 def _leads_out(entry):
-    """Tell whether a path is absolute, on any machine, or starts in a folder above."""
-    return entry.startswith(("/", "\\", "..")) or entry[1:2] == ":"
+    """Tell whether a path is absolute, on any machine, or has "../" parts."""
+    parts = entry.replace("\\", "/").split("/")
+    return ".." in parts or parts[0] == "" or entry[1:2] == ":"
 
 
 def _resolve(root, bases, entry, exists, least=2):
@@ -227,7 +228,7 @@ def _resolve(root, bases, entry, exists, least=2):
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
     ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) + 1 - least)) if parts]
     paths = [os.path.join(base, name) for name in [entry, *ends[:20]] for base in bases]
-    if entry.startswith(".."):
+    if ".." in entry.split("/"):
         paths.sort(key=lambda path: not _is_inside(path, root))
     return next((os.path.normpath(path) for path in paths if exists(path)), None)
 

@@ -64,13 +64,14 @@ class Points:
         return np.where(seen[:, None] > 0, points, 0).astype("float32"), None
 
 
-def find_points(root, settings, files, faults):
+def find_points(root, settings, files, others, faults):
     """Return the `Points` of a data set's lines, or None.
 
     Args:
         root: the data set's folder, for messages.
         settings: the result of `read_settings`.
-        files: {text file: its [(line number, words)]}.
+        files: {text file: its [(line number, words)]} of the split.
+        others: function that returns the same of the data set's other splits.
         faults: list, extended if only the lines show that there are keypoints.
 
     Returns:
@@ -82,7 +83,7 @@ def find_points(root, settings, files, faults):
     """
     shape = settings.get("kpt_shape", "")
     if shape == "":
-        shape = _shape_of(files)
+        shape = _shape_of(files, others)
         if shape is None:
             return None
         count, size = shape
@@ -138,17 +139,17 @@ def _is_text(value):
     return isinstance(value, str)
 
 
-def _shape_of(files):
+def _shape_of(files, others):
     """Return (P, 2 or 3) if the long lines are boxes with keypoints; None for polygons."""
-    lines = [(file, *line) for file, some in files.items() for line in some if len(line[1]) > 6]
+    lines = _long_lines(files)
     if len(_lengths(lines)) > 1 and not any(_has_visibility(words) for _, _, words in lines):
         return None
-    lines = [line for line in lines if _is_finite(line[2])]
+    lines = [line for line in lines and lines + _long_lines(others()) if _is_finite(line[2])]
     if not lines:
         return None
     lengths = _lengths(lines)
     usual = max(lengths, key=lengths.get)
-    boxes = np.array([words[1:5] for _, _, words in lines], "float64")
+    boxes = np.array([[float(word) for word in words[1:5]] for _, _, words in lines])
     pose = _in_image(boxes) & [_has_visibility(words) for _, _, words in lines]
     if pose.mean() > _FEW:
         if len(lengths) == 1 and pose.mean() > 1 - _FEW:
@@ -157,7 +158,7 @@ def _shape_of(files):
         raise _undecided(next(odd), usual)
     if len(lengths) > 1:
         return None
-    values = np.array([words[1:] for _, _, words in lines], "float64")
+    values = np.array([[float(word) for word in words[1:]] for _, _, words in lines])
     sizes = _possible_sizes(values)
     if not sizes or _are_oriented_boxes(values):
         return None
@@ -174,6 +175,10 @@ def _undecided(line, usual):
         "keypoints or a polygon; all lines together do not tell which. Write kpt_shape: [P, 2 or 3] into "
         f"data.yaml (here {' or '.join(shapes)}), or kpt_shape: [0, 2] if they are polygons."
     )
+
+
+def _long_lines(files):
+    return [(file, *line) for file, some in files.items() for line in some if len(line[1]) > 6]
 
 
 def _lengths(lines):

@@ -7,6 +7,7 @@ says, or all lines together. An image without a text file has no objects.
 """
 
 import os
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -60,7 +61,8 @@ def yolo(root, split=None, strict=True, gray_max=None):
     images = find_images(root, split, settings)
     files = _text_files(images, faults)
     lines = {file: _lines(file, faults) for file in files.values() if file is not None}
-    points = find_points(root, settings, lines, faults)
+    others = partial(_lines_of_others, root, settings, lines)
+    points = find_points(root, settings, lines, others, faults)
     labels = {number: label for label, number in enumerate(settings["names"])}
     records, polygons, ids = [], [], set()
     for image, file in files.items():
@@ -143,6 +145,19 @@ def _lines(file, faults):
         return []
     lines = [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1)]
     return [(number, words) for number, words in lines if words]
+
+
+def _lines_of_others(root, settings, known):
+    """Return {text file: its lines} of the splits, as far as they can be read, without known files."""
+    found = {}
+    for split in ("train", "val", "test"):
+        try:
+            files = _text_files(find_images(root, split, settings), [])
+        except (OSError, ValueError):  # Who reads that split is told.
+            continue
+        files = set(files.values()) - {None, *known}
+        found |= {file: _lines(file, []) for file in sorted(files)}
+    return found
 
 
 def _size(image, faults):

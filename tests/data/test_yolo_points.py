@@ -11,6 +11,8 @@ from tests.data.folders import HEIGHT, WIDTH, kinds, yolo_folder
 # A box of 24..36 x 15..25 pixels in 60x40 with two points, one of which is not labelled.
 POSE3 = "0 0.5 0.5 0.2 0.25 0.45 0.4 2 0 0 0"
 POSE2 = "0 0.5 0.5 0.2 0.25 0.45 0.4 0.5 0.5 0.55 0.6"
+# Boxes with three points; as polygons, their second points would be far from the others.
+TWO = ["0 .5 .5 .2 .25 .55 .6 .45 .4 .5 .5", "0 .7 .3 .2 .25 .75 .3 .65 .25 .7 .2"]
 
 
 def pose(tmp_path, lines, settings=""):
@@ -97,6 +99,25 @@ def test_lines_that_can_be_both_ask_for_kpt_shape(tmp_path, lines, number, shape
         yolo(yolo_folder(tmp_path, lines))
 
 
+POLYGON = "0 .5 .4 .6 .7 .4 .75 .3 .6 .35 .45"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "points"),
+    [
+        (TWO * 5, [TWO[0]], 3),
+        (TWO * 5, ["0 .5 .5 .9 1.25 .55 .6 .45 .4 .5 .5"], 3),
+        ([POLYGON, "0 .1 .2 .5 .2 .5 .6"], [POLYGON], 0),
+        ([POSE3], [POSE3], 2),
+    ],
+)
+def test_all_splits_decide_together(tmp_path, train, val, points):
+    for split, lines in (("train", train), ("val", val)):
+        yolo_folder(tmp_path, lines, "names: [cat]\n", f"images/{split}")
+    for split in ("train", "val"):
+        assert len(yolo(tmp_path, split).keypoint_names) == points
+
+
 def test_kpt_shape_of_no_points_means_polygons(tmp_path):
     data = pose(tmp_path, ["0 .5 .4 .6 .6 .4 .6"], "kpt_shape: [0, 2]\n")
     np.testing.assert_allclose(data.record(0).boxes, [[24, 16, 36, 24]], rtol=1e-6)
@@ -105,8 +126,7 @@ def test_kpt_shape_of_no_points_means_polygons(tmp_path):
 
 
 def test_pose_labels_without_visibility(tmp_path):
-    lines = ["0 .5 .5 .2 .25 .55 .6 .45 .4 .5 .5", "0 .7 .3 .2 .25 .75 .3 .65 .25 .7 .2"]
-    data = pose(tmp_path, lines * 5)
+    data = pose(tmp_path, TWO * 5)
     expected = [[[33, 24, 2], [27, 16, 2], [30, 20, 2]], [[45, 12, 2], [39, 10, 2], [42, 8, 2]]]
     np.testing.assert_allclose(data.record(0).keypoints, expected * 5, rtol=1e-6)
     (fault,) = data.faults
