@@ -33,8 +33,14 @@ _PERSON_SIGMAS += (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
 _FLAGS = {"": False, "false": False, "no": False, "true": True, "yes": True}
 # Most characters of a path or a message; the middle of longer ones is left out.
 _LONGEST = 1000
-# A short form of a value from a file, for messages.
-shown = reprlib.repr
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+
+
+def shown(value):
+    """Return a short form of a value from a file, for messages: at most 200 characters."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def clean_box(box, size):

@@ -1,114 +1,13 @@
-"""Where a YOLO data set keeps its classes, images and text files: data.yaml and folders."""
+"""Where a YOLO data set keeps its images and text files: the entries of data.yaml, or usual folders."""
 
 import dataclasses
-import itertools
 import os
-import re
 
-import yaml
-
-from kerasdet.data.cleaning import printable, read_text, shown, unique_names, walk
+from kerasdet.data.cleaning import printable, read_text, shown, walk
 from kerasdet.data.finding import IMAGE_SUFFIXES, SPLITS, split_names
+from kerasdet.data.yolo_settings import read_settings
 
-_LONGEST, _DEEPEST = 1_000_000, 50  # limits of a data.yaml: characters, depth of brackets
-
-
-def read_settings(root):
-    """Read a YOLO folder's data.yaml or classes.txt.
-
-    Args:
-        root: the folder, or the YAML file itself.
-
-    Returns:
-        (folder, settings): the folder, and a dict with "names" ({class number: name}); for a YAML
-        file also its other entries, as text, list or dict.
-
-    Raises:
-        FileNotFoundError: there is neither file.
-        ValueError: not YAML, or unusable names; the message names file and line.
-    """
-    if root.lower().endswith((".yaml", ".yml")) and os.path.isfile(root):
-        return os.path.dirname(root) or ".", _read_yaml(root)
-    names = sorted(os.listdir(root)) if os.path.isdir(root) else []
-    names = [n for n in names if n.lower().endswith((".yaml", ".yml")) and n[:2] != "._"]
-    usual = [name for name in names if name.lower().startswith("data")]
-    if usual:
-        return root, _read_yaml(os.path.join(root, usual[0]))
-    for file in (os.path.join(root, "classes.txt"), os.path.join(root, "labels", "classes.txt")):
-        if os.path.isfile(file):
-            lines = [line.strip() for line in read_text(file).rstrip().splitlines()]
-            if "" in lines:
-                raise ValueError(f"{file}: line {lines.index('') + 1} is empty; name its class.")
-            return root, {"names": dict(enumerate(unique_names(lines, file)))}
-    if len(names) > 1:
-        raise ValueError(f"{root}: which of {', '.join(names)} is meant? Name one data.yaml.")
-    if names:
-        return root, _read_yaml(os.path.join(root, names[0]))
-    raise FileNotFoundError(
-        f"{root}: there is neither data.yaml nor classes.txt; write the class names, one per line, "
-        "into classes.txt."
-    )
-
-
-class _TextLoader(yaml.BaseLoader):
-    """Safe loader that keeps scalars as text: "no" is not False, "010" not 8. Keys must be unique."""
-
-    def construct_mapping(self, node, deep=False):
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a key of {shown(list(mapping))} appears twice", node.start_mark
-            )
-        return mapping
-
-
-def _read_yaml(file):
-    text = read_text(file)
-    # PyYAML's time grows with the square of the depth; it is a second for 0.3 MB.
-    if len(text) > _LONGEST or _depth(text) > _DEEPEST:
-        raise ValueError(
-            f"{file}: longer than {_LONGEST} characters, or brackets more than {_DEEPEST} deep: "
-            "not the data.yaml of a data set; restore it."
-        )
-    try:
-        settings = yaml.load(text, Loader=_TextLoader)
-    except yaml.MarkedYAMLError as error:
-        place = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        raise ValueError(f"{file}: {place}not YAML ({error.problem}); correct it.") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f"{file}: not YAML ({str(error)[:200]}); correct it.") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file}: holds no 'key: value' lines; it needs 'names'.")
-    names = _names(file, settings.get("names"))
-    count = settings.get("nc", "")
-    if count != "" and count != str(max(names) + 1) and count != str(len(names)):
-        raise ValueError(f"{file}: nc is {shown(count)}, but names has {len(names)}; correct one.")
-    return settings | {"names": names}
-
-
-def _depth(text):
-    """Return the largest number of brackets open at once."""
-    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
-    return max(itertools.accumulate(steps), default=0)
-
-
-def _names(file, names):
-    """Return {class number: name} in the order of the numbers."""
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not names or not isinstance(names, dict):
-        raise ValueError(f"{file}: 'names': no class names; list at least one.")
-    numbers = {}
-    for key, name in names.items():
-        number = int(key) if str(key).isdecimal() and len(str(key)) < 10 else None
-        if number is None or number in numbers or not isinstance(name, str):
-            raise ValueError(
-                f"{file}: 'names' has {shown(key)}: {shown(name)}; it must be a unique number from 0 and "
-                "a name."
-            )
-        numbers[number] = name
-    names = unique_names(numbers.values(), f"{file}: 'names'")
-    return dict(sorted(zip(numbers, names)))
+_LONGEST = 4096  # characters of a path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,12 +38,14 @@ class Place:
 
 
 def has_split(root, split):
-    """Tell whether a YOLO folder has a split of that name, in data.yaml or as a folder."""
-    try:
-        folder, settings = read_settings(os.fspath(root))
-        return bool(find_images(folder, split, settings))
-    except (OSError, ValueError):
-        return False
+    """Tell whether a YOLO folder has a split of that name: data.yaml names it, or there are its images.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_settings`.
+    """
+    root, settings = read_settings(os.fspath(root))
+    _, entries = _entries(split, settings)
+    return bool(entries or _usual(root, split)[0])
 
 
 def find_images(root, split, settings):
@@ -156,29 +57,36 @@ def find_images(root, split, settings):
         settings: the result of `read_settings`.
 
     Returns:
-        List of `Place`, each once.
+        List of `Place`, each image once.
 
     Raises:
         FileNotFoundError: there are no images; the message names the places that were searched.
-        ValueError: all images are requested, but they are in splits.
+        ValueError: all images are requested, but they are in splits; or what data.yaml says of the
+            split is not understood.
     """
-    places = []
-    for entries in _places(root, split, settings):
-        found, missing = [], []
+    name, entries = _entries(split, settings)
+    if entries:
+        found = []
         for entry in entries:
             here = _expand(root, settings, entry)
+            if not here:
+                raise FileNotFoundError(
+                    f"{settings['file']}: '{name}': no images in {printable(entry[:200])}; correct "
+                    "the entry, or put the images there."
+                )
             found += here
-            missing += [] if here else [entry]
-        if found and missing:
-            missing = printable(" or ".join(missing))
-            raise FileNotFoundError(f"{root}: no images in {missing}, of {split}.")
-        if found:
-            _refuse_splits(root, split, found)
-            return list(dict.fromkeys(found))
-        places += entries
-    hint = "; name a split" if split is None else ""
-    looked = printable(" or ".join(dict.fromkeys(places)))
-    raise FileNotFoundError(f"{root}: no images in {looked}{hint}.")
+    else:
+        found, folders = _usual(root, split)
+        if not found:
+            hint = "; name a split" if split is None else ""
+            raise FileNotFoundError(
+                f"{root}: no images in {printable(' or '.join(folders))}{hint}."
+            )
+        _refuse_splits(root, split, found)
+    unique = {}
+    for place in found:
+        unique.setdefault(os.path.abspath(place.path), place)
+    return list(unique.values())
 
 
 def label_folder(folder):
@@ -207,50 +115,79 @@ def label_folder(folder):
         )
     last = len(parts) - 1 - parts[::-1].index("images")
     labels = os.sep.join([*parts[:last], "labels"])
+    below = os.sep.join([labels, *parts[last + 1 :]])
+    if beside and not os.path.isdir(below):
+        return folder, None
     if not os.path.isdir(labels):
-        if beside:
-            return folder, None
         raise FileNotFoundError(f"{labels}: there is no such folder; put the text files there.")
-    return os.sep.join([labels, *parts[last + 1 :]]), labels
+    return below, labels
 
 
-def _places(root, split, settings):
-    """List folders or list files, one of which has the images; the likeliest first."""
+def _entries(split, settings):
+    """Return (name of the split, its entries) in data.yaml; no entries if it does not name the split."""
+    for name in split_names(split) if split else ():
+        entries = settings.get(name, "")
+        entries = entries if isinstance(entries, list) else [entries]
+        if not all(isinstance(entry, str) for entry in entries):
+            raise ValueError(
+                f"{settings['file']}: '{name}' is {shown(settings[name])}; it must be a folder, a text "
+                "file that lists images, or a list of them."
+            )
+        entries = [entry.strip() for entry in entries if entry.strip()]
+        if entries:
+            return name, entries
+    return split, []
+
+
+def _usual(root, split):
+    """Return the images of the first usual folder that has any, and the folders."""
     if split is None:
-        yield [os.path.join(root, "images")]
-        yield [root]
-        return
-    names = split_names(split)
-    for name in names:
-        entries = settings.get(name)
-        entries = [entries] if isinstance(entries, str) else entries
-        if isinstance(entries, list) and entries and all(isinstance(e, str) for e in entries):
-            yield [entry for entry in entries if entry]
-    for name in names:
-        for place in (("images", name), (name, "images"), (name,)):
-            yield [os.path.join(root, *place)]
+        folders = [os.path.join(root, "images"), root]
+    else:
+        below = [
+            place
+            for name in split_names(split)
+            for place in (("images", name), (name, "images"), (name,))
+        ]
+        folders = [os.path.join(root, *place) for place in below]
+    found = (_in_folder(folder) for folder in folders if os.path.isdir(folder))
+    return next(filter(None, found), []), folders
+
+
+def _in_folder(folder):
+    """Return the images of a folder, or of the images/ in it."""
+    inner = os.path.join(folder, "images")  # "train: ../train", with the images one level down.
+    folder = os.path.normpath(inner if os.path.isdir(inner) else folder)
+    return [Place(folder, name, name) for name in walk(folder, IMAGE_SUFFIXES)]
 
 
 def _expand(root, settings, entry):
     """Return the images of one entry of data.yaml: a folder, a text file with a list, or an image."""
     own = settings.get("path")
     bases = [os.path.join(root, own), root] if isinstance(own, str) else [root]
-    path = _resolve(bases, entry, os.path.exists)
+    least = 1 if _leads_out(entry) else 2
+    path = _resolve(root, bases, entry, os.path.exists, least)
     if path is None or _is_above(path, root):
         return []
     if os.path.isdir(path):
-        inner = os.path.join(path, "images")  # "train: ../train", with the images one level down.
-        path = os.path.normpath(inner if os.path.isdir(inner) else path)
-        return [Place(path, name, name) for name in walk(path, IMAGE_SUFFIXES)]
+        return _in_folder(path)
     if not path.lower().endswith(".txt"):
-        return [_alone(root, path, "data.yaml")]
-    bases, found = [os.path.dirname(path), *bases], []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            image = _resolve(bases, line.strip(), os.path.isfile) or os.path.join(
-                root, line.strip()
+        return [_alone(root, path, settings["file"])]
+    return _in_list(root, path, [os.path.dirname(path), *bases])
+
+
+def _in_list(root, file, bases):
+    """Return the images that a text file lists, one per line."""
+    found = []
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        line = line.strip()
+        if len(line) > _LONGEST:
+            raise ValueError(
+                f"{file}: line {number} has {len(line)} characters; it must be the path of an image."
             )
-            found.append(_alone(root, image, f"{path}, line {number}"))
+        if line:
+            path = _resolve(root, bases, line, os.path.isfile) or os.path.join(root, line)
+            found.append(_alone(root, path, f"{file}, line {number}"))
     return found
 
 
@@ -267,17 +204,38 @@ def _alone(root, path, listed):
     return Place(base, below, below if name.startswith("../") else name, listed)
 
 
-def _resolve(bases, entry, exists):
+def _leads_out(entry):
+    """Tell whether a path is absolute, on any machine, or has "../" parts."""
+    parts = entry.replace("\\", "/").split("/")
+    return ".." in parts or parts[0] == "" or entry[1:2] == ":"
+
+
+def _resolve(root, bases, entry, exists, least=2):
     """Return the first path that exists, or None.
 
-    The entry is tried from each base, without "../" parts that lead nowhere, and by its ends of two or
-    more parts, because the folders above may be those of another machine.
+    The entry is tried from each base, without "../" parts that lead nowhere, and by its ends, because the
+    folders above may be those of another machine. For "../valid/images", what is inside the data set
+    comes before what is beside it.
+
+    Args:
+        root: the data set's folder.
+        bases: the folders that the entry may be relative to.
+        entry: a path.
+        exists: function from a path to whether it is what is looked for.
+        least: number of parts of the shortest end.
     """
     entry = entry.replace("\\", "/")
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
-    ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]
-    paths = (os.path.join(base, name) for name in [entry, *ends[:20]] for base in bases)
+    ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) + 1 - least)) if parts]
+    paths = [os.path.join(base, name) for name in [entry, *ends[:20]] for base in bases]
+    if ".." in entry.split("/"):
+        paths.sort(key=lambda path: not _is_inside(path, root))
     return next((os.path.normpath(path) for path in paths if exists(path)), None)
+
+
+def _is_inside(path, root):
+    root = os.path.abspath(root)
+    return os.path.commonpath([os.path.abspath(path), root]) == root
 
 
 def _refuse_splits(root, split, found):

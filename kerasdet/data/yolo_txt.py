@@ -3,10 +3,12 @@
 Numbers are shares of the image's sides. Longer lines are of one of two kinds, the same in the whole
 data set. A polygon ("class x y x y ...") is the mask, and its extent is the box. A box with
 keypoints is "class cx cy width height x y v ..." or "... x y ...", as `kpt_shape` in data.yaml
-says. An image without a text file has no objects.
+says, or all lines together. An image without a text file has no objects.
 """
 
 import os
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -22,8 +24,9 @@ from kerasdet.data.cleaning import (
 from kerasdet.data.image_files import ImageFiles
 from kerasdet.data.masks import clean_mask, run_lengths
 from kerasdet.data.records import FileDataset
-from kerasdet.data.yolo_folders import find_images, label_folder, read_settings
+from kerasdet.data.yolo_folders import find_images, label_folder
 from kerasdet.data.yolo_points import find_points
+from kerasdet.data.yolo_settings import read_settings
 from kerasdet.images import image_size
 
 
@@ -50,14 +53,16 @@ def yolo(root, split=None, strict=True, gray_max=None):
         FileNotFoundError: no class names, no images or no labels in the expected places.
         DataError: an unknown class number, an impossible box, a text file without an image; the error
             lists all of them, with file and line.
-        ValueError: data.yaml is not YAML, or has unusable names.
+        ValueError: data.yaml is not YAML, or has unusable names or entries; or long lines may be
+            polygons or keypoints, and `kpt_shape` does not say which.
     """
     faults, place = [], os.fspath(root)
     root, settings = read_settings(place)
     images = find_images(root, split, settings)
     files = _text_files(images, faults)
     lines = {file: _lines(file, faults) for file in files.values() if file is not None}
-    points = find_points(root, settings, lines.values(), faults)
+    others = partial(_lines_of_others, root, settings, lines)
+    points = find_points(root, settings, lines, others, faults)
     labels = {number: label for label, number in enumerate(settings["names"])}
     records, polygons, ids = [], [], set()
     for image, file in files.items():
@@ -142,6 +147,19 @@ def _lines(file, faults):
     return [(number, words) for number, words in lines if words]
 
 
+def _lines_of_others(root, settings, known):
+    """Return {text file: its lines} of the splits, as far as they can be read, without known files."""
+    found = {}
+    for split in ("train", "val", "test"):
+        try:
+            files = _text_files(find_images(root, split, settings), [])
+        except (OSError, ValueError):  # Who reads that split is told.
+            continue
+        files = set(files.values()) - {None, *known}
+        found |= {file: _lines(file, []) for file in sorted(files)}
+    return found
+
+
 def _size(image, faults):
     try:
         return image_size(image.path)
@@ -163,7 +181,9 @@ def _object(words, labels, size, points):
         return None, "bad_value", f"{shown(' '.join(words[:20]))} are not all numbers"
     if number not in labels:
         last = len(labels) - 1
-        known = f"0..{last}" if last in labels else f"{', '.join(map(str, labels))} of 'names'"
+        known = (
+            f"0..{last}" if last in labels else f"{shown(list(islice(labels, 7)))[1:-1]} of 'names'"
+        )
         return None, "unknown_category", f"class {words[0]:.20} is not in {known}"
     polygon = keypoints = None
     if points and len(values) > 4:

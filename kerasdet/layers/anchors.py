@@ -216,26 +216,6 @@ class AnchorGenerator(keras.layers.Layer):
             )
 
 
-def boxes_on_canvas(data, resize=None):
-    """Collect the objects of a data set as a detector sees them.
-
-    Args:
-        data: `Dataset`; at most 1000 of its images are read.
-        resize: `Resize` part for its images; None: they keep their size.
-
-    Returns:
-        (N, 4) xyxy NumPy, without objects that are ignored.
-    """
-    boxes = []
-    for index in range(0, len(data), -(-len(data) // 1000)):
-        record = data.record(index)
-        size = record.height, record.width
-        height, width = resize.target_size(*size) if resize else size
-        scale = np.array([width / record.width, height / record.height] * 2)
-        boxes.append(record.boxes[~record.ignore] * scale)
-    return np.concatenate(boxes)
-
-
 def clustered_anchors(data, count, resize=None, seed=0):
     """Cluster the sizes of a data set's objects; see `kerasdet.ops.clusters.cluster_sizes`.
 

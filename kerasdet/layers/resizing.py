@@ -52,24 +52,28 @@ class Resize:
         return f"{type(self).__name__}({arguments})"
 
 
-def boxes_on_canvas(data, resize=None):
-    """Return a data set's boxes as a detector sees them.
+def images_on_canvas(data, resize=None):
+    """Tell what of a data set's annotations a detector sees.
 
     Args:
         data: `Dataset`; at most 1000 of its images are read, evenly chosen.
         resize: `Resize` part for its images; None: they keep their size.
 
-    Returns:
-        (N, 4) xyxy NumPy, in pixels of the canvas, without ignored objects.
+    Yields:
+        For each image, boxes (N, 4) xyxy NumPy, in pixels of the canvas, without ignored objects; and the
+        canvas (height, width).
     """
-    boxes = []
+    resize = resize or KeepSize()
     for index in range(0, len(data), -(-len(data) // 1000)):
         record = data.record(index)
-        size = record.height, record.width
-        height, width = resize.target_size(*size) if resize else size
+        height, width = resize.target_size(record.height, record.width)
         scale = np.array([width / record.width, height / record.height] * 2)
-        boxes.append(record.boxes[~record.ignore] * scale)
-    return np.concatenate(boxes)
+        yield record.boxes[~record.ignore] * scale, resize.canvas_size(height, width)
+
+
+def boxes_on_canvas(data, resize=None):
+    """Return the boxes of `images_on_canvas`, (N, 4) xyxy NumPy."""
+    return np.concatenate([boxes for boxes, _ in images_on_canvas(data, resize)])
 
 
 @keras.saving.register_keras_serializable("kerasdet")

@@ -25,6 +25,7 @@ Results: the paper's figures are not reproduced. With torchvision's weights it f
 Axes: B batch, A default boxes, G ground truth, K classes, D detections.
 """
 
+import math
 from typing import ClassVar
 
 import keras
@@ -37,7 +38,7 @@ from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.extra_layers import ExtraLayers
 from kerasdet.layers.level_towers import LevelTowers
 from kerasdet.layers.losses import SoftmaxConfidence
-from kerasdet.layers.resizing import KeepSize, Stretch
+from kerasdet.layers.resizing import KeepSize, Stretch, images_on_canvas
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
@@ -294,15 +295,10 @@ def boxes_for_data(kind, data, resize, backbone, extra):
         return DefaultBoxes([(2, 3)] * len(strides))
     if kind != "fitted":
         raise ValueError(f"default_boxes is fitted or paper, not {kind!r}.")
-    resize, shares, sides = resize or KeepSize(), [], []
-    for index in range(0, len(data), -(-len(data) // 1000)):
-        record = data.record(index)
-        height, width = resize.target_size(record.height, record.width)
-        scale = np.array([width / record.width, height / record.height])
-        boxes = record.boxes[~record.ignore]
-        canvas = np.array(resize.canvas_size(height, width)[::-1])
-        shares.append((boxes[:, 2:] - boxes[:, :2]) * scale / canvas)
-        sides.append(np.sqrt(np.prod(canvas)))
+    shares, sides = [], []
+    for boxes, canvas in images_on_canvas(data, resize):
+        shares.append((boxes[:, 2:] - boxes[:, :2]) / canvas[::-1])
+        sides.append(math.sqrt(math.prod(canvas)))
     return DefaultBoxes.fitted(np.concatenate(shares), np.array(strides) / np.median(sides))
 
 

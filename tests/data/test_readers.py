@@ -286,7 +286,7 @@ def test_yolo_boxes_and_polygons(tmp_path):
     ("names", "place"),
     [
         ("train: images/train\nnames: [cat, 'hot dog'] # two\n", "images/train"),
-        ("path: .\ntrain: x\nnames:\n  0: cat\n  1: hot dog\nnc: 2\n", "images/train"),
+        ("path: .\ntrain: images/train\nnames:\n  0: cat\n  1: hot dog\nnc: 2\n", "images/train"),
         ('names:\n- cat\n- "hot dog"\nnc: 2\n', "train/images"),
         ("# mine\nnames: {0: cat, 1: hot dog}\n", "images/train"),
     ],

@@ -2,14 +2,13 @@
 
 import os
 
-import numpy as np
 import pytest
-from pycocotools import mask
 
+from kerasdet.cli.data import open_validation
 from kerasdet.data import yolo
 from kerasdet.data.records import DataError
 from kerasdet.data.yolo_folders import has_split
-from tests.data.folders import HEIGHT, WIDTH, image, kinds, yolo_folder
+from tests.data.folders import image, kinds, yolo_folder
 
 BOX = "0 0.5 0.5 0.5 0.5"
 
@@ -26,79 +25,6 @@ def labelled(root, *stems, line=BOX, suffix=".png"):
         text.parent.mkdir(parents=True, exist_ok=True)
         text.write_text(f"{line}\n")
     return root
-
-
-@pytest.mark.parametrize(
-    ("names", "expected", "numbers"),
-    [
-        ("{2: pen, 0: cup, 1: box}", ("cup", "box", "pen"), (0, 1, 2)),
-        ("\n  1: box\n  2: pen\n  0: cup", ("cup", "box", "pen"), (0, 1, 2)),
-        ("['cup, red', \"box # 1\", pen]", ("cup, red", "box # 1", "pen"), (0, 1, 2)),
-        ("[cup,\n  box, # two\n  pen]", ("cup", "box", "pen"), (0, 1, 2)),
-        ("\n  0: cup\n  2: pen", ("cup", "pen"), (0, 2)),
-        ("[no, 010, 1.0, null, 12:30]", ("no", "010", "1.0", "null", "12:30"), (0, 1, 2, 3, 4)),
-        ("\n- cup\n-  box", ("cup", "box"), (0, 1)),
-    ],
-)
-def test_names_of_data_yaml(tmp_path, names, expected, numbers):
-    data = yolo(yolo_folder(tmp_path, [BOX], f"names: {names}\n", "images/train"), "train")
-    assert data.class_names == expected
-    assert data.category_ids == numbers
-
-
-def test_a_gap_in_the_numbers_shifts_nothing(tmp_path):
-    lines = ["2 0.5 0.5 0.5 0.5", "1 0.5 0.5 0.5 0.5"]
-    root = yolo_folder(tmp_path, lines, "names: {0: cup, 2: pen}\n")
-    with pytest.raises(DataError, match="annotation 2: class 1 is not in 0, 2 of 'names'"):
-        yolo(root)
-    assert yolo(root, strict=False).record(0).labels.tolist() == [1]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("names: [a, b]\nnc: 3\n", "nc is '3', but names has 2"),
-        ("names: {0: a, 0: b}\n", "line 1: not YAML .*appears twice"),
-        ("names: {0: a, 00: b}\n", "'names' has '00': 'b'; it must be a unique number from 0"),
-        ("names: {a: 0}\n", "'names' has 'a': '0'"),
-        ("names: {-1: a}\n", "'names' has '-1'"),
-        ("names: [[a, b]]\n", r"'names' has 0: \['a', 'b'\]"),
-        ("names: cup\n", "no class names"),
-        ("names:\n", "no class names"),
-        ("nc: 2\n", "no class names"),
-        ("names: [a, a]\n", "class name 'a' appears twice"),
-        ("just text\n", "holds no 'key: value' lines"),
-        ("names: [a\nnc: 2\n", "line 2: not YAML"),
-        ("names: [a]\n\tx: 1\n", "line 2: not YAML"),
-        ("[" * 100_000, "brackets more than 50 deep"),
-        ("names: [a]\nx: " + "- " * 5000, "not YAML"),
-        ("- " * 5000, "not YAML"),
-        ("names: [a]\n#" + "x" * 1_000_000, "longer than 1000000 characters"),
-        ("names: &a [*a, *a]\n", "line 1: not YAML"),
-        ("names: [a]\nkpt_shape: [4]\n", r"kpt_shape is \['4'\]"),
-        ("names: [a]\nkpt_shape: [4, 5]\n", "it must be .number of keypoints, 2 or 3"),
-        ("names: [a]\nkpt_shape: text\n", "kpt_shape is 'text'"),
-        ("names: [a]\nkpt_shape: [1, 2]\nkpt_names: [p, q]\n", "kpt_shape says 1 names"),
-    ],
-)
-def test_broken_data_yaml(tmp_path, text, message):
-    root = yolo_folder(tmp_path, [], text)
-    with pytest.raises(ValueError, match=message) as caught:
-        yolo(root)
-    assert str(tmp_path) in str(caught.value)
-
-
-def test_tags_of_data_yaml_call_nothing(tmp_path):
-    text = f"names: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n"
-    assert yolo(yolo_folder(tmp_path, [], text)).class_names == (f"{tmp_path}/made",)
-    assert not (tmp_path / "made").exists()
-
-
-def test_a_blank_line_in_classes_txt_shifts_nothing(tmp_path):
-    root = labelled(tmp_path, "a")
-    (root / "classes.txt").write_text("cat\n\ndog\n\n")
-    with pytest.raises(ValueError, match=r"classes\.txt: line 2 is empty"):
-        yolo(root)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +52,104 @@ def test_validation_images_are_found(tmp_path, entry, asked):
     assert ids(yolo(root / "data.yaml", "train")) == ["t0"]
     assert has_split(root, "val")
     assert not has_split(root, "test")
+
+
+@pytest.mark.parametrize("root", ["mine", "./mine", ".", "data.yaml"])
+@pytest.mark.parametrize(
+    ("place", "labels", "split"),
+    [
+        ("images", "labels", None),
+        (".", ".", None),
+        ("train", "train", "train"),
+        ("train/images", "train/labels", "train"),
+        ("images/train", "labels/train", "train"),
+    ],
+)
+def test_a_relative_folder(tmp_path, monkeypatch, root, place, labels, split):
+    mine = tmp_path / "mine"
+    image(mine / place / "a.png")
+    (mine / labels).mkdir(parents=True, exist_ok=True)
+    (mine / labels / "a.txt").write_text(f"{BOX}\n")
+    (mine / "data.yaml").write_text("names: [cat]\n")
+    monkeypatch.chdir(tmp_path if "mine" in root else mine)
+    data = yolo(root, split)
+    assert (ids(data), data.box_counts().tolist()) == (["a"], [1])
+    assert has_split(root, "train") == (split == "train")
+
+
+def test_a_flat_folder_below_another_images_folder(tmp_path):
+    (tmp_path / "labels").mkdir()
+    mine = tmp_path / "images" / "mine"
+    image(mine / "a.png")
+    (mine / "a.txt").write_text(f"{BOX}\n")
+    (mine / "classes.txt").write_text("cat\n")
+    assert yolo(mine).box_counts().tolist() == [1]
+
+
+def test_what_is_inside_comes_before_a_neighbour(tmp_path):
+    labelled(tmp_path / "valid", "other")
+    root = labelled(tmp_path / "mine" / "valid", "v0").parent
+    (root / "data.yaml").write_text("val: ../valid/images\nnames: [cat]\n")
+    assert ids(yolo(root, "val")) == ["v0"]
+    (root / "data.yaml").write_text(f"val: {tmp_path}/valid/images\nnames: [cat]\n")
+    assert ids(yolo(root, "val")) == ["other"]
+    labelled(tmp_path / "beside", "b0")
+    (root / "data.yaml").write_text("val: ../beside/images\nnames: [cat]\n")
+    assert ids(yolo(root, "val")) == ["b0"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("images/nope", "'val': no images in images/nope; correct the entry"),
+        ("images/empty", "'val': no images in images/empty"),
+        ("[images/val, images/nope]", "'val': no images in images/nope"),
+        ("gone.txt", "'val': no images in gone.txt"),
+        ("empty.txt", "'val': no images in empty.txt"),
+        ("latin.txt", r"latin\.txt: byte 8 is not UTF-8"),
+        ("long.txt", r"long\.txt: line 1 has 5000 characters; it must be the path of an image"),
+        ("{a: b}", "'val' is {'a': 'b'}; it must be a folder, a text file"),
+        ("[[images/val]]", r"'val' is \[\['images/val'\]\]; it must be"),
+        ("../..", r"'val': no images in \.\./\.\.; correct"),
+        ("/", "'val': no images in /; correct"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_an_error(tmp_path, entry, message):
+    root = labelled(tmp_path / "mine", "val/a", *(f"train/{number}" for number in range(10)))
+    image(tmp_path / "elsewhere.png")
+    (root / "images" / "empty").mkdir()
+    (root / "empty.txt").write_text("\n")
+    (root / "latin.txt").write_bytes(b"images/\n\xfc.png\n")
+    (root / "long.txt").write_text("x" * 5000)
+    (root / "data.yaml").write_text(f"train: images/train\nval: {entry}\nnames: [cat]\n")
+    for read in (
+        lambda: yolo(root, "val"),
+        lambda: open_validation(yolo(root, "train"), f"yolo:{root}"),
+    ):
+        with pytest.raises((FileNotFoundError, ValueError), match=message) as caught:
+            read()
+        assert str(root) in str(caught.value)
+
+
+def test_an_absolute_folder_of_another_machine(tmp_path):
+    root = labelled(tmp_path / "train", "a").parent
+    (root / "data.yaml").write_text("train: /content/mine/train\nnames: [cat]\n")
+    assert ids(yolo(root, "train")) == ["a"]
+    (root / "data.yaml").write_text("train: mine/train\nnames: [cat]\n")
+    with pytest.raises(FileNotFoundError, match="no images in mine/train"):
+        yolo(root, "train")
+
+
+@pytest.mark.parametrize("entry", ["train.txt", "[train.txt, images/x]", "[images, images/x]"])
+def test_an_image_that_is_named_twice_is_one(tmp_path, monkeypatch, entry):
+    root = labelled(tmp_path / "mine", "x/a", "x/b")
+    (root / "data.yaml").write_text(f"train: {entry}\nnames: [cat]\n")
+    lines = ["images/x/a.png", "./images/x/b.png", "images/x/a.png", f"{root}/images/x/b.png"]
+    (root / "train.txt").write_text("\n".join(lines))
+    for place in (root, "mine"):
+        monkeypatch.chdir(tmp_path)
+        data = yolo(place, "train")
+        assert [name.rpartition("/")[2] for name in ids(data)] == ["a", "b"]
 
 
 def test_folders_are_those_of_data_yaml(tmp_path):
@@ -200,83 +224,6 @@ def test_a_split_without_its_folder_of_text_files_is_told(tmp_path):
     (root / "classes.txt").write_text("cat\n")
     with pytest.raises(FileNotFoundError, match=r"labels/val: there is no such folder; the text"):
         yolo(root, "val")
-
-
-def test_a_folder_around_the_data_set_is_no_split(tmp_path):
-    root = labelled(tmp_path / "mine", "a")
-    image(tmp_path / "images" / "elsewhere.png")
-    (root / "data.yaml").write_text("train: ../..\nval: /\nnames: [cat]\n")
-    with pytest.raises(FileNotFoundError, match="mine: no images in"):
-        yolo(root, "train")
-    assert not has_split(root, "val")
-
-
-# A box of 24..36 x 15..25 pixels in 60x40 with two points, one of which is not labelled.
-POSE3 = "0 0.5 0.5 0.2 0.25 0.45 0.4 2 0 0 0"
-POSE2 = "0 0.5 0.5 0.2 0.25 0.45 0.4 0.5 0.5 0.55 0.6"
-
-
-def pose(tmp_path, lines, settings=""):
-    root = yolo_folder(tmp_path, lines, f"names: [cat]\n{settings}")
-    return yolo(root)
-
-
-@pytest.mark.parametrize("settings", ["kpt_shape: [2, 3]\n", ""])
-def test_pose_labels_are_boxes_with_keypoints(tmp_path, settings):
-    data = pose(tmp_path, [POSE3], settings)
-    np.testing.assert_allclose(data.record(0).boxes, [[24, 15, 36, 25]], rtol=1e-6)
-    np.testing.assert_allclose(data.record(0).keypoints, [[[27, 16, 2], [0, 0, 0]]], rtol=1e-6)
-    assert data.record(1).keypoints.shape == (0, 2, 3)
-    assert data.record(0).masks is None
-    assert data.keypoint_names == ("point_0", "point_1")
-    assert data.keypoint_sigmas == (0.05, 0.05)
-    assert [fault.kind for fault in data.faults] == ([] if settings else ["pose"])
-
-
-def test_pose_labels_without_visibility(tmp_path):
-    data = pose(tmp_path, [POSE2, POSE2])
-    expected = [[27, 16, 2], [30, 20, 2], [33, 24, 2]]
-    np.testing.assert_allclose(data.record(0).keypoints, [expected] * 2, rtol=1e-6)
-    (fault,) = data.faults
-    assert "lines of 11 numbers are read as boxes with 3 keypoints" in fault.message
-    assert "write kpt_shape: [3, 2]" in fault.message
-
-
-def test_names_of_keypoints(tmp_path):
-    data = pose(tmp_path / "a", [POSE3], "kpt_shape: [2, 3]\nkpt_names: {0: [nose, tail]}\n")
-    assert data.keypoint_names == ("nose", "tail")
-    data = pose(tmp_path / "b", [POSE2], "kpt_shape: [3, 2]\nflip_idx: [0, 2, 1]\n")
-    assert data.keypoint_names == ("point_0", "left_1", "right_1")
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("0 0.5 0.5 0.2 0.25 0.45 0.4", "6 numbers after the class; a box has 4, and 2 keypoints"),
-        ("0 0.5 0.5 0.2 0.25 0.45 0.4 3 0 0 0", "visibility must be 0, 1 or 2"),
-        ("0 0.5 0.5 0.2 0.25 45 40 2 0 0 0", "keypoints are not shares"),
-        ("0 0.5 0.5 0.2 0.25 nan 0.4 2 0 0 0", "keypoints are not shares"),
-    ],
-)
-def test_odd_pose_labels(tmp_path, line, message):
-    with pytest.raises(DataError, match=rf"a\.txt, annotation 2: .*{message}"):
-        pose(tmp_path, ["0 0.5 0.5 0.2 0.25", line], "kpt_shape: [2, 3]\n")
-
-
-def test_polygons_are_masks(tmp_path):
-    lines = ["0 0.1 0.25 0.5 0.25 0.5 0.5 0.1 0.5", "0 0.5 0.5 0.5 0.5", "0 0 0 1 0 1 1"]
-    data = yolo(yolo_folder(tmp_path, lines))
-    # 6..30 x 10..20 pixels; the second line has no mask; the third is half the image.
-    areas = [mask.area(rle) for rle in data.record(0).masks]
-    assert areas[:2] == [240, 0]
-    assert abs(areas[2] - HEIGHT * WIDTH / 2) <= HEIGHT
-    assert kinds(data.faults) == [(2, "no_mask")]
-    assert data.keypoint_names == ()
-
-
-def test_quadrilaterals_of_one_length_are_polygons(tmp_path):
-    data = yolo(yolo_folder(tmp_path, ["0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6"] * 2))
-    np.testing.assert_allclose(data.record(0).boxes[0], [24, 16, 36, 24], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
