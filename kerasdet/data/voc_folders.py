@@ -106,10 +106,14 @@ class VocFiles:
 
 
 def has_split(root, split):
-    """Tell whether a folder in VOC's form has a split of that name."""
+    """Tell whether a folder in VOC's form has a split of that name.
+
+    Raises:
+        ValueError: its list cannot be read.
+    """
     try:
         VocFiles(os.fspath(root), split)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return False
     return True
 

@@ -38,6 +38,7 @@ from kerasdet.models.base import build_once, build_towers, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
+from kerasdet.ops.checks import check_part
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.losses import sigmoid_focal_loss
 from kerasdet.ops.matching import BETWEEN
@@ -118,6 +119,7 @@ class FCOS(Detector):
         self.points = points or Points(name="points")
         self.regression = regression or Distances(name="regression")
         self.box_loss = box_loss or BOX_LOSSES["iou"]()
+        check_part("box_loss", self.box_loss, losses.BoxLoss)
         self.score_power = score_power
         self.class_output = output_conv(self.num_classes, "class_output", OUTPUT_STD, PRIOR)
         self.box_output = output_conv(4, "box_output", OUTPUT_STD)

@@ -32,6 +32,7 @@ from kerasdet.models.base import build_towers, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
+from kerasdet.ops.checks import check_part
 from kerasdet.ops.coders import decode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import BETWEEN, assign
@@ -104,6 +105,8 @@ class RetinaNet(Detector):
         self.anchors = anchors or AnchorGenerator.retinanet()
         self.classification_loss = classification_loss or losses.FocalLoss()
         self.box_loss = box_loss or BOX_LOSSES["smooth_l1"]()
+        check_part("classification_loss", self.classification_loss, losses.ClassLoss)
+        check_part("box_loss", self.box_loss, losses.BoxLoss)
         count = self.anchors.num_anchors
         self.class_output = output_conv(count * self.num_classes, "class_output", OUTPUT_STD, PRIOR)
         self.box_output = output_conv(count * 4, "box_output", OUTPUT_STD)

@@ -37,13 +37,13 @@ from kerasdet.layers.conv import Conv
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.extra_layers import ExtraLayers
 from kerasdet.layers.level_towers import LevelTowers
-from kerasdet.layers.losses import SoftmaxConfidence
+from kerasdet.layers.losses import Confidence, SoftmaxConfidence
 from kerasdet.layers.resizing import KeepSize, Stretch, images_on_canvas
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_of_each_class, join_levels, rows_of_places
-from kerasdet.ops.checks import check_count
+from kerasdet.ops.checks import check_count, check_part
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.losses import smooth_l1
@@ -122,6 +122,7 @@ class SSD(Detector):
         check_count("output_size", output_size)
         self.output_size = output_size
         self.confidence = confidence or SoftmaxConfidence()
+        check_part("confidence", self.confidence, Confidence)
         self.build()
 
     @classmethod

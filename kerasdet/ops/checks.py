@@ -35,6 +35,21 @@ def check_choice(name, value, choices):
         raise ValueError(f"{name} is {value!r}; give one of {', '.join(map(repr, choices))}.")
 
 
+def check_part(name, part, kind):
+    """Refuse an argument that is not a part of a kind.
+
+    Args:
+        name: the argument's name.
+        part: what was given.
+        kind: the class of which it must be an instance.
+
+    Raises:
+        ValueError: the message names the argument, the value and the class.
+    """
+    if not isinstance(part, kind):
+        raise ValueError(f"{name} is {part!r:.80}; give a {kind.__name__} of {kind.__module__}.")
+
+
 def check_positive(name, value):
     """Refuse a value that is not a positive finite number.
 

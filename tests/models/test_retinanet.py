@@ -294,3 +294,11 @@ def test_options_reach_the_parts():
     assert model.box_loss.beta == 1 / 9
     model = retinanet(norm="none")
     assert (model.neck.norm, model.head.norm) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["classification_loss", "box_loss"])
+def test_a_loss_that_is_none_is_refused(name):
+    with pytest.raises(
+        ValueError, match=rf"{name} is 1000000000; give a (Class|Box)Loss of kerasdet"
+    ):
+        RetinaNet(3, backbone=TinyBackbone(), **{name: 1000000000})
