@@ -22,6 +22,7 @@ LEFT_OUT = pytest.StashKey()  # how many cases of the sampled tables were not ru
 
 # Files whose tests are divided among the processes by their first parameter, a model that they share.
 DIVIDED = ("tests/contract/test_contract.py",)
+DETECTORS_OF_A_TEST = 5  # of the contract
 
 
 def pytest_addoption(parser):
@@ -44,11 +45,22 @@ def pytest_collection_modifyitems(config, items):
     """Leave out what the samples have not drawn."""
     if config.option.all:
         return
-    left_out = [item for item in items if item.get_closest_marker(sampling.LEFT_OUT)]
+    left_out = [item for item in items if _is_left_out(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
         config.stash[LEFT_OUT] = len(left_out)
+
+
+def _is_left_out(item):
+    if item.get_closest_marker(sampling.LEFT_OUT):
+        return True
+    if item.nodeid.partition("::")[0] not in DIVIDED:
+        return False
+    from tests.contract.detectors import DETECTORS
+
+    test, detector = item.originalname, item.callspec.params["make"]
+    return detector not in sampling.share(DETECTORS, test, DETECTORS_OF_A_TEST)
 
 
 def pytest_collection_finish():

@@ -1,4 +1,8 @@
-"""The rule by which long tables of cases are sampled: `pytest` runs one case of each kind, `--all` all."""
+"""The rules by which long tables of cases are sampled; `--all` runs all.
+
+Of a table of cases `pytest` runs one of each kind. Of the contract's detectors each test takes some,
+every test others.
+"""
 
 import random
 
@@ -29,3 +33,18 @@ def sampled(cases, kind):
     drawn = {rng.choice(alike) for alike in kinds.values()}
     mark = getattr(pytest.mark, LEFT_OUT)
     return [pytest.param(*case, marks=() if case in drawn else mark) for case in cases]
+
+
+def share(names, test, count):
+    """Choose the detectors that a test of the contract takes.
+
+    Args:
+        names: of all detectors.
+        test: the test's name, which decides.
+        count: most detectors of a test.
+
+    Returns:
+        Set of at most `count` names.
+    """
+    names = sorted(names)
+    return set(random.Random(test).sample(names, min(count, len(names))))

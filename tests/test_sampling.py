@@ -3,7 +3,7 @@
 from tests.layers import test_everywhere as of_layers
 from tests.ops import test_everywhere as of_ops
 from tests.ops.operations import OPERATIONS
-from tests.sampling import sampled
+from tests.sampling import sampled, share
 
 CASES = [(letter, number) for letter in "xyz" for number in range(4)]
 
@@ -25,6 +25,15 @@ def test_one_case_of_each_kind_is_run_always():
 def run_always(test):
     (mark,) = [mark for mark in test.pytestmark if mark.name == "parametrize"]
     return always(mark.args[1])
+
+
+def test_the_detectors_of_the_contract_are_shared_among_its_tests():
+    names, tests = "abcdefgh", [f"test_{number}" for number in range(30)]
+    shares = [share(names, test, 5) for test in tests]
+    assert {len(chosen) for chosen in shares} == {5}
+    assert shares == [share(reversed(names), test, 5) for test in tests]
+    assert all(5 < sum(name in chosen for chosen in shares) for name in names)
+    assert share("abc", "test", 5) == set("abc")
 
 
 def operations(rows):
