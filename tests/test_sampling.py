@@ -32,7 +32,8 @@ def test_the_detectors_of_the_contract_are_shared_among_its_tests():
     shares = [share(names, test, 5) for test in tests]
     assert {len(chosen) for chosen in shares} == {5}
     assert shares == [share(reversed(names), test, 5) for test in tests]
-    assert all(5 < sum(name in chosen for chosen in shares) for name in names)
+    counts = [sum(name in chosen for chosen in shares) for name in names]
+    assert min(counts) > 5
     assert share("abc", "test", 5) == set("abc")
 
 
