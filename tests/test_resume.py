@@ -46,7 +46,7 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path):
     straight, history = run(tmp_path / "straight")
     delay = kill_in_second_epoch(tmp_path / "killed")
     # What it might have left of a file, had the kill come a little later or earlier.
-    (tmp_path / "killed" / ".0123456789ab.checkpoint.npz").write_bytes(b"half")
+    (tmp_path / "killed" / ".01234567-89-76543210.checkpoint.npz").write_bytes(b"half")
     # Another seed for the first weights: all that counts must come from the checkpoint.
     resumed, resumed_history = run(tmp_path / "killed", resume=True, seed=5)
 
