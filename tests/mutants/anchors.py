@@ -27,6 +27,21 @@ MUTANTS = {
                 "np.floor(corners)",
                 "test_rounded_corners_go_to_even",
             ),
+            "scales are one map apart too little": (
+                "(largest - smallest) / (count - 1) * k",
+                "(largest - smallest) / count * k",
+                "test_regular_scales",
+            ),
+            "the second square is the arithmetic mean": (
+                "math.sqrt(scale * next_scale)",
+                "(scale + next_scale) / 2",
+                "test_default_sides_by_hand",
+            ),
+            "wide boxes are tall": (
+                "wide = scale * math.sqrt(ratio), scale / math.sqrt(ratio)",
+                "wide = scale / math.sqrt(ratio), scale * math.sqrt(ratio)",
+                "test_default_sides_by_hand",
+            ),
         },
     ),
     **mutants(

@@ -64,8 +64,8 @@ MUTANTS = {
         "tests/models/test_base.py",
         {
             "a stack of images is one image": (
-                "images.ndim < 4",
-                "images.ndim < 5",
+                "(0,) * 4)) < 4",
+                "(0,) * 4)) < 5",
                 "test_one_image_or_many",
             ),
             "a lower threshold is not heeded": (

@@ -76,14 +76,9 @@ MODEL = mutants(
             "level",
             "test_small_detectors_take_wide_maps_from_stride_8_on",
         ),
-        "ignored objects are fitted to": (
-            "boxes = record.boxes[~record.ignore]",
-            "boxes = record.boxes",
-            "test_default_boxes_fitted_to_the_canvas",
-        ),
-        "shares are of the image, not of its canvas": (
-            "np.array(resize.canvas_size(height, width)[::-1])",
-            "np.array([width, height])",
+        "shares of the width are of the height": (
+            "boxes[:, :2]) / canvas[::-1])",
+            "boxes[:, :2]) / canvas)",
             "test_default_boxes_fitted_to_the_canvas",
         ),
     },
