@@ -1,12 +1,23 @@
-"""Shared by the benchmarks of whole detectors: images and objects, training steps, and a worker's side.
+"""Shared by the benchmarks of whole detectors: images and objects, training steps, sides and their figures.
 
 Functions that use a framework import it themselves: each side may run in its own environment.
 """
 
 import importlib
+from pathlib import Path
 
-from _harness import forget_peak, peak_memory, seconds, serve, tensorflow_matmul_rate
+from _harness import (
+    alternate,
+    forget_peak,
+    median,
+    peak_memory,
+    seconds,
+    serve,
+    start,
+    tensorflow_matmul_rate,
+)
 
+OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
 BOXES = 8
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 WARM_UP = 2
@@ -73,12 +84,12 @@ def trainable_parameters(model):
 # -- torchvision ------------------------------------------------------------------------------------
 
 
-def torchvision_step(model, images, targets):
-    """Return a function that makes a training step of a torchvision detector, and facts."""
+def torchvision_step(model, images, targets, rate=LEARNING_RATE, half=False):
+    """Return a function that makes a training step of a torchvision detector, `half` in bfloat16."""
     import torch
 
     model.train()
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
+    optimizer = torch.optim.SGD(model.parameters(), rate, MOMENTUM)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
     def run():
@@ -86,7 +97,8 @@ def torchvision_step(model, images, targets):
 
         def step():
             optimizer.zero_grad()
-            loss = sum(model(images, targets).values())
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = sum(model(images, targets).values())
             loss.backward()
             optimizer.step()
             logs["loss"] = loss.item()
@@ -144,6 +156,79 @@ def serve_side(make, libraries=()):
             "rate": lambda: {"rate": tensorflow_matmul_rate()},
         }
     )
+
+
+# -- the sides together ------------------------------------------------------------------------------
+
+
+def has_bfloat16():
+    """Tell whether the processor multiplies bfloat16 numbers (Linux)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def measure(commands, repetitions, with_memory, peer=PEER):
+    """Alternate the sides of one model.
+
+    Args:
+        commands: {side: its worker's command line}, started in this order.
+        repetitions: rounds.
+        with_memory: whether to measure the peak memory of a run, too.
+        peer: the side that must be there beside our own.
+
+    Returns:
+        Dict for the report: "facts", "answers", "matmul_flops_per_second" and "memory_bytes".
+    """
+    workers, facts = start(commands)
+    missing = {OWN, peer} - {side.name for side in workers}
+    if missing:
+        raise SystemExit(
+            f"{' and '.join(sorted(missing))} could not be prepared; see the error above."
+        )
+    own = next(side for side in workers if side.name == OWN)
+    rates = [own.ask("rate")["rate"]]
+    answers = alternate(workers, repetitions)
+    rates.append(own.ask("rate")["rate"])
+    memory = {side.name: side.ask("memory") for side in workers} if with_memory else {}
+    for side in workers:
+        side.close()
+    return {
+        "matmul_flops_per_second": rates,
+        "facts": facts,
+        "answers": answers,
+        "memory_bytes": memory,
+    }
+
+
+def middle(result, side, key="seconds", less=None):
+    """Return the median of a side's answers, without the seconds of the part `less`, or None."""
+    runs = result["answers"].get(side)
+    return runs and median([run[key] - (run[less] if less else 0.0) for run in runs])
+
+
+def number(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def judged(value, limit):
+    return number(value) + (", MISSED" if limit is not None and value > limit else "")
+
+
+def memory_columns(result, limit):
+    """Return the columns of a training step's memory, without and with the libraries'."""
+    memory = result["memory_bytes"]
+    peaks = {side: memory[side]["peak"] / 1e6 for side in (OWN, PEER)}
+    steps = {side: peaks[side] - memory[side]["libraries"] / 1e6 for side in (OWN, PEER)}
+    return {
+        "kerasdet, MB": f"{steps[OWN]:.0f}",
+        "torchvision, MB": f"{steps[PEER]:.0f}",
+        "memory ratio": judged(steps[OWN] / steps[PEER], limit),
+        "memory limit": limit,
+        "with libraries": number(peaks[OWN] / peaks[PEER]),
+    }
 
 
 def loss_text(facts, runs):
