@@ -14,11 +14,12 @@ from _harness import (
     seconds,
     serve,
     start,
+    tensorflow_flops,
     tensorflow_matmul_rate,
 )
 
 OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
-BOXES = 8
+BOXES, CLASSES = 8, 91
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 WARM_UP = 2
 
@@ -53,6 +54,38 @@ def objects(batch, height, width, classes):
 
 
 # -- Keras ----------------------------------------------------------------------------------------
+
+
+def keras_inference(model, pixels, forward, decode, detect):
+    """Return inference of either Keras model: as a whole, and its decoding alone."""
+    raw = forward(pixels)
+
+    def run():
+        found = {}
+        total = seconds(lambda: found.update({k: v.numpy()[0] for k, v in detect(pixels).items()}))
+        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
+        count = int(found["num_detections"])
+        score = float(found["confidence"][:count].mean())
+        return {"seconds": total, "decode": decoding, "detections": count, "score": score}
+
+    flops = tensorflow_flops(forward.get_concrete_function(pixels))
+    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+
+
+def detector_inference(model, images):
+    """Return inference of a detector of ours, in warmed graphs without XLA; see `keras_inference`."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=False)
+    def detect(pixels):
+        return model.decode(model(pixels, training=False))
+
+    @tf.function(jit_compile=False)
+    def forward(pixels):
+        return model(pixels, training=False)
+
+    decode = tf.function(model.decode, jit_compile=False)
+    return keras_inference(model, tf.constant(images), forward, decode, detect)
 
 
 def keras_step(model, images, targets):

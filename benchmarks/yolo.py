@@ -18,6 +18,7 @@ from typing import NamedTuple
 from _detectors import (
     HALF,
     OWN,
+    detector_inference,
     has_bfloat16,
     head_line,
     judged,
@@ -26,9 +27,8 @@ from _detectors import (
     number,
     random_images,
     serve_side,
-    trainable_parameters,
 )
-from _harness import machine, markdown, seconds, tensorflow_flops, write_report
+from _harness import machine, markdown, seconds, write_report
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"  # writes Darknet's files, too
 RESULTS = Path(__file__).parent / "results" / "yolo.json"
@@ -130,29 +130,7 @@ def kerasdet_side(folder, precision="float32"):
         iou_threshold=IOU_THRESHOLD,
         max_detections=DETECTIONS,
     )
-    pixels = tf.constant(random_images(1, SIDE, SIDE))
-
-    @tf.function(jit_compile=False)
-    def forward(pixels):
-        return model(pixels, training=False)
-
-    @tf.function(jit_compile=False)
-    def detect(pixels):
-        return model.decode(model(pixels, training=False))
-
-    decode = tf.function(model.decode, jit_compile=False)
-    raw = forward(pixels)
-
-    def run():
-        found = {}
-        total = seconds(lambda: found.update({k: v.numpy()[0] for k, v in detect(pixels).items()}))
-        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
-        count = int(found["num_detections"])
-        score = float(found["confidence"][:count].mean())
-        return {"seconds": total, "decode": decoding, "detections": count, "score": score}
-
-    flops = tensorflow_flops(forward.get_concrete_function(pixels))
-    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+    return detector_inference(model, random_images(1, SIDE, SIDE))
 
 
 def opencv_side(folder):
