@@ -61,14 +61,14 @@ equations: $(VENV)/test.stamp
 docs: equations
 	$(BIN)/python docs/tables.py
 
+# Of peers in environments of their own: BENCH="--torch-python ENV/bin/python" BENCH_YOLO="--opencv-python ENV/bin/python".
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/retinanet.py
-	$(BIN)/python benchmarks/retinanet.py --train
-	$(BIN)/python benchmarks/retinanet.py --model fcos
-	$(BIN)/python benchmarks/retinanet.py --model fcos --train
+	$(BIN)/python benchmarks/box_counts.py
+	$(BIN)/python benchmarks/one_stage.py $(BENCH)
+	$(BIN)/python benchmarks/two_stage.py $(BENCH)
+	$(BIN)/python benchmarks/yolo.py $(BENCH_YOLO)
 	$(BIN)/python benchmarks/ops.py
-	$(BIN)/python benchmarks/two_stage.py
 
 fuzz: $(VENV)/test.stamp
 	$(BIN)/python -m tests.fuzz

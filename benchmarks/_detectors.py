@@ -1,13 +1,25 @@
-"""Shared by the benchmarks of whole detectors: images and objects, training steps, and a worker's side.
+"""Shared by the benchmarks of whole detectors: images and objects, training steps, sides and their figures.
 
 Functions that use a framework import it themselves: each side may run in its own environment.
 """
 
 import importlib
+from pathlib import Path
 
-from _harness import forget_peak, peak_memory, seconds, serve, tensorflow_matmul_rate
+from _harness import (
+    alternate,
+    forget_peak,
+    median,
+    peak_memory,
+    seconds,
+    serve,
+    start,
+    tensorflow_flops,
+    tensorflow_matmul_rate,
+)
 
-BOXES = 8
+OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
+BOXES, CLASSES = 8, 91
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 WARM_UP = 2
 
@@ -44,6 +56,38 @@ def objects(batch, height, width, classes):
 # -- Keras ----------------------------------------------------------------------------------------
 
 
+def keras_inference(model, pixels, forward, decode, detect):
+    """Return inference of either Keras model: as a whole, and its decoding alone."""
+    raw = forward(pixels)
+
+    def run():
+        found = {}
+        total = seconds(lambda: found.update({k: v.numpy()[0] for k, v in detect(pixels).items()}))
+        decoding = seconds(lambda: decode(raw)["num_detections"].numpy())
+        count = int(found["num_detections"])
+        score = float(found["confidence"][:count].mean())
+        return {"seconds": total, "decode": decoding, "detections": count, "score": score}
+
+    flops = tensorflow_flops(forward.get_concrete_function(pixels))
+    return run, {"flops": flops, "parameters": trainable_parameters(model)}
+
+
+def detector_inference(model, images):
+    """Return inference of a detector of ours, in warmed graphs without XLA; see `keras_inference`."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=False)
+    def detect(pixels):
+        return model.decode(model(pixels, training=False))
+
+    @tf.function(jit_compile=False)
+    def forward(pixels):
+        return model(pixels, training=False)
+
+    decode = tf.function(model.decode, jit_compile=False)
+    return keras_inference(model, tf.constant(images), forward, decode, detect)
+
+
 def keras_step(model, images, targets):
     """Return a function that makes a training step of a compiled Keras detector, and facts."""
     import keras
@@ -73,12 +117,12 @@ def trainable_parameters(model):
 # -- torchvision ------------------------------------------------------------------------------------
 
 
-def torchvision_step(model, images, targets):
-    """Return a function that makes a training step of a torchvision detector, and facts."""
+def torchvision_step(model, images, targets, rate=LEARNING_RATE, half=False):
+    """Return a function that makes a training step of a torchvision detector, `half` in bfloat16."""
     import torch
 
     model.train()
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
+    optimizer = torch.optim.SGD(model.parameters(), rate, MOMENTUM)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
     def run():
@@ -86,7 +130,8 @@ def torchvision_step(model, images, targets):
 
         def step():
             optimizer.zero_grad()
-            loss = sum(model(images, targets).values())
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = sum(model(images, targets).values())
             loss.backward()
             optimizer.step()
             logs["loss"] = loss.item()
@@ -144,6 +189,79 @@ def serve_side(make, libraries=()):
             "rate": lambda: {"rate": tensorflow_matmul_rate()},
         }
     )
+
+
+# -- the sides together ------------------------------------------------------------------------------
+
+
+def has_bfloat16():
+    """Tell whether the processor multiplies bfloat16 numbers (Linux)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def measure(commands, repetitions, with_memory, peer=PEER):
+    """Alternate the sides of one model.
+
+    Args:
+        commands: {side: its worker's command line}, started in this order.
+        repetitions: rounds.
+        with_memory: whether to measure the peak memory of a run, too.
+        peer: the side that must be there beside our own.
+
+    Returns:
+        Dict for the report: "facts", "answers", "matmul_flops_per_second" and "memory_bytes".
+    """
+    workers, facts = start(commands)
+    missing = {OWN, peer} - {side.name for side in workers}
+    if missing:
+        raise SystemExit(
+            f"{' and '.join(sorted(missing))} could not be prepared; see the error above."
+        )
+    own = next(side for side in workers if side.name == OWN)
+    rates = [own.ask("rate")["rate"]]
+    answers = alternate(workers, repetitions)
+    rates.append(own.ask("rate")["rate"])
+    memory = {side.name: side.ask("memory") for side in workers} if with_memory else {}
+    for side in workers:
+        side.close()
+    return {
+        "matmul_flops_per_second": rates,
+        "facts": facts,
+        "answers": answers,
+        "memory_bytes": memory,
+    }
+
+
+def middle(result, side, key="seconds", less=None):
+    """Return the median of a side's answers, without the seconds of the part `less`, or None."""
+    runs = result["answers"].get(side)
+    return runs and median([run[key] - (run[less] if less else 0.0) for run in runs])
+
+
+def number(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def judged(value, limit):
+    return number(value) + (", MISSED" if limit is not None and value > limit else "")
+
+
+def memory_columns(result, limit):
+    """Return the columns of a training step's memory, without and with the libraries'."""
+    memory = result["memory_bytes"]
+    peaks = {side: memory[side]["peak"] / 1e6 for side in (OWN, PEER)}
+    steps = {side: peaks[side] - memory[side]["libraries"] / 1e6 for side in (OWN, PEER)}
+    return {
+        "kerasdet, MB": f"{steps[OWN]:.0f}",
+        "torchvision, MB": f"{steps[PEER]:.0f}",
+        "memory ratio": judged(steps[OWN] / steps[PEER], limit),
+        "memory limit": limit,
+        "with libraries": number(peaks[OWN] / peaks[PEER]),
+    }
 
 
 def loss_text(facts, runs):

@@ -44,6 +44,10 @@ RATE = 3e-3
 MODELS = {
     "retinanet": ("RetinaNet", {"channels": 96, "depth": 3, "box_loss": "giou"}, None),
     "fcos": ("FCOS", {"channels": 96, "depth": 3}, None),
+    "ssd": ("SSD", {"channels": 48}, None),
+    "ssdlite": ("SSDLite", {}, None),
+    "yolo": ("YOLO", {"units": 112}, None),
+    "yolo_v2": ("YOLOv2", {"channels": 240}, None),
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),

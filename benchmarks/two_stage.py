@@ -19,11 +19,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _detectors import (
+    HALF,
     LEARNING_RATE,
     MOMENTUM,
+    OWN,
+    PEER,
+    has_bfloat16,
     head_line,
+    judged,
     keras_step,
     loss_text,
+    measure,
+    memory_columns,
+    middle,
+    number,
     objects,
     random_images,
     serve_side,
@@ -33,19 +42,16 @@ from _detectors import (
     trainable_parameters,
 )
 from _harness import (
-    alternate,
     machine,
     markdown,
     median,
     seconds,
-    start,
     tensorflow_flops,
     torch_flops,
     write_report,
 )
 
 RESULTS = Path(__file__).parent / "results" / "two_stage.json"
-OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
 INFERENCE, TRAINING = "inference", "training"
 SIZES = {INFERENCE: (1, 800, 1088), TRAINING: (2, 512, 512)}
 KEYPOINTS = 17
@@ -297,16 +303,7 @@ def worker(name, work, side, weights):
         serve_side(lambda: make(name, weights, precision), ["tensorflow", "kerasdet"])
 
 
-def has_bfloat16():
-    """Tell whether the processor multiplies bfloat16 numbers (Linux)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def measure(name, work, repetitions, torch_python):
+def measured(name, work, repetitions, torch_python):
     """Return all figures of one model, a dict for the report."""
     # torchvision first, because its weights are used by both sides.
     sides = [PEER, OWN, *([HALF] if has_bfloat16() else [])]
@@ -319,26 +316,9 @@ def measure(name, work, repetitions, torch_python):
             ]
             for side in sides
         }
-        workers, facts = start(commands)
-    missing = {OWN, PEER} - {side.name for side in workers}
-    if missing:
-        raise SystemExit(
-            f"{' and '.join(sorted(missing))} could not be prepared; see the error above."
-        )
-    own = next(side for side in workers if side.name == OWN)
-    rates = [own.ask("rate")["rate"]]
-    answers = alternate(workers, repetitions)
-    rates.append(own.ask("rate")["rate"])
-    memory = {side.name: side.ask("memory") for side in workers} if work == TRAINING else {}
-    for side in workers:
-        side.close()
-    compare(name, work, facts, answers)
-    return {
-        "matmul_flops_per_second": rates,
-        "facts": facts,
-        "answers": answers,
-        "memory_bytes": memory,
-    }
+        result = measure(commands, repetitions, with_memory=work == TRAINING)
+    compare(name, work, result["facts"], result["answers"])
+    return result
 
 
 def compare(name, work, facts, answers):
@@ -354,20 +334,6 @@ def compare(name, work, facts, answers):
         least = min(answers[side][-1]["detections"] for side in (OWN, PEER))
         if least < DETECTIONS:
             raise SystemExit(f"{name}: {least} detections are fewer than {DETECTIONS}.")
-
-
-def middle(result, side, key="seconds", less=None):
-    """Return the median of a side's answers, without the seconds of the part `less`, or None."""
-    runs = result["answers"].get(side)
-    return runs and median([run[key] - (run[less] if less else 0.0) for run in runs])
-
-
-def number(value):
-    return "-" if value is None else f"{value:.2f}"
-
-
-def judged(value, limit):
-    return number(value) + (", MISSED" if limit is not None and value > limit else "")
 
 
 def times(result, limit, less=None):
@@ -405,20 +371,13 @@ def inference_row(title, result, limit=None, less=None):
 
 def training_rows(name, result):
     """Return one row with a step's time and memory."""
-    memory = result["memory_bytes"]
-    peaks = {side: memory[side]["peak"] / 1e6 for side in (OWN, PEER)}
-    steps = {side: peaks[side] - memory[side]["libraries"] / 1e6 for side in (OWN, PEER)}
     positives = median([run["positives"] for run in result["answers"][PEER]])
     losses = {s: loss_text(result["facts"][s], result["answers"][s]) for s in (OWN, PEER)}
     return [
         {
             "one step": MODELS[name].title,
             **times(result, MODELS[name].training),
-            "kerasdet, MB": f"{steps[OWN]:.0f}",
-            "torchvision, MB": f"{steps[PEER]:.0f}",
-            "memory ratio": judged(steps[OWN] / steps[PEER], MEMORY_LIMIT),
-            "memory limit": MEMORY_LIMIT,
-            "with libraries": number(peaks[OWN] / peaks[PEER]),
+            **memory_columns(result, MEMORY_LIMIT),
             "kerasdet's loss": losses[OWN],
             "torchvision's loss": losses[PEER],
             "torchvision's positive regions": f"{positives:.0f}",
@@ -448,7 +407,7 @@ def benchmark(arguments):
     for work in arguments.work:
         for name in arguments.models:
             print(f"{work}, {MODELS[name].title}", file=sys.stderr, flush=True)
-            report[work][name] = measure(name, work, arguments.repetitions, arguments.torch_python)
+            report[work][name] = measured(name, work, arguments.repetitions, arguments.torch_python)
     whole = set(arguments.work) == {INFERENCE, TRAINING} and set(arguments.models) == set(MODELS)
     out = arguments.out or (RESULTS if whole else None)
     if out:

@@ -11,7 +11,7 @@ A page asks for a table between two comments; what stands between them is writte
 import re
 from pathlib import Path
 
-from _tables import figures, models, papers
+from _tables import detectors, figures, models, papers
 from _tables.sources import Sources
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +21,7 @@ TABLES = {
     for function in (
         *(models.papers, models.ablations, models.models, models.published),
         *(figures.inference, figures.training, figures.operations, figures.imports),
+        *(detectors.detectors, detectors.boxes),
         *(figures.learning, papers.code, papers.departures, papers.results),
     )
 }

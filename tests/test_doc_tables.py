@@ -134,6 +134,71 @@ def test_a_new_benchmark_joins_the_speed(small):
     assert table(small, "training")[2] == "| New Paper | 3.00 |"
 
 
+FIGURES = """
+## Results
+
+### Published figures
+
+| detector | year | AP, % | measured on | seconds an image | source | here |
+|---|---|---|---|---|---|---|
+| New, wide | 2031 | 71.0 | VOC 2007 | 0.1 (10 FPS) | table 1 | `newpaper` |
+| New, narrow | 2030 | 9.5 | VOC 2007 | | table 2 | |
+
+Text.
+"""
+
+
+def test_published_figures_join_the_detectors(small):
+    (small / "docs/papers/new_paper.md").write_text(PAGE + FIGURES, "utf-8")
+    entry = {"figures": {"bbox": {"AP": 0.125}}}
+    report = {"models": {"new_paper": entry, "new_paper_wide": {}}}
+    (small / "benchmarks/results/learning.json").write_text(json.dumps(report))
+    # The oldest first; the median of our seconds is 2.
+    assert table(small, "detectors", folder="docs")[2:] == [
+        "| [New, narrow](papers/new_paper.md) | 2030 | 9.5 | VOC 2007 |  | table 2 |  |  |",
+        "| [New, wide](papers/new_paper.md) | 2031 | 71.0 | VOC 2007 | 0.1 (10 FPS) | table 1 | 0.125 "
+        "| 2.00 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("| source |", "|", "must have the columns detector | year"),
+        ("71.0", "0.71", "AP in percent with one decimal"),
+        ("`newpaper`", "`older`", r"'older' under 'here' must begin with"),
+    ],
+)
+def test_wrong_published_figures_are_named(small, old, new, message):
+    text = PAGE + FIGURES.replace(old, new)
+    (small / "docs/papers/new_paper.md").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=message):
+        table(small, "detectors")
+
+
+def test_the_same_network_elsewhere_has_a_ratio(small):
+    image = run(
+        ("kerasdet", [{"seconds": 1.0}]), ("opencv", [{"seconds": 4.0}]), kerasdet={"flops": 100}
+    )
+    report = {"machine": {"processor": "P", "cores": 2}, "inference": {"newpaper_9": image}}
+    (small / "benchmarks/results/fresh.json").write_text(json.dumps(report), "utf-8")
+    assert table(small, "inference")[:3] == [
+        "| model | kerasdet, s | opencv, s | kerasdet / opencv | share of the matrix-product rate |",
+        "| --- | --- | --- | --- | --- |",
+        "| New Paper, 9 | 1.00 | 4.00 | 0.25 | 0.50 |",
+    ]
+
+
+def test_boxes_are_sorted_by_number(small):
+    row = {"detector": "Many", "canvas": [8, 9], "boxes": 12345, "proposals": 300}
+    rows = {"many": row, "few": {**row, "detector": "Few", "boxes": 98, "proposals": None}}
+    (small / "benchmarks/results/box_counts.json").write_text(json.dumps({"rows": rows}))
+    assert table(small, "boxes")[2:] == [
+        "| Few | 8 x 9 | 98 |  |",
+        "| Many | 8 x 9 | 12 345 | 300 |",
+    ]
+
+
 def test_figures_of_another_kind_have_their_own_columns(small):
     assert table(small, "learning") == [
         "| model | parameters | minutes | semantic mIU |",

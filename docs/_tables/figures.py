@@ -5,6 +5,7 @@ import statistics
 from _tables.text import SHOWN, decimals, markdown, millions, significant
 
 OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
+COMPARED = (PEER, "opencv")  # sides that compute the same network
 KINDS = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
 
 
@@ -27,12 +28,13 @@ def timed(sources, runs, row):
     rows = []
     for run in runs:
         times = {side: middle(run, side) for side in sides}
-        own, peer = times[OWN], times.get(PEER)
+        own = times[OWN]
+        ratios = {side: times.get(side) and own / times[side] for side in COMPARED}
         rows.append(
             {
                 "model": sources.title_of(run.key),
                 **{f"{side}, s": decimals(times[side]) for side in (OWN, *peers)},
-                f"{OWN} / {PEER}": decimals(peer and own / peer),
+                **{f"{OWN} / {side}": decimals(ratio) for side, ratio in ratios.items()},
                 "bfloat16, s": decimals(times.get(HALF)),
                 **row(run, own),
             }
