@@ -44,7 +44,8 @@ def make_endpoint(model, size=None, batch_size=None, num_proposals=None, portabl
             inputs["proposals"] = proposals[0] / scale + offset
         with native.portable() if portable else contextlib.nullcontext():
             detections = model.decode(model(inputs, training=False))
-        return _to_image(detections, scale, offset, original)
+        found = _to_image(detections, scale, offset, original)
+        return _without_outsiders(found) if model.resize.DRAWN else found
 
     shape = (batch_size, *(size or (None, None)), len(model.mean))
     specs = [tf.TensorSpec(shape, "uint8", name="images")]
@@ -120,3 +121,22 @@ def _to_image(detections, scale, offset, original):
         keypoints = keypoints * tf.concat([scale[:2], [1.0]], axis=0)
         detections["keypoints"] = tf.where(found[..., None], keypoints, -1.0)
     return detections
+
+
+def _without_outsiders(detections):
+    """Drop the boxes that lie wholly beside the image, in its drawn padding."""
+    import tensorflow as tf
+
+    boxes = detections["boxes"]  # clipped to the image, padded with -1
+    inside = tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1)  # (B, D)
+    # Equal numbers keep their order.
+    order = tf.math.top_k(tf.cast(inside, "float32"), tf.shape(inside)[1]).indices
+    kept = tf.gather(inside, order, batch_dims=1)
+    rows = {}
+    for name, value in detections.items():
+        if name == "num_detections":
+            rows[name] = tf.reduce_sum(tf.cast(inside, value.dtype), axis=1)
+            continue
+        mask = tf.reshape(kept, tf.concat([tf.shape(kept), [1] * (len(value.shape) - 2)], 0))
+        rows[name] = tf.where(mask, tf.gather(value, order, batch_dims=1), tf.cast(-1, value.dtype))
+    return rows

@@ -308,7 +308,7 @@ class PaddedSquare(Drawn):
         """See `Resize.target_size`."""
         h, w = _float64(height, xp), _float64(width, xp)
         scale = self.side / xp.maximum(h, w)
-        return tuple(_int32(xp.maximum(xp.floor(side * scale), 1.0), xp) for side in (h, w))
+        return tuple(_int32(xp.maximum(xp.floor(side * scale + 0.5), 1.0), xp) for side in (h, w))
 
     def canvas_size(self, height, width, xp=np):
         """See `Resize.canvas_size`."""

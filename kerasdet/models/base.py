@@ -208,7 +208,8 @@ class ImageModel(keras.Model):
             images: list of (H, W, C) arrays.
 
         Returns:
-            {"images" (B, H, W, C) float32, "image_sizes" (B, 2) float32, what the model takes as image}, NumPy.
+            {"images" (B, H, W, C) float32, "image_sizes" (B, 2) float32}, NumPy. Of a `Drawn`
+            part, the sizes are those of its canvas.
         """
         resized = [_resized(image, self.resize) for image in images]
         canvases = [self.resize.canvas_size(*image.shape[:2]) for image in resized]

@@ -236,6 +236,8 @@ def prepare(targets):
 def to_image(detections, scale, offset, image):
     """Return one image's detections without padding, in the image's own pixels.
 
+    A box that lies wholly beside the image, in the drawn padding of a canvas, is left out.
+
     Args:
         detections: one row of `predict`'s result, NumPy.
         scale: (4,), image pixels per canvas pixel along x, y, x, y.
@@ -243,7 +245,7 @@ def to_image(detections, scale, offset, image):
         image: the image itself, (H, W, C).
 
     Returns:
-        The same keys without "num_detections", with D rows.
+        The same keys without "num_detections", with D rows or fewer.
     """
     count = int(detections.pop("num_detections"))
     result = {name: value[:count] for name, value in detections.items()}
@@ -253,7 +255,8 @@ def to_image(detections, scale, offset, image):
     if "keypoints" in result:  # (D, P, 3); masks are relative to their boxes
         begin, factor = np.array([[*offset[:2], 0], [*scale[:2], 1]], np.float32)
         result["keypoints"] = (result["keypoints"] - begin) * factor
-    return result
+    inside = (result["boxes"][:, 2:] > result["boxes"][:, :2]).all(axis=-1)
+    return result if inside.all() else {name: value[inside] for name, value in result.items()}
 
 
 def _has_area(boxes):
