@@ -93,6 +93,7 @@ def batches(
         part = resizes[_draw(_SCALE, seed, epoch, turn).integers(len(resizes))]
         rng = _draw(_AUGMENT, seed, epoch, index)
         example = examples.example(source, int(index), part, augment, rng, shapes, parts)
+        example["image"] = example["image"].astype(types["image"], copy=False)
         return [example[name] for name in parts]
 
     canvas = _fixed_canvas(resizes)

@@ -5,9 +5,8 @@ Needs Debian's package `darknet` (libdarknet.so, driven by ctypes):
     python tests/golden/make_darknet_boxes.py                   darknet_boxes.npz: images drawn here
     python tests/golden/make_darknet_boxes.py --photographs CFG WEIGHTS OUT PICTURE...
 
-The first uses the small YOLOv2 of darknet.npz. `python -m tests.parity.darknet_boxes CFG WEIGHTS OUT PICTURE...`
-compares kerasdet with the second. Pillow decodes the photographs for both, because JPEG decoders differ by a
-level or two.
+The first uses the small YOLOv2 of darknet.npz. `python -m tests.parity.darknet_boxes` compares kerasdet with the
+second. Pillow decodes the photographs for both, because JPEG decoders differ by a level or two.
 """
 
 import argparse
@@ -59,9 +58,7 @@ class Darknet:
         height, width = image.shape[:2]
         pixels = np.ascontiguousarray(image.transpose(2, 0, 1) / np.float32(255), "float32")
         data = pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        boxed = self.library.letterbox_image(
-            DarknetImage(width, height, 3, data), *self.size[::-1]
-        )
+        boxed = self.library.letterbox_image(DarknetImage(width, height, 3, data), *self.size[::-1])
         canvas = np.ctypeslib.as_array(boxed.data, (3, *self.size)).transpose(1, 2, 0).copy()
         self.library.network_predict(self.network, boxed.data)
         count = ctypes.c_int(0)

@@ -1,6 +1,9 @@
-"""Darknet's detections on photographs in kerasdet: `python -m tests.parity.darknet_boxes CFG WEIGHTS NPZ PICTURE...`.
+"""Darknet's detections on photographs in kerasdet.
 
-The .npz is what `tests/golden/make_darknet_boxes.py --photographs` has written. Prints the largest differences.
+    python -m tests.parity.darknet_boxes CFG WEIGHTS NPZ PICTURE...
+
+The .npz is what `tests/golden/make_darknet_boxes.py --photographs` has written. Prints the largest
+differences.
 """
 
 import sys
@@ -23,8 +26,8 @@ def unmatched(found, rows, pixels, score=1e-3):
         score: how far a score may be away.
 
     Returns:
-        The number of detections of either without its own in the other, and the largest distances in pixels and
-        in score among those that have.
+        The number of detections that the other has not, and the largest distances in pixels and in score among
+        those that both have.
     """
     free, missing, worst = list(range(len(rows))), 0, np.zeros(2)
     for box, label, confidence in zip(found["boxes"], found["labels"], found["confidence"]):
@@ -46,7 +49,9 @@ def main():
         for path in pictures:
             rows = values[path.name]
             missing, worst = unmatched(model.detect(path)[0], rows, 0.5)
-            print(f"{path.name}: {len(rows)} detections, {missing} differ, others by at most {worst}")
+            print(
+                f"{path.name}: {len(rows)} detections, {missing} differ, others by at most {worst}"
+            )
 
 
 if __name__ == "__main__":

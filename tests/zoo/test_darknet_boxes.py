@@ -1,4 +1,4 @@
-"""`detect` gives the boxes of the original Darknet: its letterbox, its suppression, the image's own pixels."""
+"""`detect` gives the boxes of the original Darknet: its letterbox, its suppression, the image's pixels."""
 
 import numpy as np
 import pytest
