@@ -24,8 +24,8 @@ def convert(
     """Turn a published checkpoint, or Darknet's two files, into a model that `kerasdet.load` opens.
 
     With --preset it reads PyTorch's files (without PyTorch, and without running any code in them),
-    safetensors, Keras' .h5 files and TensorFlow.js. Without, it reads Darknet's configuration and weights of
-    YOLO, YOLOv2, tiny YOLOv2 or a classifier: `kerasdet convert yolov2.cfg yolov2.weights --out yolov2.keras`.
+    safetensors, Keras' .h5 files and TensorFlow.js. Without, it reads Darknet's configuration and weights
+    of YOLO, YOLOv2, tiny YOLOv2 or a classifier: `kerasdet convert net.cfg net.weights --out net.keras`.
     """
     start_quietly()
     from kerasdet import zoo
@@ -69,9 +69,7 @@ def _read_names(path, model):
     from kerasdet.data.cleaning import read_text, unique_names
 
     if not hasattr(model, "class_names"):
-        raise ValueError(
-            f"--names {path}: the model of class {type(model).__name__} has no names; leave them out."
-        )
+        raise ValueError(f"--names {path}: an {type(model).__name__} has no names; leave them out.")
     names = unique_names([line.strip() for line in read_text(path).rstrip().splitlines()], path)
     if len(names) != model.num_classes:
         raise ValueError(

@@ -28,8 +28,8 @@ def demo(
 ):
     """Detect handwritten digits in fresh scenes, measure, export, and compare with the export.
 
-    With --faces, find the faces in your photographs, draw them, and write them to detections.json. The weights
-    (6 MB) are downloaded once.
+    With --faces, find the faces in your photographs, draw them, and write them to detections.json. The
+    weights (6 MB) are downloaded once.
     """
     if faces != bool(pictures):
         raise ValueError(

@@ -5,8 +5,8 @@ Needs Debian's package `darknet` (libdarknet.so, driven by ctypes):
     python tests/golden/make_darknet_boxes.py                   darknet_boxes.npz: images drawn here
     python tests/golden/make_darknet_boxes.py --photographs CFG WEIGHTS OUT PICTURE...
 
-The first uses the small YOLOv2 of darknet.npz. `python -m tests.parity.darknet_boxes` compares kerasdet with the
-second. Pillow decodes the photographs for both, because JPEG decoders differ by a level or two.
+The first uses the small YOLOv2 of darknet.npz. `python -m tests.parity.darknet_boxes` compares kerasdet with
+the second. Pillow decodes the photographs for both, because JPEG decoders differ by a level or two.
 """
 
 import argparse

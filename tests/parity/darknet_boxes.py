@@ -26,8 +26,8 @@ def unmatched(found, rows, pixels, score=1e-3):
         score: how far a score may be away.
 
     Returns:
-        The number of detections that the other has not, and the largest distances in pixels and in score among
-        those that both have.
+        The number of detections that the other has not, and the largest distances in pixels and in score
+        among those that both have.
     """
     free, missing, worst = list(range(len(rows))), 0, np.zeros(2)
     for box, label, confidence in zip(found["boxes"], found["labels"], found["confidence"]):

@@ -318,4 +318,4 @@ def test_convert_refuses_what_is_not_darknets(golden, tmp_path, capsys):
     assert not out.exists()
     files = written(golden["classifier"], tmp_path)
     assert call("convert", *files, "--names", names, "--out", out) == 1
-    assert "class ImageClassifier has no names" in capsys.readouterr().err
+    assert "an ImageClassifier has no names" in capsys.readouterr().err
