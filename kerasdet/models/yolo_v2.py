@@ -21,11 +21,10 @@ Departures from the paper:
       learns the last one of its file.
     - A convolution of 1 x 1 with 64 channels comes before the passthrough, as in the authors' configuration.
       Adjacent cells are stacked as the paper says; Darknet's own order is `order="darknet"`.
-    - An image lies at the top left of its canvas on zeros (`Letterbox`); Darknet centres it on grey.
 
 Results: boxes and scores of the original Darknet and of OpenCV, for configuration files and weights of
-Darknet (`kerasdet.zoo.load_darknet`, `tests/golden/make_darknet.py`). The paper's VOC and COCO figures
-are not reproduced.
+Darknet (`kerasdet.zoo.load_darknet`, `tests/golden/make_darknet.py`), on photographs too. The paper's VOC
+and COCO figures are not reproduced.
 
 Axes: B batch, A anchors of all cells, N anchors of a cell, G ground truth, K classes, D detections.
 """
