@@ -188,10 +188,11 @@ class Detector(ImageModel):
             boxes = [boxes / scale + offset for boxes, (scale, offset) in zip(proposals, ways)]
             inputs["proposals"] = _padded(boxes)
         batch = self.predict_on_batch(inputs)
-        return [
+        found = [
             to_image({name: np.asarray(value[i]) for name, value in batch.items()}, *way, image)
             for i, (way, image) in enumerate(zip(ways, originals))
         ]
+        return [without_outsiders(one) for one in found] if self.resize.DRAWN else found
 
 
 def data_arguments(data):
@@ -236,8 +237,6 @@ def prepare(targets):
 def to_image(detections, scale, offset, image):
     """Return one image's detections without padding, in the image's own pixels.
 
-    A box that lies wholly beside the image, in the drawn padding of a canvas, is left out.
-
     Args:
         detections: one row of `predict`'s result, NumPy.
         scale: (4,), image pixels per canvas pixel along x, y, x, y.
@@ -245,7 +244,7 @@ def to_image(detections, scale, offset, image):
         image: the image itself, (H, W, C).
 
     Returns:
-        The same keys without "num_detections", with D rows or fewer.
+        The same keys without "num_detections", with D rows.
     """
     count = int(detections.pop("num_detections"))
     result = {name: value[:count] for name, value in detections.items()}
@@ -255,8 +254,14 @@ def to_image(detections, scale, offset, image):
     if "keypoints" in result:  # (D, P, 3); masks are relative to their boxes
         begin, factor = np.array([[*offset[:2], 0], [*scale[:2], 1]], np.float32)
         result["keypoints"] = (result["keypoints"] - begin) * factor
-    inside = (result["boxes"][:, 2:] > result["boxes"][:, :2]).all(axis=-1)
-    return result if inside.all() else {name: value[inside] for name, value in result.items()}
+    return result
+
+
+def without_outsiders(detections):
+    """Leave out the boxes that lie wholly beside the image, in the drawn padding of its canvas."""
+    boxes = detections["boxes"]  # clipped to the image
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=-1)
+    return {name: value[inside] for name, value in detections.items()}
 
 
 def _has_area(boxes):

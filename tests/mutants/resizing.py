@@ -126,8 +126,8 @@ MUTANTS = {
                 "test_boxes_and_scores_are_darknets",
             ),
             "boxes in the padding are detections": (
-                "return result if inside.all() else",
-                "return result if True else",
+                "[without_outsiders(one) for one in found] if self.resize.DRAWN",
+                "[one for one in found] if self.resize.DRAWN",
                 "test_boxes_and_scores_are_darknets",
             ),
         },
