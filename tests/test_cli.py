@@ -299,8 +299,8 @@ def test_train_makes_a_retinanet():
     assert (model.class_names, model.neck.channels, model.neck.norm) == (("red", "green"), 32, None)
     assert (model.head.channels, model.head.depth, model.head.norm) == (32, 1, "group")
     assert model.anchors.sizes[0] == (32.0, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3))
-    with pytest.raises(ValueError, match=r"unknown detector 'yolo'; there are .*retinanet"):
-        made("yolo", Squares(2))
+    with pytest.raises(ValueError, match=r"unknown detector 'yolov9'; there are .*retinanet"):
+        made("yolov9", Squares(2))
     with pytest.raises(ValueError, match="mobilenet_v2"):
         make_backbone("vgg", 1.0)
 
