@@ -15,5 +15,5 @@ MAPPED = {
 setup(
     packages=[*find_packages(include=["kerasdet", "kerasdet.*"]), *MAPPED],
     package_dir=MAPPED,
-    package_data={"kerasdet.zoo": ["*.json", "*.md", "classes/*", "weights/*"]},
+    package_data={"kerasdet.zoo": ["*.json", "*.md", "*.txt", "classes/*", "weights/*"]},
 )

@@ -36,15 +36,16 @@ def make_endpoint(model, size=None, batch_size=None, num_proposals=None, portabl
     import tensorflow as tf
 
     def detect(images, *proposals):
-        canvas, resized, original = _to_canvas(images, model.resize)
-        sizes = tf.tile(tf.cast(tf.stack(resized), "float32")[None], [tf.shape(images)[0], 1])
+        canvas, seen, original = _to_canvas(images, model.resize)
+        sizes = tf.tile(tf.cast(tf.stack(seen), "float32")[None], [tf.shape(images)[0], 1])
         inputs = {"images": canvas, "image_sizes": sizes}
-        scale = _scale(resized, original)
+        scale, offset = _way_back(model.resize, original)
         if proposals:
-            inputs["proposals"] = proposals[0] / scale
+            inputs["proposals"] = proposals[0] / scale + offset
         with native.portable() if portable else contextlib.nullcontext():
             detections = model.decode(model(inputs, training=False))
-        return _to_image(detections, scale, original)
+        found = _to_image(detections, scale, offset, original)
+        return _without_outsiders(found) if model.resize.DRAWN else found
 
     shape = (batch_size, *(size or (None, None)), len(model.mean))
     specs = [tf.TensorSpec(shape, "uint8", name="images")]
@@ -69,12 +70,17 @@ def _check(model, size, num_proposals):
 
 
 def _to_canvas(images, resize):
-    """Return the canvases (B, H', W', C) float32, the images' size on them and their own size."""
+    """Return the canvases (B, H', W', C) float32, what of them is image, and the images' own size."""
     import tensorflow as tf
 
     static = images.shape[1:3].is_fully_defined()
     xp = np if static else tf
     original = tuple(images.shape[1:3]) if static else tuple(tf.unstack(tf.shape(images)[1:3]))
+    if resize.DRAWN:
+        canvas = resize.draw(images, tf, original)
+        size = resize.canvas_size(*resize.target_size(*original, xp=xp), xp=xp)
+        canvas.set_shape([None, *size, None])
+        return canvas, size, original
     resized = resize.target_size(*original, xp=xp)
     images = tf.cast(images, "float32")
     if not static or resized != original:
@@ -88,26 +94,49 @@ def _to_canvas(images, resize):
     return canvas, resized, original
 
 
-def _scale(resized, original):
-    """Return image pixels per canvas pixel along x, y, x, y: (4,)."""
+def _way_back(resize, original):
+    """Return image pixels per canvas pixel, and the offset on the canvas, along x, y, x, y: (4,) each."""
     import tensorflow as tf
 
+    xp = np if all(isinstance(side, int) for side in original) else tf
+    resized = resize.target_size(*original, xp=xp)
+    y, x = (tf.cast(side, "float32") for side in resize.offset(*resized, xp=xp))
     (height, width), (new_height, new_width) = (
         [tf.cast(n, "float32") for n in size] for size in (original, resized)
     )
-    return tf.stack([width / new_width, height / new_height] * 2)
+    return tf.stack([width / new_width, height / new_height] * 2), tf.stack([x, y] * 2)
 
 
-def _to_image(detections, scale, original):
+def _to_image(detections, scale, offset, original):
     """Convert detections on the canvas to the image's own pixels; padding stays -1."""
     import tensorflow as tf
 
     height, width = (tf.cast(n, "float32") for n in original)
     found = detections["labels"][..., None] >= 0
-    boxes = detections["boxes"] * scale
+    boxes = (detections["boxes"] - offset) * scale
     boxes = tf.clip_by_value(boxes, 0.0, tf.stack([width, height] * 2))
     detections = {**detections, "boxes": tf.where(found, boxes, -1.0)}
     if "keypoints" in detections:
-        keypoints = detections["keypoints"] * tf.concat([scale[:2], [1.0]], axis=0)
+        keypoints = detections["keypoints"] - tf.concat([offset[:2], [0.0]], axis=0)
+        keypoints = keypoints * tf.concat([scale[:2], [1.0]], axis=0)
         detections["keypoints"] = tf.where(found[..., None], keypoints, -1.0)
     return detections
+
+
+def _without_outsiders(detections):
+    """Drop the boxes that lie wholly beside the image, in its drawn padding."""
+    import tensorflow as tf
+
+    boxes = detections["boxes"]  # clipped to the image, padded with -1
+    inside = tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1)  # (B, D)
+    # Equal numbers keep their order.
+    order = tf.math.top_k(tf.cast(inside, "float32"), tf.shape(inside)[1]).indices
+    kept = tf.gather(inside, order, batch_dims=1)
+    rows = {}
+    for name, value in detections.items():
+        if name == "num_detections":
+            rows[name] = tf.reduce_sum(tf.cast(inside, value.dtype), axis=1)
+            continue
+        mask = tf.reshape(kept, tf.concat([tf.shape(kept), [1] * (len(value.shape) - 2)], 0))
+        rows[name] = tf.where(mask, tf.gather(value, order, batch_dims=1), tf.cast(-1, value.dtype))
+    return rows

@@ -28,8 +28,9 @@ def millions(count):
 
 
 def size_text(weights):
-    """Size of a weights file; the publisher's rounded one where the exact is not known."""
-    count = weights.get("bytes") or weights["mebibytes"] * 2**20
+    """Size of all weights files; the publisher's rounded one where the exact is not known."""
+    sizes = [file.get("bytes") for file in (weights, *weights.get("parts", ()))]
+    count = sum(sizes) if all(sizes) else weights["mebibytes"] * 2**20
     return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"
 
 

@@ -21,12 +21,12 @@ PARTS = (
 )
 
 
-def types(augment):
-    """Return {part of an example: dtype}."""
+def types(augment, drawn):
+    """Return {part of an example: dtype}; `drawn`: whether a `Drawn` part has made the canvas."""
     types = {name: "float32" for name in ("boxes", "area", "keypoints", "proposals")}
     types |= {name: "int32" for name in ("size", "canvas", "labels", "original_size", "semantic")}
-    # Unchanged images travel as bytes; augmentation may create fractions.
-    image = "uint8" if augment is None else "float32"
+    # Unchanged images travel as bytes; augmentation and drawing create fractions.
+    image = "uint8" if augment is None and not drawn else "float32"
     return types | {"image": image, "ignore": "bool", "image_id": "int64", "masks": "uint8"}
 
 
@@ -80,6 +80,8 @@ class Cache:
 def example(source, index, part, augment, rng, shapes, wanted):
     """Return one image as arrays: not yet resized, but with its boxes on the canvas and padded.
 
+    A `Drawn` part's canvas is drawn here, with its maps; the size is then the canvas's, and whole.
+
     Args:
         source: a `Dataset`, or a `Cache` of one.
         index: index of the image.
@@ -116,11 +118,15 @@ def example(source, index, part, augment, rng, shapes, wanted):
     size = part.target_size(height, width)
     x, y = np.float32(size[1] / width), np.float32(size[0] / height)
     scale = np.asarray([x, y, x, y], "float32")
+    top, left = part.offset(*size)
+    offset = np.asarray([left, top, left, top], "float32")
+    canvas = part.canvas_size(*size)
+    drawn = part.DRAWN
     parts = {
-        "image": np.ascontiguousarray(image),
-        "size": np.asarray(size, "int32"),
-        "canvas": np.asarray(part.canvas_size(*size), "int32"),
-        "boxes": _padded(record.boxes * scale, max_boxes, "float32"),
+        "image": part.draw(image) if drawn else np.ascontiguousarray(image),
+        "size": np.asarray(canvas if drawn else size, "int32"),
+        "canvas": np.asarray(canvas, "int32"),
+        "boxes": _padded(record.boxes * scale + offset, max_boxes, "float32"),
         "labels": _padded(record.labels, max_boxes, "int32"),
         "ignore": _padded(record.ignore, max_boxes, "bool"),
         "area": _padded(record.area, max_boxes, "float32"),
@@ -131,14 +137,17 @@ def example(source, index, part, augment, rng, shapes, wanted):
     }
     if "keypoints" in wanted:
         points = record.keypoints * np.asarray([x, y, 1], "float32")
+        points = points + np.asarray([left, top, 0], "float32")
         parts["keypoints"] = _padded(points, max_boxes, "float32")
     if "masks" in wanted:
-        parts["masks"] = _decoded(record)
+        masks = _decoded(record)
+        parts["masks"] = _drawn_masks(part, masks) if drawn else masks
     if "semantic" in wanted:
-        parts["semantic"] = np.ascontiguousarray(record.semantic, "int32")
+        labels = np.ascontiguousarray(record.semantic, "int32")
+        parts["semantic"] = part.draw_labels(labels) if drawn else labels
     if "proposals" in wanted:
         count = shapes["proposals"][0]
-        parts["proposals"] = _padded(record.proposals[:count] * scale, count, "float32", 0)
+        parts["proposals"] = _padded(record.proposals[:count] * scale + offset, count, "float32", 0)
     return parts
 
 
@@ -187,6 +196,10 @@ def _padded(values, length, dtype, fill=-1):
     result = np.full((length, *values.shape[1:]), False if dtype == "bool" else fill, dtype)
     result[: len(values)] = values
     return result
+
+
+def _drawn_masks(part, masks):
+    return (part.draw(masks[..., None], fill=0)[..., 0] > 0.5).astype("uint8")
 
 
 def _decoded(record):

@@ -57,7 +57,8 @@ def batches(
     Returns:
         A tf.data.Dataset of known length, of pairs
         inputs {"images" (B, H, W, C) float32 0..255, the image at the top left of the canvas and zeros
-        elsewhere, "image_sizes" (B, 2) int32 height and width of the resized image, "proposals"
+        elsewhere, "image_sizes" (B, 2) int32 height and width of the resized image (of a `Drawn` part: the
+        canvas that it draws), "proposals"
         (B, R, 4) in canvas pixels, padded with rows of zeros} and
         targets in canvas pixels {"boxes" (B, G, 4), "labels" (B, G) int32, "ignore" (B, G) bool,
         "area" (B, G) in the image's own pixels, "image_id" (B,) int64 (the image's index if ids are
@@ -82,7 +83,7 @@ def batches(
     parts += [name for name, wanted in chosen.items() if wanted]
     if proposals is True:
         proposals = max(1, int(dataset.proposal_counts().max()))
-    types = examples.types(augment)
+    types = examples.types(augment, any(part.DRAWN for part in resizes))
     num_points = len(dataset.keypoint_names)
     shapes = examples.shapes(max_boxes, num_points, dataset.channels, int(proposals))
     source = examples.Cache(dataset) if cache else dataset
@@ -92,6 +93,7 @@ def batches(
         part = resizes[_draw(_SCALE, seed, epoch, turn).integers(len(resizes))]
         rng = _draw(_AUGMENT, seed, epoch, index)
         example = examples.example(source, int(index), part, augment, rng, shapes, parts)
+        example["image"] = example["image"].astype(types["image"], copy=False)
         return [example[name] for name in parts]
 
     canvas = _fixed_canvas(resizes)

@@ -29,7 +29,16 @@ from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.layers.points import Distances, Points
 from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
 from kerasdet.layers.region_heads import DenseHead
-from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, Resize, ShortestEdge, Stretch
+from kerasdet.layers.resizing import (
+    Drawn,
+    Fit,
+    KeepSize,
+    Letterbox,
+    PaddedSquare,
+    Resize,
+    ShortestEdge,
+    Stretch,
+)
 from kerasdet.layers.roi import (
     MultilevelRoIAlign,
     MultilevelRoIPool,
@@ -54,6 +63,7 @@ __all__ = [
     "DenseHead",
     "DepthwiseTowers",
     "Distances",
+    "Drawn",
     "ExtraLayers",
     "FeaturePyramid",
     "Fit",
@@ -76,6 +86,7 @@ __all__ = [
     "OnlineHardExamples",
     "PSRoIAlign",
     "PSRoIPool",
+    "PaddedSquare",
     "PassthroughHead",
     "Points",
     "Resize",

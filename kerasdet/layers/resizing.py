@@ -1,19 +1,28 @@
 """Resizing an image to the size a detector sees: one serialisable part for data, `detect` and exports.
 
-Every part answers two questions, in Python integers or inside a TensorFlow graph (`xp=tensorflow`):
-to which size is the image resized, and how large is its canvas? The image is placed at the top left of
-the canvas, and the rest is zero. Resizing is bilinear with half-pixel centres, without antialiasing and
-without rounding to uint8. A box therefore moves by two factors, and `image_sizes` tells image from padding.
+Every part answers three questions, in Python numbers or inside a TensorFlow graph (`xp=tensorflow`): to
+which size is the image resized, how large is its canvas, and where on it does the image begin? A box moves
+by two factors and that offset.
+
+By default the image begins at the top left of the canvas, and the rest is zero after normalisation;
+`image_sizes` tells image from padding. Resizing is bilinear with half-pixel centres, without antialiasing
+and without rounding to uint8. `Drawn` parts, which follow other programs to the pixel, resample by their
+own rule and draw their padding: for the model, the whole canvas is image.
 """
+
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 LARGEST = 1 << 16  # pixels along a side
+GREY = 127.5  # Darknet's padding, 0.5 of 1
 
 
 class Resize:
     """A rule for the size of an image and its canvas. Two rules are equal if their configurations are."""
+
+    DRAWN = False  # whether the part draws the canvas by itself, see `Drawn`
 
     def target_size(self, height, width, xp=np):
         """Return the size to which an image is resized.
@@ -31,6 +40,14 @@ class Resize:
     def canvas_size(self, height, width, xp=np):
         """Return the size of the canvas for an image that was resized to (height, width)."""
         raise NotImplementedError
+
+    def offset(self, height, width, xp=np):
+        """Return where on its canvas an image begins that was resized to (height, width).
+
+        Returns:
+            (y, x) in pixels of the canvas, added to boxes: whole or half numbers.
+        """
+        return 0, 0
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -68,7 +85,9 @@ def images_on_canvas(data, resize=None):
         record = data.record(index)
         height, width = resize.target_size(record.height, record.width)
         scale = np.array([width / record.width, height / record.height] * 2)
-        yield record.boxes[~record.ignore] * scale, resize.canvas_size(height, width)
+        y, x = resize.offset(height, width)
+        boxes = record.boxes[~record.ignore] * scale + np.array([x, y] * 2)
+        yield boxes, resize.canvas_size(height, width)
 
 
 def boxes_on_canvas(data, resize=None):
@@ -138,27 +157,6 @@ class Fit(Resize):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class Letterbox(Fit):
-    """Scale the image as Darknet does, keeping its aspect ratio, to fill a fixed canvas on one axis (YOLOv2).
-
-    The other side is rounded down. Darknet then centres the image on grey; here it lies at the top left,
-    like every image.
-    """
-
-    def __init__(self, height, width=None):
-        super().__init__(height, height if width is None else width)
-
-    def target_size(self, height, width, xp=np):
-        """See `Resize.target_size`."""
-        h, w = _float64(height, xp), _float64(width, xp)
-        fitted = (
-            xp.minimum(xp.floor(h * self.width / w), float(self.height)),
-            xp.minimum(xp.floor(w * self.height / h), float(self.width)),
-        )
-        return tuple(_int32(xp.maximum(side, 1.0), xp) for side in fitted)
-
-
-@keras.saving.register_keras_serializable("kerasdet")
 class Stretch(Resize):
     """Scale both sides to a fixed size, without keeping the aspect ratio (SSD, YOLO v1)."""
 
@@ -173,6 +171,156 @@ class Stretch(Resize):
     def canvas_size(self, height, width, xp=np):
         """See `Resize.canvas_size`."""
         return self.height, self.width
+
+
+class Samples(NamedTuple):
+    """What the pixels along one axis of a canvas are made of, arrays of the canvas's length.
+
+    Fields:
+        first: int32, an index into the image.
+        second: int32, likewise.
+        first_weight: float32, the share of the first pixel.
+        second_weight: float32, likewise.
+        inside: bool, False in the padding.
+    """
+
+    first: object
+    second: object
+    first_weight: object
+    second_weight: object
+    inside: object
+
+
+class Drawn(Resize):
+    """A rule that draws the whole canvas, padding included, in raw pixels. Abstract: fill `samples`."""
+
+    DRAWN = True
+    FILL = 0.0  # a raw pixel, of every channel
+
+    def samples(self, height, width, xp=np):
+        """Tell what the canvas of an image is made of.
+
+        Args:
+            height: height of the image in pixels (an integer, or an int32 scalar of `xp`).
+            width: width of the image, likewise.
+            xp: `numpy`, or `tensorflow`.
+
+        Returns:
+            (rows, columns), `Samples` of either axis.
+        """
+        raise NotImplementedError
+
+    def draw(self, images, xp=np, size=None, fill=None):
+        """Draw the canvases of images of one size.
+
+        Args:
+            images: (..., H, W, C), raw pixels, an array or tensor of `xp`.
+            xp: `numpy`, or `tensorflow`.
+            size: (H, W), integers or int32 scalars of `tensorflow`; default: the array's.
+            fill: value of the padding; default `FILL`.
+
+        Returns:
+            (..., H', W', C) float32.
+        """
+        size = images.shape[-3:-1] if size is None else size
+        rows, columns = self.samples(*size, xp=np if _are_numbers(size) else xp)
+        canvas = _blend(_blend(images, rows, -3, xp), columns, -2, xp)
+        inside = rows.inside[:, None, None] & columns.inside[None, :, None]
+        return xp.where(inside, canvas, np.float32(self.FILL if fill is None else fill))
+
+    def draw_labels(self, labels, fill=-1):
+        """Draw a map of integers, each of the nearer pixel.
+
+        Args:
+            labels: (H, W) int32, NumPy.
+            fill: value of the padding.
+
+        Returns:
+            (H', W') int32.
+        """
+        rows, columns = self.samples(*labels.shape)
+        near = [np.where(s.first_weight >= s.second_weight, *s[:2]) for s in (rows, columns)]
+        inside = rows.inside[:, None] & columns.inside
+        return np.where(inside, labels[np.ix_(*near)], np.int32(fill))
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class Letterbox(Drawn):
+    """Scale the image, keeping its aspect ratio, and centre it on a grey canvas, as Darknet does (YOLOv2).
+
+    One axis is filled, and the other side is rounded down. The image's outermost pixels stay outermost.
+    Source: Darknet's `letterbox_image` and `resize_image`; `correct_region_boxes` for boxes, whose offset
+    has half pixels where that of the pixels is rounded down.
+    """
+
+    FILL = GREY
+
+    def __init__(self, height, width=None):
+        self.height = _positive("height", height)
+        self.width = _positive("width", height if width is None else width)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        h, w = _float64(height, xp), _float64(width, xp)
+        fitted = (
+            xp.minimum(xp.floor(h * self.width / w), float(self.height)),
+            xp.minimum(xp.floor(w * self.height / h), float(self.width)),
+        )
+        return tuple(_int32(xp.maximum(side, 1.0), xp) for side in fitted)
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return self.height, self.width
+
+    def offset(self, height, width, xp=np):
+        """See `Resize.offset`."""
+        return tuple(
+            (side - _cast(fitted, "float32", xp)) / 2
+            for side, fitted in ((self.height, height), (self.width, width))
+        )
+
+    def samples(self, height, width, xp=np):
+        """See `Drawn.samples`."""
+        size = self.target_size(height, width, xp)
+        rows = _from_corner_to_corner(height, size[0], self.height, xp)
+        columns = _from_corner_to_corner(width, size[1], self.width, xp)
+        # Darknet leaves the second pixel out of its last row, which is dark where float32 rounds down.
+        last = _counted(self.height, xp) == _cast(
+            (self.height - size[0]) // 2 + size[0] - 1, "float32", xp
+        )
+        weight = xp.where(last, np.float32(0), rows.second_weight)
+        return rows._replace(second_weight=weight), columns
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class PaddedSquare(Drawn):
+    """Pad the image with black to a square, at the right and bottom, and scale that (face-api.js).
+
+    Scaling is bilinear without half-pixel centres, TensorFlow.js' default: pixel i of the canvas is read at i
+    times the factor. Boxes are scaled by the image's rounded size.
+    Source: `padToSquare` and `computeReshapedDimensions` of face-api.js.
+    """
+
+    def __init__(self, side):
+        self.side = _positive("side", side)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        h, w = _float64(height, xp), _float64(width, xp)
+        scale = self.side / xp.maximum(h, w)
+        return tuple(_int32(xp.maximum(xp.floor(side * scale + 0.5), 1.0), xp) for side in (h, w))
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return self.side, self.side
+
+    def samples(self, height, width, xp=np):
+        """See `Drawn.samples`."""
+        square = xp.maximum(height, width)
+        factor = _cast(square, "float32", xp) / np.float32(self.side)
+        last = _cast(square - 1, "float32", xp)
+        positions = xp.minimum(_counted(self.side, xp) * factor, last)
+        return tuple(_between_pixels(positions, length, xp) for length in (height, width))
 
 
 def _positive(name, value):
@@ -195,3 +343,55 @@ def _float64(size, xp):
 
 def _int32(size, xp):
     return int(size) if xp is np else xp.cast(size, "int32")
+
+
+def _cast(values, dtype, xp):
+    return np.asarray(values).astype(dtype) if xp is np else xp.cast(values, dtype)
+
+
+def _counted(length, xp):
+    """0.0, 1.0, ... float32."""
+    return np.arange(length, dtype=np.float32) if xp is np else xp.range(length, dtype="float32")
+
+
+def _are_numbers(size):
+    return all(isinstance(side, (int, np.integer)) for side in size)
+
+
+def _between_pixels(positions, length, xp):
+    """Samples at positions (N,) from 0 on; what lies beyond the image has no weight."""
+    before = xp.floor(positions)
+    share, first = positions - before, _cast(before, "int32", xp)
+    zero = np.float32(0)
+    return Samples(
+        xp.minimum(first, length - 1),
+        xp.minimum(first + 1, length - 1),
+        xp.where(first < length, 1 - share, zero),
+        xp.where(first + 1 < length, share, zero),
+        first < length,
+    )
+
+
+def _from_corner_to_corner(length, size, side, xp):
+    """Samples that spread an image over `size` pixels in the middle of `side`, as Darknet does."""
+    lengths = [_cast(value, "float32", xp) for value in (length, size)]
+    factor = (lengths[0] - 1) / xp.maximum(lengths[1] - 1, np.float32(1))
+    place = _counted(side, xp) - _cast((side - size) // 2, "float32", xp)
+    inside = (place >= 0) & (place < lengths[1])
+    return _between_pixels(xp.where(inside, place, np.float32(0)) * factor, length, xp)._replace(
+        inside=inside
+    )
+
+
+def _blend(images, samples, axis, xp):
+    """Resample images (..., H, W, C) along one axis, -3 or -2, in float32."""
+    shape = (-1,) + (1,) * (-1 - axis)
+    take = np.take if xp is np else xp.gather
+    first, second = (
+        _cast(take(images, index, axis=axis), "float32", xp) * xp.reshape(weight, shape)
+        for index, weight in (
+            (samples.first, samples.first_weight),
+            (samples.second, samples.second_weight),
+        )
+    )
+    return first + second

@@ -52,7 +52,8 @@ class ImageModel(keras.Model):
     Call arguments:
         inputs: images (B, H, W, C), 0..255, uint8 or float, that fill their canvas. Or a dict
             `{"images": ..., "image_sizes": (B, 2)}` with the height and width of each image, which is
-            placed at the top left of its canvas. The dict also holds everything else that `INPUTS` names.
+            placed at the top left of its canvas; `Drawn` canvases are images throughout. The dict also holds
+            everything else that `INPUTS` names.
 
     Attributes:
         mean: C values in units of the pixels; their number is the number of channels.
@@ -207,7 +208,8 @@ class ImageModel(keras.Model):
             images: list of (H, W, C) arrays.
 
         Returns:
-            {"images" (B, H, W, C) float32, "image_sizes" (B, 2) float32}, NumPy.
+            {"images" (B, H, W, C) float32, "image_sizes" (B, 2) float32}, NumPy. Of a `Drawn`
+            part, the sizes are those of its canvas.
         """
         resized = [_resized(image, self.resize) for image in images]
         canvases = [self.resize.canvas_size(*image.shape[:2]) for image in resized]
@@ -514,6 +516,8 @@ def _deserialized(value, custom_objects):
 
 
 def _resized(image, resize):
+    if resize.DRAWN:
+        return resize.draw(image)
     size = resize.target_size(*image.shape[:2])
     if tuple(size) == image.shape[:2]:
         return image

@@ -183,16 +183,16 @@ class Detector(ImageModel):
 
     def _detect_batch(self, originals, proposals=None):
         inputs = self.to_canvas(originals)
-        sizes = inputs["image_sizes"]
-        scales = [_scale(size, image.shape[:2]) for size, image in zip(sizes, originals)]
+        ways = [_way_back(self.resize, image.shape[:2]) for image in originals]
         if proposals:
-            boxes = [boxes / scale for boxes, scale in zip(proposals, scales)]
+            boxes = [boxes / scale + offset for boxes, (scale, offset) in zip(proposals, ways)]
             inputs["proposals"] = _padded(boxes)
         batch = self.predict_on_batch(inputs)
-        return [
-            to_image({name: np.asarray(value[i]) for name, value in batch.items()}, scale, image)
-            for i, (scale, image) in enumerate(zip(scales, originals))
+        found = [
+            to_image({name: np.asarray(value[i]) for name, value in batch.items()}, *way, image)
+            for i, (way, image) in enumerate(zip(ways, originals))
         ]
+        return [without_outsiders(one) for one in found] if self.resize.DRAWN else found
 
 
 def data_arguments(data):
@@ -234,12 +234,13 @@ def prepare(targets):
     }
 
 
-def to_image(detections, scale, image):
+def to_image(detections, scale, offset, image):
     """Return one image's detections without padding, in the image's own pixels.
 
     Args:
         detections: one row of `predict`'s result, NumPy.
         scale: (4,), image pixels per canvas pixel along x, y, x, y.
+        offset: (4,), where the image begins on the canvas, x, y, x, y.
         image: the image itself, (H, W, C).
 
     Returns:
@@ -249,10 +250,18 @@ def to_image(detections, scale, image):
     result = {name: value[:count] for name, value in detections.items()}
     height, width = image.shape[:2]
     limit = np.array([width, height] * 2, np.float32)
-    result["boxes"] = np.clip(result["boxes"] * scale, 0, limit)
+    result["boxes"] = np.clip((result["boxes"] - offset) * scale, 0, limit)
     if "keypoints" in result:  # (D, P, 3); masks are relative to their boxes
-        result["keypoints"] = result["keypoints"] * np.array([*scale[:2], 1], np.float32)
+        begin, factor = np.array([[*offset[:2], 0], [*scale[:2], 1]], np.float32)
+        result["keypoints"] = (result["keypoints"] - begin) * factor
     return result
+
+
+def without_outsiders(detections):
+    """Leave out the boxes that lie wholly beside the image, in the drawn padding of its canvas."""
+    boxes = detections["boxes"]  # clipped to the image
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=-1)
+    return {name: value[inside] for name, value in detections.items()}
 
 
 def _has_area(boxes):
@@ -303,9 +312,12 @@ def _is_one_image(images):
     return len(getattr(images, "shape", (0,) * 4)) < 4  # an array or a tensor
 
 
-def _scale(size, original):
-    """Return image pixels per canvas pixel along x, y, x, y; both sizes are (height, width)."""
-    return np.array([original[1] / size[1], original[0] / size[0]] * 2, np.float32)
+def _way_back(resize, original):
+    """Return image pixels per canvas pixel, and the offset on the canvas, both along x, y, x, y."""
+    size = resize.target_size(*original)
+    y, x = resize.offset(*size)
+    scale = np.array([original[1] / size[1], original[0] / size[0]] * 2, np.float32)
+    return scale, np.array([x, y] * 2, np.float32)
 
 
 def _in_step(proposals, count):

@@ -21,11 +21,10 @@ Departures from the paper:
       learns the last one of its file.
     - A convolution of 1 x 1 with 64 channels comes before the passthrough, as in the authors' configuration.
       Adjacent cells are stacked as the paper says; Darknet's own order is `order="darknet"`.
-    - An image lies at the top left of its canvas on zeros (`Letterbox`); Darknet centres it on grey.
 
 Results: boxes and scores of the original Darknet and of OpenCV, for configuration files and weights of
-Darknet (`kerasdet.zoo.load_darknet`, `tests/golden/make_darknet.py`). The paper's VOC and COCO figures
-are not reproduced.
+Darknet (`kerasdet.zoo.load_darknet`, `tests/golden/make_darknet.py`), on photographs too. The paper's VOC
+and COCO figures are not reproduced.
 
 Axes: B batch, A anchors of all cells, N anchors of a cell, G ground truth, K classes, D detections.
 """
@@ -260,10 +259,18 @@ class YOLOv2(Detector):
         """Multiply the classes' probabilities by the objectness, and apply non-maximum suppression."""
         boxes = decode_locations(outputs["locations"], outputs["anchors"], self.stride)
         confidence = ops.sigmoid(outputs["confidence"])[..., None]  # (B, A, 1)
-        scores = confidence * ops.softmax(outputs["logits"], axis=-1)  # (B, A, K)
+        scores = confidence * self.class_probabilities(outputs["logits"])  # (B, A, K)
         rows, labels, scores = best_pairs(scores, CANDIDATES)
-        boxes = clip_boxes(gather_rows(boxes, rows), outputs["image_sizes"])
-        return self.suppress(boxes, labels, scores)
+        boxes = gather_rows(boxes, rows)
+        # Whole boxes suppress each other, as in Darknet; those outside the image have no score.
+        seen = box_area(clip_boxes(boxes, outputs["image_sizes"])) > 0
+        found = self.suppress(boxes, labels, ops.where(seen, scores, 0.0))
+        clipped = clip_boxes(found["boxes"], outputs["image_sizes"])
+        return {**found, "boxes": ops.where(found["labels"][..., None] >= 0, clipped, -1.0)}
+
+    def class_probabilities(self, logits):
+        """Return the softmax over the classes, (B, A, K); of one class it is 1, and Keras would warn."""
+        return ops.softmax(logits, axis=-1) if self.num_classes > 1 else ops.ones_like(logits)
 
 
 def _checked_anchors(anchors):

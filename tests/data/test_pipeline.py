@@ -16,7 +16,9 @@ from kerasdet.data.augment import (
     VerticalFlip,
 )
 from kerasdet.data.records import Dataset, Record
-from kerasdet.layers.resizing import Fit, KeepSize, Stretch
+from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, PaddedSquare, Stretch
+from kerasdet.models.detector import _way_back, to_image
+from tests.contract.detectors import retinanet
 
 SIZE = (20, 30)
 
@@ -117,6 +119,60 @@ def test_resizing_is_bilinear_without_rounding_and_padding_is_zero():
     expected = np.clip((np.arange(60) + 0.5) / 2 - 0.5, 0, 29)
     np.testing.assert_allclose(image[7, :60, 0], expected, atol=1e-5)
     assert (image[:, 60:] == 0).all()
+
+
+def test_a_letterbox_by_hand():
+    # 22 x 30 pixels become 44 x 60 between 8 rows of grey, twice as large.
+    batches = Scenes().batches(1, Letterbox(60), masks=True, semantic=True)
+    inputs, targets = list(batches)[2]
+    image = inputs["images"][0].numpy()
+    assert image.shape == (60, 60, 3)
+    assert inputs["image_sizes"].numpy().tolist() == [[60, 60]]
+    assert (image[:8] == 127.5).all()
+    assert (image[52:] == 127.5).all()
+    np.testing.assert_allclose(image[8:51], 21, rtol=1e-6)
+    expected = [[0, 8, 8, 20], [2, 12, 10, 24], [-1] * 4, [-1] * 4]
+    np.testing.assert_allclose(targets["boxes"][0], expected, rtol=1e-6)
+    np.testing.assert_allclose(targets["keypoints"][0, :2], [[[6, 16, 2]]] * 2, rtol=1e-6)
+    semantic = targets["semantic"][0].numpy()
+    assert (semantic[8:52] == 2).all()
+    assert (semantic[:8] == -1).all()
+    assert (semantic[52:] == -1).all()
+    masks = targets["masks"][0].numpy()
+    assert masks.shape == (4, 60, 60)
+    rows, columns = np.flatnonzero(masks[1].any(1)), np.flatnonzero(masks[1].any(0))
+    np.testing.assert_allclose([rows[0], rows[-1] + 1], [12, 24], atol=1)
+    np.testing.assert_allclose([columns[0], columns[-1] + 1], [2, 10], atol=1)
+    assert masks[2:].sum() == 0
+
+
+@pytest.mark.parametrize("part", [Letterbox(48, 64), PaddedSquare(64)])
+@pytest.mark.parametrize("augment", [None, HorizontalFlip(1.0)])
+def test_a_drawn_canvas_is_that_of_detect(part, augment):
+    class Noise(Scenes):
+        def image(self, index):
+            size = (SIZE[0] + index, SIZE[1], 3)
+            return np.random.default_rng(index).integers(0, 256, size, dtype="uint8")
+
+    data, model = Noise(3), retinanet(resize=part)
+    assert data.batches(1, part).element_spec[0]["images"].shape[1:] == (*part.canvas_size(1, 1), 3)
+    for index, (inputs, targets) in enumerate(data.batches(1, part, augment=augment)):
+        image = data.image(index)
+        wanted = model.to_canvas([image[:, ::-1] if augment else image])
+        np.testing.assert_array_equal(inputs["images"], wanted["images"])
+        np.testing.assert_array_equal(inputs["image_sizes"], wanted["image_sizes"])
+        if augment is None and index:
+            # Back on the image, the boxes are the record's.
+            found = {"boxes": targets["boxes"][0].numpy()[:index], "num_detections": index}
+            back = to_image(found, *_way_back(part, image.shape[:2]), image)
+            np.testing.assert_allclose(back["boxes"], data.record(index).boxes, atol=1e-4)
+
+
+def test_drawn_and_other_parts_take_turns():
+    batches = Scenes(12).batches(1, [Letterbox(32), Stretch(32), PaddedSquare(32)])
+    assert {
+        (image.numpy() == 127.5).any() for inputs, _ in batches for image in inputs["images"]
+    } == {True, False}
 
 
 def test_a_batch_is_padded_to_its_largest_image():

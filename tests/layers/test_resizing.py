@@ -1,10 +1,20 @@
 """The sizes that images and canvases get."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
-from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, ShortestEdge, Stretch
+from kerasdet.layers.resizing import (
+    Fit,
+    KeepSize,
+    Letterbox,
+    PaddedSquare,
+    ShortestEdge,
+    Stretch,
+    images_on_canvas,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +38,11 @@ from kerasdet.layers.resizing import Fit, KeepSize, Letterbox, ShortestEdge, Str
         (Letterbox(416), (641, 480), (416, 311), (416, 416)),
         (Letterbox(416), (1, 641), (1, 416), (416, 416)),
         (Letterbox(64, 96), (100, 100), (64, 64), (64, 96)),
+        # 427 * 416 / 640 = 277.55, which is rounded; 1 * 416 / 1000 is one pixel.
+        (PaddedSquare(416), (427, 640), (278, 416), (416, 416)),
+        (PaddedSquare(416), (640, 426), (416, 277), (416, 416)),
+        (PaddedSquare(512), (100, 100), (512, 512), (512, 512)),
+        (PaddedSquare(416), (1, 1000), (1, 416), (416, 416)),
         (Stretch(8), (1, 5000), (8, 8), (8, 8)),
         (Stretch(300), (480, 640), (300, 300), (300, 300)),
     ],
@@ -38,7 +53,11 @@ def test_sizes(part, size, target, canvas):
 
 
 @pytest.mark.parametrize(
-    "part", [KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), Stretch(300)]
+    "part",
+    [
+        *(KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), PaddedSquare(416)),
+        Stretch(300),
+    ],
 )
 def test_graph_sizes_equal_python_sizes(part):
     tf = pytest.importorskip("tensorflow")
@@ -50,10 +69,17 @@ def test_graph_sizes_equal_python_sizes(part):
         assert tuple(int(side) for side in part.canvas_size(*target, xp=tf)) == tuple(
             part.canvas_size(*expected)
         )
+        assert tuple(float(side) for side in part.offset(*target, xp=tf)) == tuple(
+            part.offset(*expected)
+        )
 
 
 @pytest.mark.parametrize(
-    "part", [KeepSize(64), ShortestEdge(600, 1000, 16), Fit(2, 3), Stretch(5, 6)]
+    "part",
+    [
+        *(KeepSize(64), ShortestEdge(600, 1000, 16), Fit(2, 3), Letterbox(64, 96), PaddedSquare(7)),
+        Stretch(5, 6),
+    ],
 )
 def test_config_round_trip(part):
     config = keras.saving.serialize_keras_object(part)
@@ -74,3 +100,95 @@ def test_sizes_are_whole():
     with pytest.raises(ValueError, match=r"divisor must be a whole number of pixels, not 1\.5"):
         KeepSize(1.5)
     assert Stretch(8.0) == Stretch(8)
+
+
+@pytest.mark.parametrize("part", [KeepSize(), ShortestEdge(), Fit(384, 512), Stretch(300)])
+def test_other_parts_begin_at_the_top_left_and_draw_nothing(part):
+    assert part.offset(*part.target_size(333, 500)) == (0, 0)
+    assert not part.DRAWN
+
+
+def test_darknets_offset_has_half_pixels():
+    # 480 x 641 become 311 x 416: 105 rows of padding.
+    assert Letterbox(416).offset(311, 416) == (52.5, 0)
+    assert Letterbox(416).offset(416, 311) == (0, 52.5)
+    assert PaddedSquare(416).offset(277, 416) == (0, 0)
+
+
+def test_letterbox_by_hand():
+    image = np.array([[10, 20, 40], [30, 60, 80]], np.uint8)[..., None]
+    # 2 x 3 pixels become 3 x 5, from corner to corner, between rows of grey.
+    expected = [
+        [127.5, 127.5, 127.5, 127.5, 127.5],
+        [10, 15, 20, 30, 40],
+        [20, 30, 40, 50, 60],
+        [30, 45, 60, 70, 80],
+        [127.5, 127.5, 127.5, 127.5, 127.5],
+    ]
+    np.testing.assert_allclose(Letterbox(5).draw(image)[..., 0], expected, rtol=1e-6)
+    # Of an odd padding the smaller half comes first: (4 - 3) // 2 = 0 rows.
+    np.testing.assert_allclose(
+        Letterbox(4, 5).draw(image)[..., 0], [*expected[1:4], expected[0]], rtol=1e-6
+    )
+
+
+def test_the_last_row_of_darknet_is_dark_where_float32_rounds_down():
+    # The last row is read at 7 * float32(31 / 7) = 30.999998. Darknet gives pixel 30 the rest, 2e-6, and adds
+    # no pixel 31. Of the last column it takes pixel 31.
+    part = Letterbox(8)
+    rows, columns = part.samples(32, 32)
+    assert rows.first[7] == 30
+    assert rows.first_weight[7] < 1e-5
+    assert rows.second_weight[7] == 0
+    assert columns.second_weight[7] > 0.999
+    canvas = part.draw(np.full((32, 32, 1), 200, np.uint8))[..., 0]
+    np.testing.assert_allclose(canvas[:7], 200, rtol=1e-5)
+    np.testing.assert_allclose(canvas[7], 0, atol=1e-2)
+
+
+def test_padded_square_by_hand():
+    # Padded to [[10, 20], [0, 0]], then read at 0, 0.5, 1 and 1 (not 1.5, which is outside).
+    image = np.array([[10, 20]], np.uint8)[..., None]
+    expected = [[10, 15, 20, 20], [5, 7.5, 10, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(PaddedSquare(4).draw(image)[..., 0], expected)
+    upright = image.transpose(1, 0, 2)
+    np.testing.assert_array_equal(PaddedSquare(4).draw(upright)[..., 0], np.transpose(expected))
+    # Made smaller, by a factor of 2: every other pixel.
+    image = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
+    np.testing.assert_array_equal(
+        PaddedSquare(3).draw(image)[..., 0], [[0, 2, 4], [12, 14, 16], [0, 0, 0]]
+    )
+
+
+@pytest.mark.parametrize("part", [Letterbox(64, 48), PaddedSquare(64)])
+@pytest.mark.parametrize("size", [(37, 51), (200, 90), (64, 48), (1, 9), (9, 1), (1, 1)])
+def test_a_graph_draws_what_numpy_draws(part, size):
+    tf = pytest.importorskip("tensorflow")
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    expected = part.draw(images)
+    assert expected.shape == (2, *part.canvas_size(*part.target_size(*size)), 3)
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(part.draw(tf.constant(images), tf, size), expected)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), "uint8")], autograph=False)
+    def drawn(images):
+        return part.draw(images, tf, tuple(tf.unstack(tf.shape(images)[1:3])))
+
+    np.testing.assert_allclose(drawn(images), expected, rtol=0, atol=1e-3)
+
+
+def test_labels_are_drawn_of_the_nearer_pixel():
+    labels = np.array([[0, 5, 7], [1, 2, 3]], np.int32)
+    expected = [[-1] * 5, [0, 0, 5, 5, 7], [0, 0, 5, 5, 7], [1, 1, 2, 2, 3], [-1] * 5]
+    np.testing.assert_array_equal(Letterbox(5).draw_labels(labels), expected)
+    assert Letterbox(5).draw_labels(labels).dtype == np.int32
+
+
+def test_boxes_lie_on_the_canvas_where_the_image_does():
+    record = SimpleNamespace(
+        height=480, width=641, boxes=np.array([[0.0, 0, 641, 480]]), ignore=np.array([False])
+    )
+    data = type("Data", (), {"record": lambda self, index: record, "__len__": lambda self: 1})()
+    ((boxes, canvas),) = images_on_canvas(data, Letterbox(416))
+    np.testing.assert_allclose(boxes, [[0, 52.5, 416, 363.5]])
+    assert canvas == (416, 416)

@@ -135,7 +135,7 @@ def test_keypoints_come_to_the_images_own_pixels():
         "num_detections": np.array(1),
     }
     # A canvas of 100 x 200 (height, width) for an image of 50 x 400.
-    found = to_image(detections, np.array([2, 0.5, 2, 0.5]), np.zeros((50, 400, 3)))
+    found = to_image(detections, np.array([2, 0.5, 2, 0.5]), np.zeros(4), np.zeros((50, 400, 3)))
     assert found["boxes"].tolist() == [[20, 10, 60, 20]]
     assert found["keypoints"].tolist() == [[[24, 12, 3.5]]]
 

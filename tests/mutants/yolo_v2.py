@@ -63,13 +63,13 @@ MUTANTS = {
                 "test_losses_by_hand",
             ),
             "scores are the classes' alone": (
-                "scores = confidence * ops.softmax(",
-                "scores = 1.0 * ops.softmax(",
+                "scores = confidence * self.class_probabilities(",
+                "scores = 1.0 * self.class_probabilities(",
                 "test_scores_and_boxes_by_hand",
             ),
             "scores are sigmoids": (
-                'confidence * ops.softmax(outputs["logits"], axis=-1)',
-                'confidence * ops.sigmoid(outputs["logits"])',
+                'self.class_probabilities(outputs["logits"])',
+                'ops.sigmoid(outputs["logits"])',
                 "test_scores_and_boxes_by_hand",
             ),
             "a hundred candidates": (

@@ -7,6 +7,7 @@ import pytest
 
 import kerasdet
 from kerasdet.backbones import ImageClassifier
+from kerasdet.cli import main
 from kerasdet.layers import Letterbox, Stretch
 from kerasdet.models import YOLO, YOLOv2
 from kerasdet.zoo import origins
@@ -274,3 +275,47 @@ def test_variance_is_divided_as_darknet_does(golden, tmp_path):
     expected = (np.sqrt(first[12:16].astype("float64")) + 1e-6) ** 2
     np.testing.assert_allclose(norm.moving_variance, expected, rtol=1e-7)
     assert norm.epsilon == 0
+
+
+def call(*arguments):
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def test_convert_writes_darknets_model(golden, tmp_path, capsys):
+    files, out = written(golden["yolov2"], tmp_path), tmp_path / "model.keras"
+    names = tmp_path / "three.names"
+    names.write_text("dog\ncat\nred panda\n")
+    assert call("convert", *files, "--names", names, "--out", out) == 0
+    assert "net.cfg, " in capsys.readouterr().out
+    model = kerasdet.load(out)
+    assert model.class_names == ("dog", "cat", "red panda")
+    assert model.resize == Letterbox(64, 96)
+    found = differences(model, golden["yolov2"])
+    assert max(found.values()) < 1e-4, found
+    assert call("detect", "--model", out, "--out", tmp_path / "found", tmp_path / "none.png") == 1
+
+
+def test_convert_refuses_what_is_not_darknets(golden, tmp_path, capsys):
+    cfg, weights = written(golden["yolov2"], tmp_path)
+    out, names = tmp_path / "model.keras", tmp_path / "two.names"
+    names.write_text("dog\ncat\n")
+    cut = tmp_path / "cut.weights"
+    cut.write_bytes(golden["yolov2"]["weights"].tobytes()[:-4])
+    for arguments, message in (
+        ((weights, cfg), "give Darknet's .cfg and .weights, in this order, or --preset"),
+        ((cfg,), "give Darknet's .cfg and .weights, in this order, or --preset"),
+        ((cfg, weights, "--names", names), "two.names has 2 names, the network 3 classes"),
+        ((cfg, cut), "cut.weights"),
+        ((cfg, weights, "--preset", "resnet18_imagenet", "--names", names), "belongs to Darknet's"),
+    ):
+        assert call("convert", *arguments, "--out", out) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+    assert not out.exists()
+    files = written(golden["classifier"], tmp_path)
+    assert call("convert", *files, "--names", names, "--out", out) == 1
+    assert "an ImageClassifier has no names" in capsys.readouterr().err

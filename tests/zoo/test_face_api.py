@@ -1,4 +1,4 @@
-"""The published face detector: its network's own outputs, from its own weights, and what does not fit."""
+"""The published SSD that finds faces: its network's outputs, from its own weights, and what does not fit."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdet.layers import Fit
+from kerasdet.layers import PaddedSquare
 from kerasdet.ops.candidates import join_levels
 from kerasdet.ops.coders import decode_deltas
 from kerasdet.zoo import untrained
@@ -29,7 +29,7 @@ def test_the_model_is_tensorflows(empty):
     assert empty.backbone.strides == {"C4": 16, "C5": 32}
     assert empty.default_boxes.num_boxes == [3, 6, 6, 6, 6, 6]
     np.testing.assert_allclose(empty.default_boxes.scales, [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0])
-    assert (empty.class_names, empty.resize) == (("face", "unused 2"), Fit(512, 512))
+    assert (empty.class_names, empty.resize) == (("face", "unused 2"), PaddedSquare(512))
     outputs = empty(np.zeros((1, 512, 512, 3), np.uint8))
     counts = [len(boxes) for boxes in outputs["default_boxes"].values()]
     assert counts == [3072, 1536, 384, 96, 24, 6]

@@ -1,7 +1,8 @@
 """Face detectors that the package face-api has published, as TensorFlow.js weights.
 
 The SSD is one of TensorFlow's Object Detection API (`ssd_mobilenet_v1`). Batch normalisation is folded into
-the pointwise convolutions, and stands by itself in the depthwise ones.
+the pointwise convolutions, and stands by itself in the depthwise ones. The tiny YOLOv2 has separable
+convolutions without normalisation, and no numbers for its one class.
 """
 
 import numpy as np
@@ -14,6 +15,13 @@ WEIGHTS = {
     "bias": "/biases",
     **{name: f"/BatchNorm/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")},
 }
+TINY_WEIGHTS = {
+    "kernel": "/filters",
+    "depthwise_kernel": "/depthwise_filter",
+    "pointwise_kernel": "/pointwise_filter",
+    "bias": "/bias",
+}
+NUMBERS = 5  # of an anchor in the tiny YOLOv2's file: t_x, t_y, t_w, t_h, t_o
 # What the graph has besides weights: constants, and the default boxes, which the model computes.
 CONSTANTS = ("Postprocessor/", "Preprocessor/", "Output/", "concat", "/stack", "/strided_slice")
 FOLDED = "/convolution_bn_offset"
@@ -23,7 +31,7 @@ def load(model, path, *shards):
     """Fill a model with the weights of a published manifest and its shards.
 
     Args:
-        model: a built `SSD` on `MobileNetV1`.
+        model: a built `SSD` on `MobileNetV1`, or a `YOLOv2` on `SeparableTinyYOLOv2`.
         path: the manifest.
         *shards: its shards; default: the files that it names, beside it.
 
@@ -34,17 +42,27 @@ def load(model, path, *shards):
         FileNotFoundError: there is no such file.
         ValueError: a file cannot be read or does not fit the model, which is then unchanged.
     """
+    arrays = read(path, *shards)
+    if type(model).__name__ == "YOLOv2":
+        slots = name_weights(model, TINY_TABLE, TINY_WEIGHTS, "face_api")
+    else:
+        arrays = _of_our_form(arrays, model.backbone.norm_epsilon)
+        slots = name_weights(model, TABLE, WEIGHTS, "face_api")
+    return fill_weights(model, slots, arrays, path)
+
+
+def _of_our_form(published, epsilon):
+    """Return the SSD's arrays without the graph's constants, each batch normalisation whole."""
     arrays = {}
-    for name, array in read(path, *shards).items():
+    for name, array in published.items():
         place, _, last = name.rpartition("/")
         if any(part in name for part in CONSTANTS):
             continue
         if last == "convolution_bn_offset" and name.startswith("MobilenetV1"):
-            arrays |= _unfolded(place, array, model.backbone.norm_epsilon)
+            arrays |= _unfolded(place, array, epsilon)
         else:
             arrays[name.replace(FOLDED, "/biases").replace("depthwise_weights", "weights")] = array
-    slots = name_weights(model, TABLE, WEIGHTS, "face_api")
-    return fill_weights(model, slots, arrays, path)
+    return arrays
 
 
 def _unfolded(place, offset, epsilon):
@@ -64,6 +82,13 @@ def xy_first(array):
     """Reorder the deltas of each box: TensorFlow has y before x."""
     boxes = array.reshape(*array.shape[:-1], -1, 4)[..., [1, 0, 3, 2]]
     return boxes.reshape(array.shape)
+
+
+def one_class(array):
+    """Add a column of zeros to each anchor: the logit of the one class, whose probability is 1."""
+    anchors = array.reshape(*array.shape[:-1], -1, NUMBERS)
+    padded = np.pad(anchors, [(0, 0)] * (anchors.ndim - 1) + [(0, 1)])
+    return padded.reshape(*array.shape[:-1], -1)
 
 
 def ssd(model):
@@ -90,4 +115,8 @@ MOBILENET_V1 = (
     (r"block(\d+)_depthwise(/norm)?", r"Conv2d_\1_depthwise", depthwise),
     (r"block(\d+)_pointwise(/norm)?", r"Conv2d_\1_pointwise"),
 )
+TINY_TABLE = {
+    "YOLOv2": (("backbone", ""), ("output_conv", "conv8", one_class)),
+    "SeparableTinyYOLOv2": ((r"(conv\d)", r"\1"),),
+}
 TABLE = {"SSD": ssd, "ExtraLayers": extras, "MobileNetV1": MOBILENET_V1}
