@@ -89,13 +89,13 @@ MUTANTS = {
                 "test_threshold_above_and_below_the_models_own",
             ),
             "proposals do not follow the canvas": (
-                "[boxes / scale for boxes, scale",
-                "[boxes for boxes, scale",
+                "[boxes / scale + offset for boxes",
+                "[boxes + offset for boxes",
                 "test_proposals_follow_their_images_to_the_canvas",
             ),
             "boxes stay on the canvas": (
-                'np.clip(result["boxes"] * scale, 0, limit)',
-                'np.clip(result["boxes"], 0, limit)',
+                'np.clip((result["boxes"] - offset) * scale, 0, limit)',
+                'np.clip(result["boxes"] - offset, 0, limit)',
                 "test_boxes_come_back_to_the_images_own_pixels",
             ),
             "height and width scale the wrong sides": (
@@ -104,8 +104,8 @@ MUTANTS = {
                 "test_boxes_come_back_to_the_images_own_pixels",
             ),
             "keypoints stay on the canvas": (
-                "np.array([*scale[:2], 1], np.float32)",
-                "np.array([1, 1, 1], np.float32)",
+                "[*scale[:2], 1]], np.float32)",
+                "[1, 1, 1]], np.float32)",
                 "tests/models/test_keypoint_rcnn.py::test_keypoints_come_to_the_images_own_pixels",
             ),
             "proposals may be infinite": (
