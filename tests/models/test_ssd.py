@@ -288,18 +288,19 @@ class Data:
 
 
 @pytest.mark.parametrize(
-    ("resize", "first"),
+    ("resize", "first", "ratio"),
     [
-        (Stretch(64), 0.1),  # 0.1 x 0.1 of the image
-        (Fit(200, 200), math.sqrt(0.1 * 0.05)),  # 20 x 10 of a canvas of 200 x 200
-        (None, math.sqrt(20 / 224 * 10 / 128)),  # the canvas is rounded up to 128 x 224
-        (ShortestEdge(100, 200, 100), 0.1),
+        (Stretch(64), 0.1, 1.5),  # 0.1 x 0.1 of the image; ratios are at least 1.5
+        (Fit(200, 200), math.sqrt(0.1 * 0.05), 2.0),  # 20 x 10 of a canvas of 200 x 200
+        (None, math.sqrt(20 / 224 * 10 / 128), 1.5),  # the canvas is rounded up to 128 x 224
+        (ShortestEdge(100, 200, 100), 0.1, 1.5),
     ],
     ids=str,
 )
-def test_default_boxes_fitted_to_the_canvas(resize, first):
+def test_default_boxes_fitted_to_the_canvas(resize, first, ratio):
     model = SSD.for_data(Data(), resize, TinyBackbone())
     assert model.default_boxes.scales[0] == pytest.approx(first, abs=1e-4)
+    assert model.default_boxes.ratios[0] == (ratio,)
     assert model.resize == (resize or KeepSize())
 
 
