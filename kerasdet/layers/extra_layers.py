@@ -31,12 +31,8 @@ SSD321_ROWS = (
 )
 SSD513_ROWS = SSD512_ROWS
 CONV4_3_SCALE = 20.0  # SSD, section 3.1
-SSDLITE_CHANNELS = (
-    512,
-    256,
-    256,
-    128,
-)  # torchvision's; MobileNetV2 (arXiv 1801.04381), section 6.2
+# torchvision's; MobileNetV2 (arXiv 1801.04381), section 6.2.
+SSDLITE_CHANNELS = (512, 256, 256, 128)
 
 
 class _Extras(keras.layers.Layer):

@@ -13,7 +13,15 @@ from kerasdet.ops.points import decode_distances, encode_distances
 from kerasdet.ops.sampling import ohem
 
 
-class ClassLoss(keras.losses.Loss):
+class _Loss(keras.losses.Loss):
+    """What all share: the config of `reduction`, `name` and `dtype`."""
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {"reduction": self.reduction, "name": self.name, "dtype": self.dtype}
+
+
+class ClassLoss(_Loss):
     """Base of the losses of classes: `call` is elementwise, `over_anchors` takes all anchors."""
 
     def over_anchors(self, y_true, logits, counted, positive, boxes):
@@ -34,7 +42,7 @@ class ClassLoss(keras.losses.Loss):
         return values, ops.sum(ops.cast(positive, "float32"))
 
 
-class BoxLoss(keras.losses.Loss):
+class BoxLoss(_Loss):
     """Base of the losses of boxes: `call` takes pairs, `of_deltas` and `of_distances` predictions."""
 
     def of_deltas(self, boxes, deltas, anchors):
@@ -108,7 +116,7 @@ class FocalLoss(ClassLoss):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**_base_config(self), "alpha": self.alpha, "gamma": self.gamma}
+        return {**super().get_config(), "alpha": self.alpha, "gamma": self.gamma}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -138,7 +146,7 @@ class AlphaBalancedCrossEntropy(ClassLoss):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**_base_config(self), "alpha": self.alpha}
+        return {**super().get_config(), "alpha": self.alpha}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -162,7 +170,7 @@ class SmoothL1(CoordinateLoss):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**_base_config(self), "beta": self.beta}
+        return {**super().get_config(), "beta": self.beta}
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -182,10 +190,6 @@ class SquaredError(CoordinateLoss):
         """Return the elementwise loss: targets (...), predictions (...) -> (...)."""
         return ops.square(ops.cast(y_pred, "float32") - ops.cast(y_true, "float32"))
 
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return _base_config(self)
-
 
 @keras.saving.register_keras_serializable("kerasdet")
 class LogIoULoss(BoxLoss):
@@ -203,10 +207,6 @@ class LogIoULoss(BoxLoss):
     def call(self, y_true, y_pred):
         """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.log_iou_loss(y_true, y_pred)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return _base_config(self)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -226,10 +226,6 @@ class IoULoss(BoxLoss):
         """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.iou_loss(y_true, y_pred)
 
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return _base_config(self)
-
 
 @keras.saving.register_keras_serializable("kerasdet")
 class GIoULoss(BoxLoss):
@@ -247,10 +243,6 @@ class GIoULoss(BoxLoss):
     def call(self, y_true, y_pred):
         """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.giou_loss(y_true, y_pred)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return _base_config(self)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -270,10 +262,6 @@ class DIoULoss(BoxLoss):
         """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.diou_loss(y_true, y_pred)
 
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return _base_config(self)
-
 
 @keras.saving.register_keras_serializable("kerasdet")
 class CIoULoss(BoxLoss):
@@ -291,10 +279,6 @@ class CIoULoss(BoxLoss):
     def call(self, y_true, y_pred):
         """Return the loss of each pair: boxes (..., 4), boxes (..., 4) -> (...)."""
         return losses.ciou_loss(y_true, y_pred)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return _base_config(self)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -346,7 +330,7 @@ class OnlineHardExamples(ClassLoss):
     def get_config(self):
         """Return the constructor's arguments."""
         return {
-            **_base_config(self),
+            **super().get_config(),
             "batch_size": self.batch_size,
             "iou_threshold": self.iou_threshold,
             "negatives_per_positive": self.negatives_per_positive,
@@ -400,7 +384,3 @@ class SigmoidConfidence(Confidence):
     def scores(self, logits):
         """See `Confidence.scores`."""
         return ops.sigmoid(logits[..., 1:])
-
-
-def _base_config(loss):
-    return {"reduction": loss.reduction, "name": loss.name, "dtype": loss.dtype}
