@@ -45,6 +45,8 @@ def main(arguments=None):
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
+    # TensorFlow uses oneDNN by itself only on processors with AVX-512; it is the faster one on others, too.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         with warnings.catch_warnings():
             if not debug:

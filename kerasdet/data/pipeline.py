@@ -115,8 +115,13 @@ def batches(
         loaded = positions.map(prepare, tf.data.AUTOTUNE)
         return _batched(tf, loaded, batch_size, drop_remainder)
 
-    numbers = tf.data.Dataset.from_generator(
-        _epochs(start_epoch, repeat), output_signature=tf.TensorSpec([], tf.int64)
+    # Not by `from_generator`: TensorFlow 2.21 makes it return all freed memory to the system for the rest of
+    # the process, and a training step takes up to 1.7 times as long (benchmarks/README.md).
+    number = _number_of_epoch(start_epoch, repeat)
+    numbers = (
+        tf.data.Dataset.range(tf.int64.max if repeat else 2)
+        .map(lambda turn: tf.numpy_function(number, [turn], tf.int64))
+        .take_while(lambda epoch: epoch >= 0)
     )
     length = tf.data.INFINITE_CARDINALITY if repeat else steps
     result = numbers.flat_map(one_epoch).apply(tf.data.experimental.assert_cardinality(length))
@@ -171,21 +176,20 @@ def _order(length, shuffle, seed, epoch):
     return _draw(_ORDER, seed, epoch).permutation(length).astype("int64")
 
 
-def _epochs(start, repeat):
-    """Return a function that generates epoch numbers: all from `start`, or one at each call."""
+def _number_of_epoch(start, repeat):
+    """Return a function from a turn 0, 1, ... of a pass to its epoch, or -1 where the pass has ended."""
     following = [start]
 
-    def numbers():
-        epoch = start if repeat else following[0]
-        while True:
-            yield epoch
-            # Reached only after the epoch's last batch, so reading a few batches costs no epoch.
-            epoch += 1
-            if not repeat:
-                following[0] = epoch
-                return
+    def number(turn):
+        if repeat:
+            return start + turn
+        if turn == 0:
+            return np.int64(following[0])
+        # Reached only after the epoch's last batch, so reading a few batches costs no epoch.
+        following[0] += 1
+        return np.int64(-1)
 
-    return numbers
+    return number
 
 
 def _fixed_canvas(resizes):

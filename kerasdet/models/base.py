@@ -295,6 +295,7 @@ class ImageModel(keras.Model):
 
     def train_on_batch(self, *args, **kwargs):
         """Train one step, as `keras.Model.train_on_batch`; refuses the targets that `fit` refuses."""
+        self._build_optimizer()
         with readable_errors(self):
             return super().train_on_batch(*args, **kwargs)
 

@@ -135,6 +135,21 @@ class Detector(ImageModel):
             boxes, labels, scores, self.iou_threshold, self.max_detections, self.score_threshold
         )
 
+    def suppress_each_class(self, boxes, scores, limit):
+        """Apply non-maximum suppression to places with a score for every class, as `suppress`.
+
+        Args:
+            boxes: (B, A, 4) xyxy.
+            scores: (B, A, K).
+            limit: places of each class that take part: those with its highest scores.
+
+        Returns:
+            Detections; see `kerasdet.ops.candidates.suppress`.
+        """
+        return candidates.suppress_each_class(
+            boxes, scores, limit, self.iou_threshold, self.max_detections, self.score_threshold
+        )
+
     def detect(self, images, proposals=None, threshold=None, batch_size=1):
         """Find objects in images of any size.
 

@@ -42,7 +42,7 @@ from kerasdet.layers.resizing import KeepSize, Stretch, images_on_canvas
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
-from kerasdet.ops.candidates import best_of_each_class, join_levels, rows_of_places
+from kerasdet.ops.candidates import join_levels, rows_of_places
 from kerasdet.ops.checks import check_count, check_part
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
@@ -241,8 +241,7 @@ class SSD(Detector):
         defaults = join_levels(outputs["default_boxes"], axis=0)
         boxes = clip_boxes(decode_deltas(deltas, defaults, DELTA_WEIGHTS), outputs["image_sizes"])
         scores = self.confidence.scores(logits)  # (B, A, K)
-        rows, labels, scores = best_of_each_class(scores, self.candidates)
-        return self.suppress(gather_rows(boxes, rows), labels, scores)
+        return self.suppress_each_class(boxes, scores, self.candidates)
 
     @staticmethod
     def output_initializer():

@@ -3,7 +3,7 @@
 from keras import ops
 
 from kerasdet.ops.gather import gather_rows, top_rows
-from kerasdet.ops.nms import batched_nms
+from kerasdet.ops.nms import batched_nms, nms_of_each_class
 
 
 def rows_of_places(x, width):
@@ -37,25 +37,6 @@ def best_pairs(scores, limit):
     return gather_rows(places, pairs // num_classes), pairs % num_classes, scores
 
 
-def best_of_each_class(scores, limit):
-    """Pick the highest places of every class of each image.
-
-    Args:
-        scores: (B, A, K).
-        limit: places to keep of each class.
-
-    Returns:
-        Rows (B, K N) int32, the places; labels (B, K N) int32; scores (B, K N): class by class, descending.
-        N = min(limit, A).
-    """
-    batch, count, num_classes = ops.shape(scores)
-    columns = ops.reshape(ops.transpose(scores, (0, 2, 1)), (batch * num_classes, count))
-    best, rows = top_rows(columns, limit)  # (B K, N)
-    labels = ops.zeros_like(rows) + ops.arange(batch * num_classes, dtype="int32")[:, None]
-    rows, labels, best = (ops.reshape(x, (batch, -1)) for x in (rows, labels % num_classes, best))
-    return rows, labels, best
-
-
 def suppress(boxes, labels, scores, iou_threshold, max_detections, score_threshold):
     """Apply non-maximum suppression per class, and return the remaining candidates as detections.
 
@@ -72,10 +53,41 @@ def suppress(boxes, labels, scores, iou_threshold, max_detections, score_thresho
         descending confidence, padded with -1.
     """
     kept, count = batched_nms(boxes, scores, labels, iou_threshold, max_detections, score_threshold)
-    found = kept >= 0
+    picked = (gather_rows(values, kept) for values in (boxes, ops.cast(labels, "int32"), scores))
+    return _detections(kept >= 0, *picked, count)
+
+
+def suppress_each_class(boxes, scores, limit, iou_threshold, max_detections, score_threshold):
+    """Apply non-maximum suppression per class to places that have a score for every class.
+
+    Args:
+        boxes: (B, A, 4) xyxy.
+        scores: (B, A, K).
+        limit: places of each class that take part: those with its highest scores.
+        iou_threshold: as in `suppress`.
+        max_detections: D.
+        score_threshold: as in `suppress`.
+
+    Returns:
+        Detections; see `suppress`.
+    """
+    batch, places, num_classes = ops.shape(scores)
+    pairs, count = nms_of_each_class(
+        boxes, scores, limit, iou_threshold, max_detections, score_threshold
+    )
+    flat = ops.reshape(scores, (batch, places * num_classes))
+    picked = (
+        gather_rows(boxes, pairs // num_classes),
+        pairs % num_classes,
+        gather_rows(flat, pairs),
+    )
+    return _detections(pairs >= 0, *picked, count)
+
+
+def _detections(found, boxes, labels, scores, count):
     return {
-        "boxes": ops.where(found[..., None], gather_rows(boxes, kept), -1.0),
-        "labels": ops.where(found, gather_rows(ops.cast(labels, "int32"), kept), -1),
-        "confidence": ops.where(found, gather_rows(scores, kept), -1.0),
+        "boxes": ops.where(found[..., None], boxes, -1.0),
+        "labels": ops.where(found, labels, -1),
+        "confidence": ops.where(found, scores, -1.0),
         "num_detections": ops.cast(count, "int32"),
     }

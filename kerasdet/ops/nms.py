@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasdet.ops import native
 from kerasdet.ops.boxes import box_iou
+from kerasdet.ops.gather import gather_rows, top_rows
 
 NEVER = -float("inf")
 LARGEST = 3.4028235e38  # of float32
@@ -47,6 +48,51 @@ def batched_nms(boxes, scores, labels, iou_threshold, max_output_size, score_thr
         int32.
     """
     return _greedy(boxes, scores, labels, iou_threshold, max_output_size, score_threshold)
+
+
+def nms_of_each_class(boxes, scores, limit, iou_threshold, max_output_size, score_threshold=None):
+    """Keep the best boxes of places that all have a score for each class, class by class.
+
+    Args:
+        boxes: (B, A, 4) xyxy.
+        scores: (B, A, K).
+        limit: places of each class that take part: those with its highest scores.
+        iou_threshold: a box is dropped when its IoU with a kept one of its class is greater than this.
+        max_output_size: D, the size of the result, for all classes together.
+        score_threshold: keep only scores greater than this; None: all finite ones.
+
+    Returns:
+        Pairs (B, D) int32: place K + class, by descending score, padded with -1; their count (B,) int32.
+    """
+    boxes, scores = (ops.stop_gradient(ops.cast(x, "float32")) for x in (boxes, scores))
+    boxes, scores = _usable(boxes, scores, score_threshold)
+    if native.available():
+        return native.suppress_each_class(boxes, scores, limit, iou_threshold, max_output_size)
+    rows, labels, best = best_of_each_class(scores, limit)
+    kept, counts = batched_nms(
+        gather_rows(boxes, rows), best, labels, iou_threshold, max_output_size
+    )
+    pairs = gather_rows(rows * ops.shape(scores)[2] + labels, kept)
+    return ops.where(kept >= 0, pairs, -1), counts
+
+
+def best_of_each_class(scores, limit):
+    """Pick the highest places of every class of each image.
+
+    Args:
+        scores: (B, A, K).
+        limit: places to keep of each class.
+
+    Returns:
+        Rows (B, K N) int32, the places; labels (B, K N) int32; scores (B, K N): class by class, descending.
+        N = min(limit, A).
+    """
+    batch, count, num_classes = ops.shape(scores)
+    columns = ops.reshape(ops.transpose(scores, (0, 2, 1)), (batch * num_classes, count))
+    best, rows = top_rows(columns, limit)  # (B K, N)
+    labels = ops.zeros_like(rows) + ops.arange(batch * num_classes, dtype="int32")[:, None]
+    rows, labels, best = (ops.reshape(x, (batch, -1)) for x in (rows, labels % num_classes, best))
+    return rows, labels, best
 
 
 def soft_nms(boxes, scores, max_output_size, sigma=0.5, iou_threshold=None, score_threshold=0.001):
@@ -113,14 +159,20 @@ def _prepare(boxes, scores, labels, score_threshold):
     boxes = ops.pad(boxes, [(0, 0), (0, 1), (0, 0)])
     scores = ops.pad(scores, [(0, 0), (0, 1)], constant_values=NEVER)
     labels = None if labels is None else ops.pad(labels, [(0, 0), (0, 1)])
+    return *_usable(boxes, scores, score_threshold), labels
+
+
+def _usable(boxes, scores, score_threshold):
+    """Return boxes (B, N, 4), none inverted, and scores (B, N) or (B, N, K), -inf where none may be chosen."""
     # NaN fails every comparison. (LiteRT has no isfinite, and its maximum can lose NaN: test first.)
-    finite = ops.all(ops.abs(boxes) <= LARGEST, axis=-1)
+    finite = ops.all(ops.abs(boxes) <= LARGEST, axis=-1)  # (B, N)
+    finite = finite[..., None] if len(scores.shape) == 3 else finite
     corner = boxes[..., :2]  # an inverted box becomes a box without area
     boxes = ops.concatenate([corner, ops.maximum(boxes[..., 2:], corner)], axis=-1)
     valid = ops.logical_and(ops.abs(scores) <= LARGEST, finite)
     if score_threshold is not None:
         valid = ops.logical_and(valid, scores > score_threshold)
-    return boxes, ops.where(valid, scores, NEVER), labels
+    return boxes, ops.where(valid, scores, NEVER)
 
 
 def _select(boxes, scores, max_output_size, update):

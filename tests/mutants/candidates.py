@@ -32,25 +32,41 @@ MUTANTS = mutants(
             "test_suppression_by_hand",
         ),
         "the first row counts as padding": (
-            "found = kept >= 0",
-            "found = kept > 0",
+            "_detections(kept >= 0,",
+            "_detections(kept > 0,",
             "test_overlap_score_and_number_limit_what_is_kept",
         ),
         "padding has confidence 0": (
-            "gather_rows(scores, kept), -1.0)",
-            "gather_rows(scores, kept), 0.0)",
+            "ops.where(found, scores, -1.0)",
+            "ops.where(found, scores, 0.0)",
             "test_suppression_by_hand",
         ),
         "padding has class 0": (
-            'gather_rows(ops.cast(labels, "int32"), kept), -1)',
-            'gather_rows(ops.cast(labels, "int32"), kept), 0)',
+            "ops.where(found, labels, -1)",
+            "ops.where(found, labels, 0)",
             "test_suppression_by_hand",
         ),
         "boxes stay in their old order": (
-            "gather_rows(boxes, kept), -1.0)",
-            "boxes[:, : kept.shape[1]], -1.0)",
+            "picked = (gather_rows(values, kept) for",
+            "picked = (values[:, : kept.shape[1]] for",
             "test_suppression_by_hand",
         ),
+        "a place's class is its number": (
+            "        pairs % num_classes,\n",
+            "        pairs // num_classes,\n",
+            "test_suppression_of_each_class_by_hand",
+        ),
+        "boxes are counted in pairs": (
+            "gather_rows(boxes, pairs // num_classes)",
+            "gather_rows(boxes, pairs)",
+            "test_suppression_of_each_class_by_hand",
+        ),
+    },
+)
+MUTANTS |= mutants(
+    "kerasdet/ops/nms.py",
+    "tests/ops/test_candidates.py",
+    {
         "classes and places change places": (
             "ops.transpose(scores, (0, 2, 1))",
             "scores",
@@ -60,6 +76,32 @@ MUTANTS = mutants(
             "labels % num_classes, best",
             "labels * 0, best",
             "test_best_of_each_class_by_hand",
+        ),
+    },
+)
+MUTANTS |= mutants(
+    "kerasdet/ops/native/suppression.py",
+    "tests/ops/test_candidates.py",
+    {
+        "all places take part": (
+            "tf.minimum(limit, tf.size(members))",
+            "tf.size(members)",
+            "test_suppression_of_each_class_by_hand",
+        ),
+        "classes share one suppression": (
+            "images * shape[2] + labels,",
+            "images,",
+            "test_suppression_of_each_class_by_hand",
+        ),
+        "images share their slots": (
+            " - tf.gather(tf.cumsum(counts, exclusive=True), images)",
+            "",
+            "test_both_forms_of_suppressing_each_class_agree",
+        ),
+        "the count is that before the limit": (
+            "tf.minimum(counts, max_output_size)",
+            "counts",
+            "test_both_forms_of_suppressing_each_class_agree",
         ),
     },
 )

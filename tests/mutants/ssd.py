@@ -57,8 +57,8 @@ MODEL = mutants(
             "test_decode_by_hand",
         ),
         "half the candidates are kept": (
-            "best_of_each_class(scores, self.candidates)",
-            "best_of_each_class(scores, self.candidates // 2)",
+            "suppress_each_class(boxes, scores, self.candidates)",
+            "suppress_each_class(boxes, scores, self.candidates // 2)",
             "test_every_class_has_its_own_candidates",
         ),
         "predictors are 1x1": (

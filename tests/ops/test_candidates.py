@@ -1,10 +1,14 @@
 """Candidates of dense detectors: the best pairs and what suppression keeps, by hand and by a slow loop."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdet.ops.candidates import best_of_each_class, best_pairs, suppress
+from kerasdet.ops import native
+from kerasdet.ops.candidates import best_pairs, suppress, suppress_each_class
+from kerasdet.ops.nms import best_of_each_class
 
 
 def test_best_pairs_by_hand():
@@ -105,3 +109,47 @@ def test_best_of_each_class_of_an_unknown_number_of_places():
     for result, expected in zip(traced(scores), best_of_each_class(scores, 20)):
         assert result.shape == (2, 27)
         np.testing.assert_array_equal(result, expected)
+
+
+def test_suppression_of_each_class_by_hand():
+    # Places 0 and 1 overlap by more than a half; place 2 lies apart. Two classes.
+    boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30]]], np.float32)
+    scores = np.array([[[0.9, 0.2], [0.8, 0.7], [0.3, 0.01]]], np.float32)
+    for context in (contextlib.nullcontext, native.portable):
+        with context():
+            found = suppress_each_class(boxes, scores, 3, 0.5, 5, 0.05)
+            two = suppress_each_class(boxes, scores, 2, 0.5, 5, 0.05)
+        assert np.asarray(found["labels"]).tolist() == [[0, 1, 0, -1, -1]]
+        np.testing.assert_array_equal(
+            found["confidence"], np.array([[0.9, 0.7, 0.3, -1, -1]], np.float32)
+        )
+        assert np.asarray(found["boxes"])[0, :3].tolist() == boxes[0, [0, 1, 2]].tolist()
+        assert (np.asarray(found["boxes"])[0, 3:] == -1).all()
+        assert np.asarray(found["num_detections"]).tolist() == [3]
+        # The best two places of class 0 overlap: the third took no part.
+        assert np.asarray(two["labels"]).tolist() == [[0, 1, -1, -1, -1]]
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(1, 0.15), (40, 0.15), (40, 2.0)])
+def test_both_forms_of_suppressing_each_class_agree(count, threshold):
+    random = np.random.default_rng(count)
+    corner = random.uniform(0, 30, (3, count, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(-1, 20, (3, count, 2))], -1)
+    boxes = boxes.astype(np.float32)
+    # Few different scores, so that many are equal; one image has none above the threshold.
+    scores = random.integers(2, 9, (3, count, 4)).astype(np.float32) / 10
+    scores[1] = 0.0
+    scores[2, 0, 1], boxes[2, -1, 0] = np.nan, np.inf
+    arguments = (boxes, scores, 7, 0.4, 10, threshold)
+    eager = suppress_each_class(*arguments)
+    traced = tf.function(lambda *x: suppress_each_class(*x, *arguments[2:]))(boxes, scores)
+    with native.portable():
+        portable = suppress_each_class(*arguments)
+    for name, expected in portable.items():
+        np.testing.assert_array_equal(eager[name], expected, err_msg=name)
+        np.testing.assert_array_equal(traced[name], expected, err_msg=name)
+    assert (np.asarray(portable["num_detections"]) > 0).tolist() == [
+        threshold < 1,
+        False,
+        threshold < 1 and count > 1,
+    ]

@@ -18,7 +18,7 @@ from kerasdet.ops.native.convolution import (
 )
 from kerasdet.ops.native.insistence import insist, raise_refused
 from kerasdet.ops.native.regions import pool_lattice, read_points
-from kerasdet.ops.native.suppression import suppress
+from kerasdet.ops.native.suppression import suppress, suppress_each_class
 from kerasdet.ops.native.windows import window_max, window_sum
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "resize_bilinear",
     "sparsely_taught_conv",
     "suppress",
+    "suppress_each_class",
     "window_max",
     "window_sum",
 ]

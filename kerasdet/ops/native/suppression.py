@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression by TensorFlow's CPU kernel."""
+"""Greedy non-maximum suppression by TensorFlow's CPU kernel, of the candidates alone."""
 
 import functools
 
@@ -18,30 +18,77 @@ def suppress(boxes, scores, labels, iou_threshold, max_output_size):
     """
     import tensorflow as tf
 
-    run = _eager_suppress() if tf.executing_eagerly() else _suppress
     if labels is None:
         labels = tf.zeros_like(scores, "int32")
-    threshold = tf.convert_to_tensor(iou_threshold, "float32")
-    indices, counts = run(boxes, scores, labels, threshold, tf.constant(max_output_size))
+    return _run(_suppress, boxes, scores, labels, iou_threshold, max_output_size)
+
+
+def suppress_each_class(boxes, scores, limit, iou_threshold, max_output_size):
+    """Suppress the boxes of all places class by class, without a sort of the places that take no part.
+
+    Args:
+        boxes: (B, A, 4) xyxy float32.
+        scores: (B, A, K) float32, -inf for a pair of place and class that takes no part.
+        limit: places of each class that take part, the best ones.
+        iou_threshold: IoU above which a box is suppressed.
+        max_output_size: D.
+
+    Returns:
+        (B, D) int32 pairs, place K + class, by descending score, padded with -1, and (B,) int32 counts.
+    """
+    return _run(_suppress_each_class, boxes, scores, limit, iou_threshold, max_output_size)
+
+
+def _run(suppress, boxes, scores, third, iou_threshold, max_output_size):
+    """Call one of the two functions below; eagerly, its loop would be slow step by step."""
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        suppress = _traced(suppress)
+    threshold, size = tf.constant(iou_threshold, "float32"), tf.constant(max_output_size)
+    indices, counts = suppress(boxes, scores, tf.convert_to_tensor(third), threshold, size)
     return tf.ensure_shape(indices, (scores.shape[0], max_output_size)), counts
 
 
 @functools.cache
-def _eager_suppress():
-    """Return `_suppress`, traced once for all shapes, because its loop is slow step by step."""
+def _traced(suppress):
+    """Return a function that is traced once for all sizes."""
     import tensorflow as tf
 
-    return tf.function(
-        _suppress,
-        input_signature=[
-            tf.TensorSpec((None, None, 4), "float32"),
-            tf.TensorSpec((None, None), "float32"),
-            tf.TensorSpec((None, None), "int32"),
-            tf.TensorSpec((), "float32"),
-            tf.TensorSpec((), "int32"),
-        ],
-        autograph=False,
-    )
+    return tf.function(suppress, reduce_retracing=True, autograph=False)
+
+
+def _suppress_each_class(boxes, scores, limit, iou_threshold, max_output_size):
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        shape = tf.shape(scores)  # B, A, K
+        found = tf.where(scores > -float("inf"))  # (V, 3)
+        images, places, labels = tf.unstack(tf.cast(found, "int32"), axis=1)
+        kept = _suppress_groups(
+            tf.gather(tf.reshape(boxes, [-1, 4]), images * shape[1] + places),
+            tf.gather_nd(scores, found),
+            images * shape[2] + labels,
+            iou_threshold,
+            max_output_size,
+            limit,
+        )
+        found = tf.gather(found, kept)
+        # By image and by descending score; equal ones stay in the order of classes and places.
+        order = tf.argsort(-tf.gather_nd(scores, found), stable=True)
+        found = tf.gather(
+            found, tf.gather(order, tf.argsort(tf.gather(found[:, 0], order), stable=True))
+        )
+        images, places, labels = tf.unstack(tf.cast(found, "int32"), axis=1)
+        counts = tf.math.bincount(images, minlength=shape[0])
+        slots = tf.range(tf.size(images)) - tf.gather(tf.cumsum(counts, exclusive=True), images)
+        fits = slots < max_output_size
+        pairs = tf.tensor_scatter_nd_update(
+            tf.fill([shape[0], max_output_size], -1),
+            tf.boolean_mask(tf.stack([images, slots], axis=1), fits),
+            tf.boolean_mask(places * shape[2] + labels, fits),
+        )
+        return pairs, tf.minimum(counts, max_output_size)
 
 
 def _suppress(boxes, scores, labels, iou_threshold, max_output_size):
@@ -56,36 +103,37 @@ def _suppress(boxes, scores, labels, iou_threshold, max_output_size):
             for values, size in ((boxes, [-1, 4]), (scores, [-1]))
         )
         labels = tf.gather(tf.reshape(labels, [-1]), candidates)
-        order, splits = _groups(candidates // shape[1], labels)
-
-        def step(group, kept):
-            members = order[splits[group] : splits[group + 1]]
-            chosen = tf.image.non_max_suppression(
-                tf.gather(boxes, members),
-                tf.gather(flat_scores, members),
-                max_output_size,
-                iou_threshold,
-            )
-            return group + 1, kept.write(group, tf.gather(members, chosen))
-
-        groups = tf.size(splits) - 1
-        kept = tf.TensorArray("int32", groups, infer_shape=False, element_shape=[None])
-        _, kept = tf.while_loop(lambda group, _: group < groups, step, [0, kept])
-        kept = tf.gather(candidates, kept.concat())
+        _, labels = tf.unique(labels)  # renumbered from 0, since labels may be large or negative
+        groups = candidates // shape[1] * (tf.size(labels) + 1) + labels
+        kept = _suppress_groups(boxes, flat_scores, groups, iou_threshold, max_output_size)
+        kept = tf.gather(candidates, kept)
         mask = tf.scatter_nd(kept[:, None], tf.ones_like(kept, "bool"), [tf.size(scores)])
         return _best(tf.where(tf.reshape(mask, shape), scores, -float("inf")), max_output_size)
 
 
-def _groups(images, labels):
-    """Return an order (V,) that groups equal images and labels, and the limits of the groups."""
+def _suppress_groups(boxes, scores, groups, iou_threshold, max_output_size, limit=None):
+    """Suppress boxes (V, 4) within each group (V,), the best `limit` of it; return the rows that stay."""
     import tensorflow as tf
 
-    _, labels = tf.unique(labels)  # renumbered from 0, since labels may be large or negative
-    keys = images * (tf.size(labels) + 1) + labels
-    order = tf.argsort(keys, stable=True)
-    keys = tf.gather(keys, order)
-    starts = tf.where(tf.concat([tf.ones_like(keys[:1], "bool"), keys[1:] != keys[:-1]], 0))[:, 0]
-    return order, tf.concat([tf.cast(starts, "int32"), [tf.size(keys)]], 0)
+    order = tf.argsort(groups, stable=True)
+    groups = tf.gather(groups, order)
+    starts = tf.concat([tf.ones_like(groups[:1], "bool"), groups[1:] != groups[:-1]], 0)
+    starts = tf.cast(tf.where(starts)[:, 0], "int32")
+    splits = tf.concat([starts, [tf.size(groups)]], 0)
+
+    def step(group, kept):
+        members = order[splits[group] : splits[group + 1]]
+        if limit is not None:
+            count = tf.minimum(limit, tf.size(members))
+            members = tf.gather(members, tf.math.top_k(tf.gather(scores, members), count).indices)
+        chosen = tf.image.non_max_suppression(
+            tf.gather(boxes, members), tf.gather(scores, members), max_output_size, iou_threshold
+        )
+        return group + 1, kept.write(group, tf.gather(members, chosen))
+
+    kept = tf.TensorArray("int32", tf.size(starts), infer_shape=False, element_shape=[None])
+    _, kept = tf.while_loop(lambda group, _: group < tf.size(starts), step, [0, kept])
+    return kept.concat()
 
 
 def _best(scores, count):
