@@ -12,10 +12,11 @@ import argparse
 import csv
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 
-from _harness import machine, markdown, median, write_report
+from _harness import machine, markdown, median, tensorflow_matmul_rate, write_report
 
 BATCH = 8
 EPOCHS = 5  # each with a validation
@@ -42,12 +43,12 @@ SMALL = {"channels": 64, "regions": 64, "candidates": (300, 100)}
 RATE = 3e-3
 # Model: its class in kerasdet.models, the options of its `for_data`, and a function that returns parts.
 MODELS = {
-    "retinanet": ("RetinaNet", {"channels": 96, "depth": 3, "box_loss": "giou"}, None),
-    "fcos": ("FCOS", {"channels": 96, "depth": 3}, None),
+    "retinanet": ("RetinaNet", {"channels": 48, "depth": 2, "box_loss": "giou"}, None),
+    "fcos": ("FCOS", {"channels": 48, "depth": 2}, None),
     "ssd": ("SSD", {"channels": 48}, None),
     "ssdlite": ("SSDLite", {}, None),
     "yolo": ("YOLO", {"units": 112}, None),
-    "yolo_v2": ("YOLOv2", {"channels": 240}, None),
+    "yolo_v2": ("YOLOv2", {"channels": 112}, None),
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),
@@ -119,6 +120,7 @@ def run(name, minutes, out):
     with open(folder / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {
+        "machine": {**machine(), "matmul_flops_per_second": tensorflow_matmul_rate()},
         "parameters": model.count_params(),
         "steps": steps,
         "minutes": float(rows[-1]["minutes"]),
@@ -158,11 +160,13 @@ def table(report):
     """Return the report's models, one row each."""
     rows = []
     for name, entry in report["models"].items():
+        rate = entry.get("machine", {}).get("matmul_flops_per_second")
         row = {
             "model": name,
             "parameters": f"{entry['parameters'] / 1e6:.2f} M",
             "steps": entry["steps"],
             "minutes": f"{entry['minutes']:.1f}",
+            "GFLOP/s": f"{rate / 1e9:.0f}" if rate else "",
         }
         for kind, prefix in NAMES.items():
             for figure in FIGURES[:3]:
@@ -202,6 +206,7 @@ def main():
         "--out", type=Path, default=Path("runs/learning"), help="folder of the runs"
     )
     options = parser.parse_args()
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line does
     report = json.loads(REPORT.read_text("utf-8")) if REPORT.exists() else {"models": {}}
     for name in options.models.split(","):
         report["models"][name] = run(name, options.minutes, options.out)

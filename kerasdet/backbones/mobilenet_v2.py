@@ -37,7 +37,11 @@ BLOCKS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-EXPANSIONS = {"C3_expand": 7, "C4_expand": 14}  # level: the block inside which it is
+EXPANSIONS = {
+    "C2_expand": 4,
+    "C3_expand": 7,
+    "C4_expand": 14,
+}  # level: the block inside which it is
 LAST = "C5_last"
 
 
@@ -47,8 +51,8 @@ class MobileNetV2(Backbone):
 
     Args:
         alpha: width multiplier; channels are rounded to multiples of 8.
-        levels: the levels to return, among them "C3_expand", "C4_expand" and "C5_last"; stages above the
-            highest are not built.
+        levels: the levels to return, among them "C2_expand", "C3_expand", "C4_expand" and "C5_last"; stages
+            above the highest are not built.
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         norm_epsilon: epsilon of the batch normalisation.
@@ -56,7 +60,7 @@ class MobileNetV2(Backbone):
     Source: mobilenet_v2 §4 and table 2.
     """
 
-    WIDER: ClassVar[dict] = {"C3": "C3_expand", "C4": "C4_expand"}
+    WIDER: ClassVar[dict] = {f"C{number}": f"C{number}_expand" for number in (2, 3, 4)}
 
     def __init__(
         self,

@@ -8,10 +8,11 @@ from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
-from kerasdet.ops.clusters import cluster_sizes
+from kerasdet.ops.clusters import PAPER_STRIDES, cluster_sizes, pyramid_strides
 
 MOST_ANCHORS = 10_000  # of a cell
-P3_LIMIT = 64  # pixels: the paper's P3, of stride 8, takes objects of 32 to 64
+# The finest map takes objects below eight of its cells, as the paper's P3 takes those of 32 to 64 pixels.
+FINEST_CELLS = 8
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -66,20 +67,24 @@ class AnchorGenerator(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0, scales=3):
+    def retinanet(
+        cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0, scales=3, strides=PAPER_STRIDES
+    ):
         """Return RetinaNet's anchors on P3 to P7 (arXiv 1708.02002, section 4): 32^2 to 512^2, 3 per octave.
 
         Args:
-            base: size in pixels on P3.
+            base: size in pixels on the first level.
             aspect_ratios: height / width.
             growth: factor of the size from one level to the next.
             scales: sizes on each level.
+            strides: of the levels.
         """
         # Eq: retinanet §4 | sizes = 32 2^l {2^0, 2^(1/3), 2^(2/3)}, l = 0..4
         sizes = [
-            [base * growth ** (level + i / scales) for i in range(scales)] for level in range(5)
+            [base * growth ** (level + i / scales) for i in range(scales)]
+            for level in range(len(strides))
         ]
-        return cls(sizes, aspect_ratios, strides=[8, 16, 32, 64, 128])
+        return cls(sizes, aspect_ratios, strides=strides)
 
     @classmethod
     def fpn(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0), levels=5, growth=2.0):
@@ -100,11 +105,12 @@ class AnchorGenerator(keras.layers.Layer):
 
         The smallest size is the 5th percentile of the objects' sizes (at least 4 pixels). The three
         aspect ratios are their 5th, 50th and 95th percentiles. Sizes double with each level, or grow
-        faster if five levels would not reach the 95th percentile of the sizes. Anchors that fit their
+        faster if the levels would not reach the 95th percentile of the sizes. Anchors that fit their
         objects leave less to regress, and small objects are matched at all.
 
-        RetinaNet's P3 has all sizes below 64, as a coarser map sees too little of a small object, and at
-        least two in each octave.
+        RetinaNet's levels begin with P2 where objects are small (`kerasdet.ops.clusters.pyramid_strides`).
+        The finest has all sizes below eight of its cells, as a coarser map sees too little of a small
+        object, and at least two in each octave.
 
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
@@ -121,12 +127,14 @@ class AnchorGenerator(keras.layers.Layer):
         widths, heights = widths[usable], heights[usable]
         smallest, largest = np.percentile(np.sqrt(widths * heights), [5, 95])
         base = max(4.0, round(smallest, 1))
-        growth = max(2.0, round((largest / base) ** (1 / 4), 2))
+        strides = PAPER_STRIDES if layout else pyramid_strides(np.stack([widths, heights], -1))
+        growth = max(2.0, round((largest / base) ** (1 / (len(strides) - 1)), 2))
         ratios = [round(ratio, 2) for ratio in np.percentile(heights / widths, [5, 50, 95])]
         if layout:
             return layout(base, ratios, growth=growth)
-        growth = max(growth, round(P3_LIMIT / base, 2))
-        return cls.retinanet(base, ratios, growth, scales=max(3, round(2 * math.log2(growth))))
+        growth = max(growth, round(FINEST_CELLS * strides[0] / base, 2))
+        scales = max(3, round(2 * math.log2(growth)))
+        return cls.retinanet(base, ratios, growth, scales, strides)
 
     @classmethod
     def for_data(cls, kind, data, resize=None, layout=None):

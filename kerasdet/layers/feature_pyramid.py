@@ -1,5 +1,7 @@
 """The feature pyramid: one strong map per scale from a backbone's C3, C4, C5 (or C2 to C5)."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -7,6 +9,8 @@ from kerasdet.layers.conv import Conv, ConvNorm
 from kerasdet.ops import native
 from kerasdet.ops.checks import check_whole
 from kerasdet.ops.roi import level_number
+
+COARSEST = 5  # number of a backbone's last level
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -47,6 +51,20 @@ class FeaturePyramid(keras.layers.Layer):
         self.levels = tuple(levels)
         self.p6_from = p6_from
         self.norm = norm
+
+    @classmethod
+    def of_strides(cls, strides, channels=256, p6_from="C5", **settings):
+        """Return the pyramid whose maps have the given strides.
+
+        Args:
+            strides: powers of two from 4 or 8 on, to 32 (P5) or to 128 (P7).
+            channels: see the class.
+            p6_from: "C5" or "P5", where there is a P6.
+            **settings: further arguments of the constructor.
+        """
+        first = int(math.log2(strides[0]))
+        levels = [f"C{number}" for number in range(first, COARSEST + 1)]
+        return cls(channels, levels, p6_from if strides[-1] > 2**COARSEST else None, **settings)
 
     @property
     def output_levels(self):

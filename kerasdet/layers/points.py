@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
+from kerasdet.ops.clusters import PAPER_STRIDES, pyramid_strides
 from kerasdet.ops.points import assign_points, grid_points
 
 LARGEST_LOG = 9.0  # exp of it is 8103; without a limit an untrained head's output overflows
@@ -41,7 +42,7 @@ class Points(keras.layers.Layer):
 
     def __init__(
         self,
-        strides=(8, 16, 32, 64, 128),
+        strides=PAPER_STRIDES,
         ranges=(64, 128, 256, 512),
         radius=None,
         offset=0.5,
@@ -59,7 +60,7 @@ class Points(keras.layers.Layer):
 
     @classmethod
     def for_data(cls, kind, data, resize=None, **settings):
-        """Return the points whose ranges an option of `for_data` names.
+        """Return the points whose levels and ranges an option of `for_data` names.
 
         Args:
             kind: "fitted" to the data's objects on the canvas, or "paper": 64 to 512 pixels.
@@ -78,9 +79,10 @@ class Points(keras.layers.Layer):
 
     @classmethod
     def fitted(cls, boxes, **settings):
-        """Return points with ranges that fit a data set's objects.
+        """Return points with levels and ranges that fit a data set's objects.
 
-        The finest level learns objects up to twice the 5th percentile of the longer sides, the limits double
+        The levels begin with P2 where objects are small (`kerasdet.ops.clusters.pyramid_strides`). The
+        finest level learns objects up to twice the 5th percentile of the longer sides, the limits double
         with each level. Objects of different sizes then learn on different levels, as in the paper.
 
         Args:
@@ -92,11 +94,12 @@ class Points(keras.layers.Layer):
         """
         boxes = np.asarray(boxes, "float64").reshape(-1, 4)
         sides = boxes[:, 2:] - boxes[:, :2]
-        sides = sides[(sides > 0).all(axis=1)].max(axis=1)
+        sides = sides[(sides > 0).all(axis=1)]
         if not len(sides):
             raise ValueError(f"none of the {len(boxes)} boxes has an area to fit ranges to.")
-        first = max(8.0, 2 * round(float(np.percentile(sides, 5)), 1))
-        return cls(ranges=[first * 2**level for level in range(4)], **settings)
+        strides = pyramid_strides(sides)
+        first = max(8.0, 2 * round(float(np.percentile(sides.max(axis=1), 5)), 1))
+        return cls(strides, [first * 2**level for level in range(len(strides) - 1)], **settings)
 
     def call(self, features, images):
         """See the class docstring."""

@@ -483,6 +483,11 @@ def data_classes(data):
     }
 
 
+def channels_for_data(strides):
+    """Return the channels of a small pyramid's neck and head: half as many where P2 is its finest map."""
+    return 128 if strides[0] >= 8 else 64
+
+
 def norm_option(norm, known=("batch", "none")):
     """Return the norm that an option of `for_data` names, or None for "none".
 

@@ -34,7 +34,7 @@ from kerasdet.layers import losses
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.points import Distances, Points
 from kerasdet.layers.subnets import Subnets, output_conv
-from kerasdet.models.base import build_once, build_towers, norm_option
+from kerasdet.models.base import build_once, build_towers, channels_for_data, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
@@ -132,7 +132,7 @@ class FCOS(Detector):
         data,
         resize=None,
         backbone=None,
-        channels=128,
+        channels=None,
         depth=4,
         norm="batch",
         ranges="fitted",
@@ -146,10 +146,11 @@ class FCOS(Detector):
             data: `Dataset`, for its classes and the sizes of its objects.
             resize: `Resize` part of the model.
             backbone: default MobileNetV2.
-            channels: channels of the neck and the head.
+            channels: channels of the neck and the head; default 128, or 64 where small objects need P2,
+                which has four times the cells.
             depth: hidden convolutions of each of the head's two towers.
             norm: "batch" (for training from scratch), "group" or "none", for neck and head.
-            ranges: "fitted" to the data's objects, or "paper": 64 to 512 pixels.
+            ranges: "fitted" to the data's objects, or "paper": 64 to 512 pixels, on P3 to P7.
             radius: strides from an object's centre within which points learn it; 0: all inside it do.
             box_loss: "giou", "iou" (the paper's), "diou", "ciou" or "l2" (on distances).
             **detector: further arguments of the constructor.
@@ -160,12 +161,14 @@ class FCOS(Detector):
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
         norm = norm_option(norm, ("batch", "group", "none"))
-        necks = norm if norm == "batch" else None
+        points = Points.for_data(ranges, data, resize, radius=radius or None, name="points")
+        channels = channels or channels_for_data(points.strides)
+        neck = {"p6_from": "P5", "norm": norm if norm == "batch" else None, "name": "neck"}
         return cls(
             backbone=backbone or MobileNetV2(),
-            neck=FeaturePyramid(channels, p6_from="P5", norm=necks, name="neck"),
+            neck=FeaturePyramid.of_strides(points.strides, channels, **neck),
             head=Subnets(channels, depth, norm, name="head"),
-            points=Points.for_data(ranges, data, resize, radius=radius or None, name="points"),
+            points=points,
             regression=Distances(normalized=True, name="regression"),
             box_loss=BOX_LOSSES[box_loss](),
             resize=resize,

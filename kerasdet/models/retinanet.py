@@ -28,7 +28,7 @@ from kerasdet.layers import losses
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.subnets import Subnets, output_conv
-from kerasdet.models.base import build_towers, norm_option
+from kerasdet.models.base import build_towers, channels_for_data, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
@@ -118,7 +118,7 @@ class RetinaNet(Detector):
         data,
         resize=None,
         backbone=None,
-        channels=128,
+        channels=None,
         depth=4,
         norm="batch",
         anchors="fitted",
@@ -131,10 +131,11 @@ class RetinaNet(Detector):
             data: `Dataset`, for its classes and the sizes of its objects.
             resize: `Resize` part of the model.
             backbone: default MobileNetV2.
-            channels: channels of the neck and the head.
+            channels: channels of the neck and the head; default 128, or 64 where small objects need P2,
+                which has four times the cells.
             depth: hidden convolutions of each of the head's two towers.
             norm: "batch" (for training from scratch), "group" or "none", for neck and head.
-            anchors: "fitted" to the data's objects, or "paper": 32 to 512 pixels.
+            anchors: "fitted" to the data's objects, or "paper": 32 to 512 pixels, on P3 to P7.
             box_loss: "smooth_l1" (the paper's), "giou", "diou" or "ciou".
             **detector: further arguments of the constructor.
 
@@ -144,11 +145,14 @@ class RetinaNet(Detector):
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
         norm = norm_option(norm, ("batch", "group", "none"))
+        anchors = AnchorGenerator.for_data(anchors, data, resize) or AnchorGenerator.retinanet()
+        channels = channels or channels_for_data(anchors.strides)
+        neck = {"norm": norm if norm == "batch" else None, "name": "neck"}
         return cls(
             backbone=backbone or MobileNetV2(),
-            neck=FeaturePyramid(channels, norm=norm if norm == "batch" else None, name="neck"),
+            neck=FeaturePyramid.of_strides(anchors.strides, channels, **neck),
             head=Subnets(channels, depth, norm, name="head"),
-            anchors=AnchorGenerator.for_data(anchors, data, resize),
+            anchors=anchors,
             box_loss=BOX_LOSSES[box_loss](),
             resize=resize,
             **{**data_arguments(data), **detector},

@@ -25,7 +25,6 @@ Results: the paper's figures are not reproduced. With torchvision's weights it f
 Axes: B batch, A default boxes, G ground truth, K classes, D detections.
 """
 
-import math
 from typing import ClassVar
 
 import keras
@@ -44,6 +43,7 @@ from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import join_levels, rows_of_places
 from kerasdet.ops.checks import check_count, check_part
+from kerasdet.ops.clusters import finest_stride
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.losses import smooth_l1
@@ -56,7 +56,7 @@ ALPHA = 1.0  # section 2.2, Training objective
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # the authors' code: one over the "variances" 0.1 and 0.2
 MEAN = (123.0, 117.0, 104.0)  # the authors' code; the pixels are not divided
 BACKGROUND_COLUMN = 0
-FIRST_STRIDE = 8  # of the maps that `for_data` takes from a backbone
+FIRST_STRIDE = 8  # of the maps with the paper's default boxes
 SMALL_EXTRAS = ((64, 128, 3, 2, 1),) * 2  # of the small detector
 
 
@@ -150,13 +150,16 @@ class SSD(Detector):
         Raises:
             ValueError: an argument is out of its range.
         """
-        backbone = with_wide_levels(backbone or MobileNetV2())
+        extra = len(SMALL_EXTRAS)
+        backbone, default_boxes = maps_for_data(
+            default_boxes, data, resize, backbone or MobileNetV2(), extra
+        )
         extras = ExtraLayers(SMALL_EXTRAS, backbone.levels, scale=None, norm="batch", name="extras")
         return cls(
             backbone=backbone,
             extras=extras,
             head=LevelTowers(channels, depth, name="head"),
-            default_boxes=boxes_for_data(default_boxes, data, resize, backbone, len(SMALL_EXTRAS)),
+            default_boxes=default_boxes,
             resize=resize or KeepSize(),
             **{**data_arguments(data), **detector},
         )
@@ -263,43 +266,47 @@ class SSD(Detector):
         return convs
 
 
-def with_wide_levels(backbone):
-    """Return the backbone with its maps from stride 8 on, the wider one where a stride has two.
+def maps_for_data(kind, data, resize, backbone, extra):
+    """Choose the maps of a small detector, and their default boxes.
+
+    The maps are the backbone's from stride 8 on, from stride 4 where objects are small
+    (`kerasdet.ops.clusters.finest_stride`); the wider one where a stride has two.
 
     Args:
-        backbone: a `kerasdet.backbones` model; it keeps its weights.
-    """
-    strides = backbone.strides.items()
-    levels = [
-        backbone.WIDER.get(level, level) for level, stride in strides if stride >= FIRST_STRIDE
-    ]
-    return backbone if tuple(levels) == backbone.levels else backbone.with_levels(levels)
-
-
-def boxes_for_data(kind, data, resize, backbone, extra):
-    """Return the default boxes that an option of `for_data` names.
-
-    Args:
-        kind: "fitted" to the data's objects, or "paper".
+        kind: option of `for_data`: "fitted" to the data's objects, or "paper".
         data: `Dataset`; at most 1000 of its images are read.
         resize: `Resize` part for its images; None: they keep their size.
-        backbone: the model's.
+        backbone: a `kerasdet.backbones` model; it keeps its weights.
         extra: number of maps of twice the stride of the one before, which follow the backbone's.
+
+    Returns:
+        The backbone with its levels, and `DefaultBoxes`.
 
     Raises:
         ValueError: another kind, or no box has an area.
     """
-    strides = list(backbone.strides.values())
-    strides += [strides[-1] * 2**number for number in range(1, extra + 1)]
     if kind == "paper":
-        return DefaultBoxes([(2, 3)] * len(strides))
+        backbone = _with_wide_levels(backbone, FIRST_STRIDE)
+        return backbone, DefaultBoxes([(2, 3)] * (len(backbone.strides) + extra))
     if kind != "fitted":
         raise ValueError(f"default_boxes is fitted or paper, not {kind!r}.")
-    shares, sides = [], []
+    sizes, canvases = [], []
     for boxes, canvas in images_on_canvas(data, resize):
-        shares.append((boxes[:, 2:] - boxes[:, :2]) / canvas[::-1])
-        sides.append(math.sqrt(math.prod(canvas)))
-    return DefaultBoxes.fitted(np.concatenate(shares), np.array(strides) / np.median(sides))
+        sizes.append(boxes[:, 2:] - boxes[:, :2])
+        canvases.append(np.broadcast_to(canvas[::-1], (len(boxes), 2)))
+    sizes, canvases = np.concatenate(sizes), np.concatenate(canvases)
+    backbone = _with_wide_levels(backbone, finest_stride(sizes))
+    strides = list(backbone.strides.values())
+    strides += [strides[-1] * 2**number for number in range(1, extra + 1)]
+    side = np.median(np.sqrt(canvases.prod(axis=1))) if len(canvases) else 1.0
+    return backbone, DefaultBoxes.fitted(sizes / canvases, np.array(strides) / side)
+
+
+def _with_wide_levels(backbone, first):
+    """Return the backbone with its maps from stride `first` on, the wider one where a stride has two."""
+    strides = backbone.strides.items()
+    levels = [backbone.WIDER.get(level, level) for level, stride in strides if stride >= first]
+    return backbone if tuple(levels) == backbone.levels else backbone.with_levels(levels)
 
 
 def _vgg16():

@@ -27,7 +27,7 @@ from kerasdet.layers.extra_layers import SeparableExtraLayers
 from kerasdet.layers.level_towers import DepthwiseTowers
 from kerasdet.layers.resizing import KeepSize
 from kerasdet.models.detector import data_arguments
-from kerasdet.models.ssd import SSD, boxes_for_data, with_wide_levels
+from kerasdet.models.ssd import SSD, maps_for_data
 from kerasdet.ops.anchors import regular_scales
 
 MAPS = 6  # mobilenet_v2, section 6.2: as SSD
@@ -100,12 +100,15 @@ class SSDLite(SSD):
         Raises:
             ValueError: an argument is out of its range.
         """
-        backbone = with_wide_levels(backbone or MobileNetV2())
+        extra = len(SMALL_EXTRAS)
+        backbone, default_boxes = maps_for_data(
+            default_boxes, data, resize, backbone or MobileNetV2(), extra
+        )
         extras = SeparableExtraLayers(SMALL_EXTRAS, backbone.levels, name="extras")
         return cls(
             backbone=backbone,
             extras=extras,
-            default_boxes=boxes_for_data(default_boxes, data, resize, backbone, len(SMALL_EXTRAS)),
+            default_boxes=default_boxes,
             resize=resize or KeepSize(),
             **{**data_arguments(data), **detector},
         )

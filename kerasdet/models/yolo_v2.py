@@ -35,9 +35,9 @@ import keras
 from keras import ops
 
 from kerasdet.backbones import Darknet19, MobileNetV2
-from kerasdet.layers.anchors import clustered_anchors
 from kerasdet.layers.conv import Conv
 from kerasdet.layers.passthrough import PassthroughHead
+from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.anchors import grid_anchors
@@ -45,6 +45,7 @@ from kerasdet.ops.boxes import box_area, box_iou, clip_boxes, paired_iou, valid_
 from kerasdet.ops.candidates import best_pairs, rows_of_places
 from kerasdet.ops.cells import cells_of, owners
 from kerasdet.ops.checks import check_whole
+from kerasdet.ops.clusters import cluster_sizes, finest_stride
 from kerasdet.ops.coders import decode_locations, encode_locations
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import in_ignored
@@ -128,7 +129,7 @@ class YOLOv2(Detector):
         channels=128,
         depth=3,
         passthrough=32,
-        stride=16,
+        stride=None,
         anchors=5,
         **detector,
     ):
@@ -141,22 +142,30 @@ class YOLOv2(Detector):
             channels: channels of the head.
             depth: 3x3 convolutions of the head.
             passthrough: channels of the finer map before it is stacked; 0: no finer map.
-            stride: pixels per cell, 8, 16 or 32 (the paper's).
+            stride: pixels per cell, 8, 16 or 32 (the paper's). Default 16, or 8 where objects are small
+                (`kerasdet.ops.clusters.finest_stride`).
             anchors: anchors of a cell, clustered from the data's objects; 0: those of VOC.
             **detector: further arguments of the constructor.
 
         Raises:
             ValueError: an argument is out of its range.
         """
+        check_whole("anchors", anchors, least=0, most=MOST_ANCHORS)
+        sizes = VOC_ANCHORS
+        if anchors:
+            boxes = boxes_on_canvas(data, resize)
+            objects = boxes[:, 2:] - boxes[:, :2]
+            sizes, _ = cluster_sizes(objects, anchors)
+            stride = stride or 2 * finest_stride(objects)
+        stride = stride or 16
         if stride not in (8, 16, 32):
             raise ValueError(f"stride is {stride!r}; give 8, 16 or 32 pixels per cell.")
         number = {8: 3, 16: 4, 32: 5}[stride]
         levels = (f"C{number - 1}", f"C{number}") if passthrough else (f"C{number}",)
-        check_whole("anchors", anchors, least=0, most=MOST_ANCHORS)
         return cls(
             backbone=(backbone or MobileNetV2()).with_levels(levels),
             head=PassthroughHead(channels, depth, passthrough, levels, name="head"),
-            anchors=clustered_anchors(data, anchors, resize)[0] if anchors else VOC_ANCHORS,
+            anchors=sizes,
             resize=resize,
             **{**data_arguments(data), **detector},
         )

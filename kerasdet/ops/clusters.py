@@ -1,10 +1,46 @@
-"""Sizes of anchors by k-means clustering of objects, in NumPy."""
+"""What the sizes of a data set's objects ask of a detector, in NumPy: strides, and anchors by k-means."""
 
 import numpy as np
 
 from kerasdet.ops.checks import check_whole
 
 MOST_ROUNDS = 300
+CELLS = 2  # of the finest map, which a small object should measure
+PAPER_STRIDES = (8, 16, 32, 64, 128)  # retinanet §3: P3 to P7
+COARSE = 256  # pixels: eight cells of P5
+
+
+def finest_stride(sizes):
+    """Return the stride of the finest map that objects need: 8, or 4 for small ones.
+
+    A cell should be at most half as long as the 5th percentile of the objects' sizes. On a coarser map the
+    objects are learnt late and located badly.
+
+    Args:
+        sizes: (N, 2) widths and heights in pixels; those without an area are left out.
+    """
+    smallest, _ = _smallest_and_largest(sizes)
+    return 8 if smallest >= 8 * CELLS else 4
+
+
+def pyramid_strides(sizes):
+    """Return the strides of a feature pyramid for objects: the papers' P3 to P7, or a finer one from P2 on.
+
+    The finer one ends with P5 unless the 95th percentile of the sizes is above eight of its cells.
+
+    Args:
+        sizes: (N, 2) widths and heights in pixels; those without an area are left out.
+    """
+    if finest_stride(sizes) == PAPER_STRIDES[0]:
+        return PAPER_STRIDES
+    _, largest = _smallest_and_largest(sizes)
+    return (4, *(PAPER_STRIDES if largest > COARSE else PAPER_STRIDES[:3]))
+
+
+def _smallest_and_largest(sizes):
+    """Return the 5th and the 95th percentile of the roots of the areas."""
+    areas = np.prod(np.asarray(sizes, "float64").reshape(-1, 2).clip(min=0), axis=-1)
+    return np.percentile(np.sqrt(areas[areas > 0]), [5, 95]) if (areas > 0).any() else (COARSE,) * 2
 
 
 def shape_iou(sizes, centroids):

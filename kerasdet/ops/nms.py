@@ -163,7 +163,7 @@ def _prepare(boxes, scores, labels, score_threshold):
 
 
 def _usable(boxes, scores, score_threshold):
-    """Return boxes (B, N, 4), none inverted, and scores (B, N) or (B, N, K), -inf where none may be chosen."""
+    """Return boxes, none inverted, and scores (B, N) or (B, N, K), -inf for what must not be chosen."""
     # NaN fails every comparison. (LiteRT has no isfinite, and its maximum can lose NaN: test first.)
     finite = ops.all(ops.abs(boxes) <= LARGEST, axis=-1)  # (B, N)
     finite = finite[..., None] if len(scores.shape) == 3 else finite

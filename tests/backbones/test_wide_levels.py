@@ -17,9 +17,9 @@ def small_resnet(levels):
     [
         (
             MobileNetV2,
-            ("C3_expand", "C4_expand", "C5_last"),
-            [192, 576, 1280],
-            ["block7_expand", "block14_expand", "last_conv"],
+            ("C2_expand", "C3_expand", "C4_expand", "C5_last"),
+            [144, 192, 576, 1280],
+            ["block4_expand", "block7_expand", "block14_expand", "last_conv"],
         ),
         (MobileNetV3Large, ("C4_expand", "C5"), [672, 960], ["block13_expand", "last_conv"]),
         (VGG16, ("C3", "C4_fc7"), [512, 1024], ["features_21", "fc7"]),

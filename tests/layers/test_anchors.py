@@ -87,9 +87,15 @@ def test_fitted():
 
 def test_small_objects_are_found_on_the_finest_map():
     # From 16 to 64 in two octaves: four sizes, the roots of two apart.
-    sizes = AnchorGenerator.fitted([[0, 0, 16, 16]] * 9).sizes
-    assert sizes[0] == pytest.approx((16, 22.63, 32, 45.25), abs=0.01)
-    assert sizes[1][0] == 64
+    anchors = AnchorGenerator.fitted([[0, 0, 16, 16]] * 9)
+    assert anchors.sizes[0] == pytest.approx((16, 22.63, 32, 45.25), abs=0.01)
+    assert anchors.sizes[1][0] == 64
+    assert anchors.strides == (8, 16, 32, 64, 128)
+    # Below two cells of P3, P2 comes first: from 8 to 32.
+    anchors = AnchorGenerator.fitted([[0, 0, 8, 8]] * 9)
+    assert anchors.sizes[0] == pytest.approx((8, 11.31, 16, 22.63), abs=0.01)
+    assert anchors.sizes[1][0] == 32
+    assert anchors.strides == (4, 8, 16, 32)
 
 
 def test_a_proposal_networks_anchors():

@@ -17,6 +17,7 @@ from kerasdet.layers import (
     LogIoULoss,
     Points,
     SquaredError,
+    Stretch,
     Subnets,
 )
 from kerasdet.models import FCOS
@@ -25,7 +26,7 @@ from kerasdet.models.detector import prepare
 from kerasdet.zoo import untrained
 from tests.contract.detectors import DATA, batch, fcos
 from tests.tiny import TinyBackbone, cheap_weights
-from tests.training_parts import Squares
+from tests.training_parts import SIDE, Squares
 
 CONSTANTS = {
     "PRIOR": 0.01,  # section 4, Training Details, and RetinaNet's section 4.1
@@ -399,4 +400,15 @@ def test_ranges_fit_the_data():
     first = model.points.ranges[0]
     assert 32 <= first <= 38
     assert model.points.ranges == pytest.approx([first * n for n in (1, 2, 4, 8)])
+    assert (model.neck.channels, model.neck.p6_from) == (8, "P5")
+
+
+def test_small_objects_have_a_finer_pyramid():
+    # Squares of 8 to 19 pixels.
+    model = FCOS.for_data(Squares(40), Stretch(SIDE // 2), TinyBackbone(), depth=0)
+    first = model.points.ranges[0]
+    assert model.points.strides == (4, 8, 16, 32)
+    assert model.points.ranges == pytest.approx([first, 2 * first, 4 * first])
+    assert model.neck.output_levels == ("P2", "P3", "P4", "P5")
+    assert (model.neck.channels, model.neck.p6_from) == (64, None)
     assert DATA.class_names == fcos().class_names

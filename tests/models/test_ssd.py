@@ -304,17 +304,19 @@ def test_default_boxes_fitted_to_the_canvas(resize, first, ratio):
     assert model.resize == (resize or KeepSize())
 
 
-def test_small_detectors_take_wide_maps_from_stride_8_on():
-    model = SSD.for_data(Data(), backbone=MobileNetV2(alpha=0.1))
-    assert model.backbone.levels == ("C3_expand", "C4_expand", "C5")
+@pytest.mark.parametrize(("side", "levels"), [(156, ("C2_expand",)), (164, ())])
+def test_small_detectors_take_wide_maps_from_stride_8_on_or_4(side, levels):
+    # Objects of a tenth of the side: below 16 pixels, and above.
+    model = SSD.for_data(Data(), Stretch(side), MobileNetV2(alpha=0.1))
+    assert model.backbone.levels == (*levels, "C3_expand", "C4_expand", "C5")
     assert list(model.class_outputs) == [*model.backbone.levels, "extra1", "extra2"]
-    kept = paper.with_wide_levels(TinyBackbone(levels=("C3", "C5")))
-    assert kept.levels == ("C3", "C5")
+    model = ssd(backbone=TinyBackbone(levels=("C3", "C5")))
+    assert model.backbone.levels == ("C3", "C5")
 
 
 def test_a_backbone_keeps_its_weights_when_it_returns_wide_maps():
     backbone = MobileNetV2(alpha=0.1)
-    wide = paper.with_wide_levels(backbone)
+    wide = SSD.for_data(Data(), backbone=backbone).backbone
     np.testing.assert_array_equal(
         wide.get_layer("block2_expand").kernel, backbone.get_layer("block2_expand").kernel
     )

@@ -225,6 +225,9 @@ def test_anchors_are_clustered_from_the_data():
     assert len(model.anchors) == 3
     # Objects of scenes of 256 pixels, a quarter as large on the canvas.
     assert 2 < model.anchors[0][0] < model.anchors[2][1] < 30
+    assert (model.head.levels, model.stride) == (("C2", "C3"), 8)  # small objects
+    model = YOLOv2.for_data(data, Stretch(512), TinyBackbone(), channels=8)
+    assert (model.head.levels, model.stride) == (("C3", "C4"), 16)
 
 
 @pytest.mark.parametrize(

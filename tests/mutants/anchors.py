@@ -54,23 +54,23 @@ MUTANTS = {
                 "test_retinanet",
             ),
             "RetinaNet's anchors begin at 16": (
-                "def retinanet(cls, base=32",
-                "def retinanet(cls, base=16",
+                "base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0, scales",
+                "base=16, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0, scales",
                 "test_retinanet",
             ),
             "RetinaNet begins at stride 4": (
-                "strides=[8, 16, 32, 64, 128]",
-                "strides=[4, 8, 16, 32, 64]",
+                "scales=3, strides=PAPER_STRIDES",
+                "scales=3, strides=(4, 8, 16, 32, 64)",
                 "test_retinanet",
             ),
             "RetinaNet's ratios are 1:3": (
-                "def retinanet(cls, base=32, aspect_ratios=(0.5, 1.0, 2.0)",
-                "def retinanet(cls, base=32, aspect_ratios=(1 / 3, 1.0, 3.0)",
+                "base=32, aspect_ratios=(0.5, 1.0, 2.0), growth=2.0, scales",
+                "base=32, aspect_ratios=(1 / 3, 1.0, 3.0), growth=2.0, scales",
                 "test_retinanet",
             ),
             "P3 takes objects up to 128": (
-                "P3_LIMIT = 64",
-                "P3_LIMIT = 128",
+                "FINEST_CELLS = 8",
+                "FINEST_CELLS = 16",
                 "test_small_objects_are_found_on_the_finest_map",
             ),
             "fitted sizes are an octave apart": (
@@ -99,8 +99,8 @@ MUTANTS = {
                 "test_fitted",
             ),
             "growth does not reach the largest": (
-                "(largest / base) ** (1 / 4)",
-                "(largest / base) ** (1 / 5)",
+                "(1 / (len(strides) - 1))",
+                "(1 / len(strides))",
                 "test_a_proposal_networks_anchors",
             ),
             "fitted ratios are width over height": (

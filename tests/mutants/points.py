@@ -144,9 +144,9 @@ MUTANTS = {
         "kerasdet/layers/points.py",
         "tests/models/test_fcos.py",
         {
-            "ranges fit the smaller sides": (
-                "2 * round(float(np.percentile(sides, 5)), 1)",
-                "round(float(np.percentile(sides, 5)), 1)",
+            "ranges are those of half the sides": (
+                "2 * round(float(np.percentile(sides.max(axis=1), 5)), 1)",
+                "round(float(np.percentile(sides.max(axis=1), 5)), 1)",
                 "test_ranges_fit_the_data",
             ),
             "fitted ranges do not double": (

@@ -74,11 +74,11 @@ MODEL = mutants(
         "small detectors keep the narrow maps": (
             "backbone.WIDER.get(level, level)",
             "level",
-            "test_small_detectors_take_wide_maps_from_stride_8_on",
+            "test_small_detectors_take_wide_maps_from_stride_8_on_or_4",
         ),
         "shares of the width are of the height": (
-            "boxes[:, :2]) / canvas[::-1])",
-            "boxes[:, :2]) / canvas)",
+            "np.broadcast_to(canvas[::-1],",
+            "np.broadcast_to(canvas,",
             "test_default_boxes_fitted_to_the_canvas",
         ),
     },

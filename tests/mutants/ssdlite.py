@@ -47,8 +47,8 @@ MODEL = mutants(
             "test_constants_are_torchvisions",
         ),
         "small detectors do not fit their boxes": (
-            "boxes_for_data(default_boxes, data,",
-            'boxes_for_data("paper", data,',
+            "            default_boxes, data, resize,",
+            '            "paper", data, resize,',
             "test_small_detectors test_arguments_are_checked",
         ),
     },

@@ -150,6 +150,26 @@ MUTANTS = {
         "kerasdet/ops/clusters.py",
         "tests/ops/test_cells.py",
         {
+            "a cell may be as long as a small object": (
+                "CELLS = 2",
+                "CELLS = 1",
+                "test_strides_by_hand test_pyramid_strides_by_hand",
+            ),
+            "small objects are the tenth percentile": (
+                "[5, 95])",
+                "[10, 95])",
+                "test_strides_by_hand",
+            ),
+            "the finer pyramid ends with P5 for all objects": (
+                "PAPER_STRIDES if largest > COARSE else PAPER_STRIDES[:3]",
+                "PAPER_STRIDES[:3]",
+                "test_pyramid_strides_by_hand",
+            ),
+            "objects count as large from 128 pixels": (
+                "COARSE = 256",
+                "COARSE = 128",
+                "test_pyramid_strides_by_hand",
+            ),
             "clusters are the farthest": (
                 "np.argmin(1 - shape_iou(",
                 "np.argmax(1 - shape_iou(",

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from kerasdet.ops.cells import cells_of, darknet_reorg, owners, space_to_depth
-from kerasdet.ops.clusters import cluster_sizes, shape_iou
+from kerasdet.ops.clusters import cluster_sizes, finest_stride, pyramid_strides, shape_iou
 
 
 def test_cells_of_centres_by_hand():
@@ -96,3 +96,20 @@ def test_clusters_do_not_depend_on_the_seed_where_shapes_are_apart_and_leave_out
 def test_clusters_need_as_many_sizes(sizes, count, message):
     with pytest.raises(ValueError, match=message):
         cluster_sizes(sizes, count)
+
+
+def test_strides_by_hand():
+    # The 5th percentile of 1 to 100 is 5.95.
+    sizes = np.stack([np.arange(1, 101), np.arange(1, 101)], axis=-1)
+    assert finest_stride(sizes * 16 / 5.94) == 8
+    assert finest_stride(sizes * 16 / 5.96) == 4
+    assert finest_stride([[8, 32]]) == 8  # the root of the area counts
+    assert finest_stride([[20, 20], [0, 9], [-1, -1]]) == 8  # boxes without an area do not
+    assert finest_stride(np.zeros((0, 2))) == 8
+
+
+def test_pyramid_strides_by_hand():
+    assert pyramid_strides([[16, 16]]) == (8, 16, 32, 64, 128)
+    assert pyramid_strides([[15, 15]]) == (4, 8, 16, 32)
+    assert pyramid_strides([[8, 8]] * 50 + [[256, 256]] * 50) == (4, 8, 16, 32)
+    assert pyramid_strides([[8, 8]] * 50 + [[257, 257]] * 50) == (4, 8, 16, 32, 64, 128)
