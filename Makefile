@@ -9,6 +9,8 @@ PACKAGE := pyproject.toml setup.py Makefile
 
 # TensorFlow's notes about the machine are not about this project.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# On all processors the kernels that TensorFlow chooses itself on those with AVX-512.
+export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: help demo test test-all mutants fuzz lint format docs equations bench clean
 

@@ -116,10 +116,12 @@ def learning_rows(sources, entries):
     )
     rows = []
     for key, entry in entries.items():
+        rate = entry.get("machine", {}).get("matmul_flops_per_second")
         row = {
             "model": sources.title_of(key),
             "parameters": millions(entry["parameters"]),
             "minutes": f"{entry['minutes']:.1f}",
+            "GFLOP/s": f"{rate / 1e9:.0f}" if rate else "",
         }
         for kind, figure in columns:
             value = entry["figures"].get(kind, {}).get(figure)

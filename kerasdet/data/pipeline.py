@@ -115,8 +115,8 @@ def batches(
         loaded = positions.map(prepare, tf.data.AUTOTUNE)
         return _batched(tf, loaded, batch_size, drop_remainder)
 
-    # Not by `from_generator`: TensorFlow 2.21 makes it return all freed memory to the system for the rest of
-    # the process, and a training step takes up to 1.7 times as long (benchmarks/README.md).
+    # Not by `from_generator`: after it TensorFlow 2.21 returns all freed memory to the system for the rest of
+    # the process, and a training step takes up to 1.6 times as long (docs/training.md).
     number = _number_of_epoch(start_epoch, repeat)
     numbers = (
         tf.data.Dataset.range(tf.int64.max if repeat else 2)

@@ -100,7 +100,7 @@ class AnchorGenerator(keras.layers.Layer):
         return cls([[base * growth**level] for level in range(levels)], aspect_ratios)
 
     @classmethod
-    def fitted(cls, boxes, layout=None):
+    def fitted(cls, boxes, layout=None, finest=4):
         """Return a paper's anchors, fitted to the sizes and shapes of a data set's objects.
 
         The smallest size is the 5th percentile of the objects' sizes (at least 4 pixels). The three
@@ -115,6 +115,7 @@ class AnchorGenerator(keras.layers.Layer):
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
             layout: function of the smallest size, the ratios and `growth=`; default RetinaNet's.
+            finest: stride of the backbone's finest map; P2 needs 4.
 
         Raises:
             ValueError: no box has an area.
@@ -127,7 +128,9 @@ class AnchorGenerator(keras.layers.Layer):
         widths, heights = widths[usable], heights[usable]
         smallest, largest = np.percentile(np.sqrt(widths * heights), [5, 95])
         base = max(4.0, round(smallest, 1))
-        strides = PAPER_STRIDES if layout else pyramid_strides(np.stack([widths, heights], -1))
+        strides = (
+            PAPER_STRIDES if layout else pyramid_strides(np.stack([widths, heights], -1), finest)
+        )
         growth = max(2.0, round((largest / base) ** (1 / (len(strides) - 1)), 2))
         ratios = [round(ratio, 2) for ratio in np.percentile(heights / widths, [5, 50, 95])]
         if layout:
@@ -137,7 +140,7 @@ class AnchorGenerator(keras.layers.Layer):
         return cls.retinanet(base, ratios, growth, scales, strides)
 
     @classmethod
-    def for_data(cls, kind, data, resize=None, layout=None):
+    def for_data(cls, kind, data, resize=None, layout=None, finest=4):
         """Return the anchors that an option of `for_data` names.
 
         Args:
@@ -145,6 +148,7 @@ class AnchorGenerator(keras.layers.Layer):
             data: `Dataset`; at most 1000 of its images are read.
             resize: `Resize` part for its images; None: they keep their size.
             layout: as in `fitted`.
+            finest: as in `fitted`.
 
         Raises:
             ValueError: another kind, or no box has an area.
@@ -153,7 +157,7 @@ class AnchorGenerator(keras.layers.Layer):
             return None
         if kind != "fitted":
             raise ValueError(f"anchors is fitted or paper, not {kind!r}.")
-        return cls.fitted(boxes_on_canvas(data, resize), layout)
+        return cls.fitted(boxes_on_canvas(data, resize), layout, finest)
 
     @property
     def num_anchors(self):

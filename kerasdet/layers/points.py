@@ -59,13 +59,14 @@ class Points(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def for_data(cls, kind, data, resize=None, **settings):
+    def for_data(cls, kind, data, resize=None, finest=4, **settings):
         """Return the points whose levels and ranges an option of `for_data` names.
 
         Args:
             kind: "fitted" to the data's objects on the canvas, or "paper": 64 to 512 pixels.
             data: `Dataset`; at most 1000 of its images are read.
             resize: `Resize` part for its images; None: they keep their size.
+            finest: as in `fitted`.
             **settings: further arguments of the constructor.
 
         Raises:
@@ -75,10 +76,10 @@ class Points(keras.layers.Layer):
             return cls(**settings)
         if kind != "fitted":
             raise ValueError(f"ranges is fitted or paper, not {kind!r}.")
-        return cls.fitted(boxes_on_canvas(data, resize), **settings)
+        return cls.fitted(boxes_on_canvas(data, resize), finest, **settings)
 
     @classmethod
-    def fitted(cls, boxes, **settings):
+    def fitted(cls, boxes, finest=4, **settings):
         """Return points with levels and ranges that fit a data set's objects.
 
         The levels begin with P2 where objects are small (`kerasdet.ops.clusters.pyramid_strides`). The
@@ -87,6 +88,7 @@ class Points(keras.layers.Layer):
 
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
+            finest: stride of the backbone's finest map; P2 needs 4.
             **settings: further arguments of the constructor.
 
         Raises:
@@ -97,7 +99,7 @@ class Points(keras.layers.Layer):
         sides = sides[(sides > 0).all(axis=1)]
         if not len(sides):
             raise ValueError(f"none of the {len(boxes)} boxes has an area to fit ranges to.")
-        strides = pyramid_strides(sides)
+        strides = pyramid_strides(sides, finest)
         first = max(8.0, 2 * round(float(np.percentile(sides.max(axis=1), 5)), 1))
         return cls(strides, [first * 2**level for level in range(len(strides) - 1)], **settings)
 

@@ -161,11 +161,13 @@ class FCOS(Detector):
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
         norm = norm_option(norm, ("batch", "group", "none"))
-        points = Points.for_data(ranges, data, resize, radius=radius or None, name="points")
+        backbone = backbone or MobileNetV2()
+        finest = min(backbone.strides.values())
+        points = Points.for_data(ranges, data, resize, finest, radius=radius or None, name="points")
         channels = channels or channels_for_data(points.strides)
         neck = {"p6_from": "P5", "norm": norm if norm == "batch" else None, "name": "neck"}
         return cls(
-            backbone=backbone or MobileNetV2(),
+            backbone=backbone,
             neck=FeaturePyramid.of_strides(points.strides, channels, **neck),
             head=Subnets(channels, depth, norm, name="head"),
             points=points,

@@ -145,11 +145,14 @@ class RetinaNet(Detector):
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
         norm = norm_option(norm, ("batch", "group", "none"))
-        anchors = AnchorGenerator.for_data(anchors, data, resize) or AnchorGenerator.retinanet()
+        backbone = backbone or MobileNetV2()
+        finest = min(backbone.strides.values())
+        anchors = AnchorGenerator.for_data(anchors, data, resize, finest=finest)
+        anchors = anchors or AnchorGenerator.retinanet()
         channels = channels or channels_for_data(anchors.strides)
         neck = {"norm": norm if norm == "batch" else None, "name": "neck"}
         return cls(
-            backbone=backbone or MobileNetV2(),
+            backbone=backbone,
             neck=FeaturePyramid.of_strides(anchors.strides, channels, **neck),
             head=Subnets(channels, depth, norm, name="head"),
             anchors=anchors,

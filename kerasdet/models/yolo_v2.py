@@ -151,19 +151,21 @@ class YOLOv2(Detector):
             ValueError: an argument is out of its range.
         """
         check_whole("anchors", anchors, least=0, most=MOST_ANCHORS)
+        backbone = backbone or MobileNetV2()
         sizes = VOC_ANCHORS
         if anchors:
             boxes = boxes_on_canvas(data, resize)
             objects = boxes[:, 2:] - boxes[:, :2]
             sizes, _ = cluster_sizes(objects, anchors)
-            stride = stride or 2 * finest_stride(objects)
+            if finest_stride(objects) == 4 and "C2" in backbone.strides:
+                stride = stride or 8
         stride = stride or 16
         if stride not in (8, 16, 32):
             raise ValueError(f"stride is {stride!r}; give 8, 16 or 32 pixels per cell.")
         number = {8: 3, 16: 4, 32: 5}[stride]
         levels = (f"C{number - 1}", f"C{number}") if passthrough else (f"C{number}",)
         return cls(
-            backbone=(backbone or MobileNetV2()).with_levels(levels),
+            backbone=backbone.with_levels(levels),
             head=PassthroughHead(channels, depth, passthrough, levels, name="head"),
             anchors=sizes,
             resize=resize,

@@ -23,15 +23,16 @@ def finest_stride(sizes):
     return 8 if smallest >= 8 * CELLS else 4
 
 
-def pyramid_strides(sizes):
+def pyramid_strides(sizes, finest=4):
     """Return the strides of a feature pyramid for objects: the papers' P3 to P7, or a finer one from P2 on.
 
     The finer one ends with P5 unless the 95th percentile of the sizes is above eight of its cells.
 
     Args:
         sizes: (N, 2) widths and heights in pixels; those without an area are left out.
+        finest: stride of the backbone's finest map.
     """
-    if finest_stride(sizes) == PAPER_STRIDES[0]:
+    if max(finest, finest_stride(sizes)) >= PAPER_STRIDES[0]:
         return PAPER_STRIDES
     _, largest = _smallest_and_largest(sizes)
     return (4, *(PAPER_STRIDES if largest > COARSE else PAPER_STRIDES[:3]))

@@ -490,3 +490,18 @@ def test_bccd_batches(shared_data):
     boxes = targets["boxes"].numpy()[valid]
     assert (boxes.min(0) >= 0).all()
     assert (boxes.max(0) <= [256, 192, 256, 192]).all()
+
+
+def test_freed_memory_stays_with_the_process():
+    # A generator dataset makes TensorFlow return all freed memory to the system, for good.
+    def graph(batches):
+        return tf.raw_ops.DatasetToGraphV2(
+            input_dataset=batches._variant_tensor, external_state_policy=1
+        ).numpy()
+
+    generated = tf.data.Dataset.from_generator(lambda: iter([1]), output_types="int32")
+    assert b"GeneratorDataset" in graph(generated)
+    for repeat in (False, True):
+        assert b"GeneratorDataset" not in graph(
+            Scenes(2).batches(2, KeepSize(), repeat=repeat)
+        )

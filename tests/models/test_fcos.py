@@ -411,4 +411,7 @@ def test_small_objects_have_a_finer_pyramid():
     assert model.points.ranges == pytest.approx([first, 2 * first, 4 * first])
     assert model.neck.output_levels == ("P2", "P3", "P4", "P5")
     assert (model.neck.channels, model.neck.p6_from) == (64, None)
+    backbone = TinyBackbone(levels=("C3", "C4", "C5"))  # without C2
+    model = FCOS.for_data(Squares(40), Stretch(SIDE // 2), backbone, depth=0)
+    assert model.neck.output_levels == ("P3", "P4", "P5", "P6", "P7")
     assert DATA.class_names == fcos().class_names

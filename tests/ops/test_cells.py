@@ -111,5 +111,6 @@ def test_strides_by_hand():
 def test_pyramid_strides_by_hand():
     assert pyramid_strides([[16, 16]]) == (8, 16, 32, 64, 128)
     assert pyramid_strides([[15, 15]]) == (4, 8, 16, 32)
+    assert pyramid_strides([[15, 15]], finest=8) == (8, 16, 32, 64, 128)
     assert pyramid_strides([[8, 8]] * 50 + [[256, 256]] * 50) == (4, 8, 16, 32)
     assert pyramid_strides([[8, 8]] * 50 + [[257, 257]] * 50) == (4, 8, 16, 32, 64, 128)
