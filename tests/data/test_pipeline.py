@@ -502,6 +502,4 @@ def test_freed_memory_stays_with_the_process():
     generated = tf.data.Dataset.from_generator(lambda: iter([1]), output_types="int32")
     assert b"GeneratorDataset" in graph(generated)
     for repeat in (False, True):
-        assert b"GeneratorDataset" not in graph(
-            Scenes(2).batches(2, KeepSize(), repeat=repeat)
-        )
+        assert b"GeneratorDataset" not in graph(Scenes(2).batches(2, KeepSize(), repeat=repeat))
