@@ -37,11 +37,8 @@ BLOCKS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-EXPANSIONS = {
-    "C2_expand": 4,
-    "C3_expand": 7,
-    "C4_expand": 14,
-}  # level: the block inside which it is
+# Level: the block inside which it is.
+EXPANSIONS = {"C2_expand": 4, "C3_expand": 7, "C4_expand": 14}
 LAST = "C5_last"
 
 

@@ -117,12 +117,13 @@ def batches(
 
     # Not by `from_generator`: after it TensorFlow 2.21 returns all freed memory to the system for the rest of
     # the process, and a training step takes up to 1.6 times as long (docs/training.md).
-    number = _number_of_epoch(start_epoch, repeat)
-    numbers = (
-        tf.data.Dataset.range(tf.int64.max if repeat else 2)
-        .map(lambda turn: tf.numpy_function(number, [turn], tf.int64))
-        .take_while(lambda epoch: epoch >= 0)
-    )
+    if repeat:
+        numbers = tf.data.Dataset.range(start_epoch, tf.int64.max)
+    else:
+        number = _epoch_of_a_pass(start_epoch)
+        turns = tf.data.Dataset.range(2)
+        numbers = turns.map(lambda turn: tf.numpy_function(number, [turn], tf.int64))
+        numbers = numbers.take_while(lambda epoch: epoch >= 0)
     length = tf.data.INFINITE_CARDINALITY if repeat else steps
     result = numbers.flat_map(one_epoch).apply(tf.data.experimental.assert_cardinality(length))
     options = tf.data.Options()
@@ -176,13 +177,11 @@ def _order(length, shuffle, seed, epoch):
     return _draw(_ORDER, seed, epoch).permutation(length).astype("int64")
 
 
-def _number_of_epoch(start, repeat):
-    """Return a function from a turn 0, 1, ... of a pass to its epoch, or -1 where the pass has ended."""
+def _epoch_of_a_pass(start):
+    """Return a function from a pass's turn to its epoch: a new one on turn 0; -1 on turn 1, its end."""
     following = [start]
 
     def number(turn):
-        if repeat:
-            return start + turn
         if turn == 0:
             return np.int64(following[0])
         # Reached only after the epoch's last batch, so reading a few batches costs no epoch.

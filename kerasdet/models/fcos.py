@@ -164,7 +164,7 @@ class FCOS(Detector):
         backbone = backbone or MobileNetV2()
         finest = min(backbone.strides.values())
         points = Points.for_data(ranges, data, resize, finest, radius=radius or None, name="points")
-        channels = channels or channels_for_data(points.strides)
+        channels = channels_for_data(points.strides) if channels is None else channels
         neck = {"p6_from": "P5", "norm": norm if norm == "batch" else None, "name": "neck"}
         return cls(
             backbone=backbone,

@@ -149,7 +149,7 @@ class RetinaNet(Detector):
         finest = min(backbone.strides.values())
         anchors = AnchorGenerator.for_data(anchors, data, resize, finest=finest)
         anchors = anchors or AnchorGenerator.retinanet()
-        channels = channels or channels_for_data(anchors.strides)
+        channels = channels_for_data(anchors.strides) if channels is None else channels
         neck = {"norm": norm if norm == "batch" else None, "name": "neck"}
         return cls(
             backbone=backbone,

@@ -157,9 +157,9 @@ class YOLOv2(Detector):
             boxes = boxes_on_canvas(data, resize)
             objects = boxes[:, 2:] - boxes[:, :2]
             sizes, _ = cluster_sizes(objects, anchors)
-            if finest_stride(objects) == 4 and "C2" in backbone.strides:
-                stride = stride or 8
-        stride = stride or 16
+            if stride is None and finest_stride(objects) == 4 and "C2" in backbone.strides:
+                stride = 8
+        stride = 16 if stride is None else stride
         if stride not in (8, 16, 32):
             raise ValueError(f"stride is {stride!r}; give 8, 16 or 32 pixels per cell.")
         number = {8: 3, 16: 4, 32: 5}[stride]

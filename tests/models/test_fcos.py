@@ -401,6 +401,7 @@ def test_ranges_fit_the_data():
     assert 32 <= first <= 38
     assert model.points.ranges == pytest.approx([first * n for n in (1, 2, 4, 8)])
     assert (model.neck.channels, model.neck.p6_from) == (8, "P5")
+    assert DATA.class_names == fcos().class_names
 
 
 def test_small_objects_have_a_finer_pyramid():
@@ -414,4 +415,3 @@ def test_small_objects_have_a_finer_pyramid():
     backbone = TinyBackbone(levels=("C3", "C4", "C5"))  # without C2
     model = FCOS.for_data(Squares(40), Stretch(SIDE // 2), backbone, depth=0)
     assert model.neck.output_levels == ("P3", "P4", "P5", "P6", "P7")
-    assert DATA.class_names == fcos().class_names

@@ -43,19 +43,21 @@ def _run(suppress, boxes, scores, third, iou_threshold, max_output_size):
     """Call one of the two functions below; eagerly, its loop would be slow step by step."""
     import tensorflow as tf
 
+    threshold = tf.convert_to_tensor(iou_threshold, "float32")
+    arguments = (boxes, scores, *map(tf.convert_to_tensor, (third, threshold, max_output_size)))
     if tf.executing_eagerly():
-        suppress = _traced(suppress)
-    threshold, size = tf.constant(iou_threshold, "float32"), tf.constant(max_output_size)
-    indices, counts = suppress(boxes, scores, tf.convert_to_tensor(third), threshold, size)
+        suppress = _traced(suppress, tuple((len(x.shape), x.dtype) for x in arguments))
+    indices, counts = suppress(*arguments)
     return tf.ensure_shape(indices, (scores.shape[0], max_output_size)), counts
 
 
 @functools.cache
-def _traced(suppress):
-    """Return a function that is traced once for all sizes."""
+def _traced(suppress, kinds):
+    """Return a function that is traced once for all sizes of arguments of these ranks and types."""
     import tensorflow as tf
 
-    return tf.function(suppress, reduce_retracing=True, autograph=False)
+    signature = [tf.TensorSpec([None] * rank, dtype) for rank, dtype in kinds]
+    return tf.function(suppress, input_signature=signature, autograph=False)
 
 
 def _suppress_each_class(boxes, scores, limit, iou_threshold, max_output_size):
