@@ -16,6 +16,7 @@ from _harness import (
     start,
     tensorflow_flops,
     tensorflow_matmul_rate,
+    torch_flops,
 )
 
 OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
@@ -139,6 +140,26 @@ def torchvision_step(model, images, targets, rate=LEARNING_RATE, half=False):
         return {"seconds": seconds(step), **logs}
 
     return run, {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+
+def torchvision_detections(model, detect, times):
+    """Return inference of a torchvision detector, and facts.
+
+    Args:
+        model: the detector.
+        detect: function without arguments that returns the detections of an image.
+        times: dict of the seconds of its parts, which each call writes anew.
+    """
+
+    def run():
+        found = {}
+        total = seconds(lambda: found.update(detect()))
+        scores = found["scores"]
+        result = {"detections": len(scores), "score": float(scores.float().mean())}
+        return {"seconds": total, **times, **result}
+
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return run, {"flops": torch_flops(model, detect), "parameters": parameters}
 
 
 def torchvision_outputs(layers, detect):

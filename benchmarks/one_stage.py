@@ -42,17 +42,12 @@ from _detectors import (
     objects,
     random_images,
     serve_side,
+    torchvision_detections,
     torchvision_images,
     torchvision_outputs,
     torchvision_step,
 )
-from _harness import (
-    machine,
-    markdown,
-    seconds,
-    torch_flops,
-    write_report,
-)
+from _harness import machine, markdown, seconds, write_report
 
 RESULTS = Path(__file__).parent / "results"
 PEER_HALF, PEER_800, KERASHUB = "torchvision-bfloat16", "torchvision-800", "keras-hub"
@@ -187,16 +182,7 @@ def torchvision_inference(task, precision="float32"):
     else:
         model.load_state_dict(torch.load(task.weights))
     model.postprocess_detections = timed
-
-    def run():
-        found = {}
-        total = seconds(lambda: found.update(detect()))
-        scores = found["scores"]
-        result = {"detections": len(scores), "score": float(scores.float().mean())}
-        return {"seconds": total, **times, **result}
-
-    parameters = sum(p.numel() for p in model.parameters())
-    return run, {"flops": torch_flops(model, detect), "parameters": parameters}
+    return torchvision_detections(model, detect, times)
 
 
 def output_layers(task, model):

@@ -36,6 +36,7 @@ from _detectors import (
     objects,
     random_images,
     serve_side,
+    torchvision_detections,
     torchvision_images,
     torchvision_outputs,
     torchvision_step,
@@ -47,7 +48,6 @@ from _harness import (
     median,
     seconds,
     tensorflow_flops,
-    torch_flops,
     write_report,
 )
 
@@ -215,20 +215,7 @@ def torchvision_inference(name, weights):
     torchvision_lively(model, detect)
     torch.save(model.state_dict(), weights)
     transform.paste_masks_in_image = timed
-
-    def run():
-        result = {}
-        total = seconds(lambda: result.update(detect()))
-        scores = result["scores"]
-        return {
-            "seconds": total,
-            **times,
-            "detections": len(scores),
-            "score": float(scores.mean()),
-        }
-
-    parameters = sum(p.numel() for p in model.parameters())
-    return run, {"flops": torch_flops(model, detect), "parameters": parameters}
+    return torchvision_detections(model, detect, times)
 
 
 def torchvision_lively(model, detect):

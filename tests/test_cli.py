@@ -338,7 +338,7 @@ def test_train_makes_a_mask_rcnn_and_a_keypoint_rcnn():
     assert (points.keypoint_names, branch.head.convs) == (digits.keypoint_names, (32,) * 6)
     with pytest.raises(ValueError, match="learns keypoints, but squares has none"):
         made("keypoint_rcnn", Squares(2))
-    with pytest.raises(ValueError, match="norm is batch or none, not 'group'"):
+    with pytest.raises(ValueError, match="norm is 'group'; give one of 'batch', 'none'"):
         made("mask_rcnn", digits, norm="group")
 
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
+from kerasdet.ops.checks import check_choice
 from kerasdet.ops.clusters import PAPER_STRIDES, cluster_sizes, pyramid_strides
 
 MOST_ANCHORS = 10_000  # of a cell
@@ -153,10 +154,9 @@ class AnchorGenerator(keras.layers.Layer):
         Raises:
             ValueError: another kind, or no box has an area.
         """
+        check_choice("anchors", kind, ("fitted", "paper"))
         if kind == "paper":
             return None
-        if kind != "fitted":
-            raise ValueError(f"anchors is fitted or paper, not {kind!r}.")
         return cls.fitted(boxes_on_canvas(data, resize), layout, finest)
 
     @property

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
+from kerasdet.ops.checks import check_choice
 from kerasdet.ops.clusters import PAPER_STRIDES, pyramid_strides
 from kerasdet.ops.points import assign_points, grid_points
 
@@ -72,10 +73,9 @@ class Points(keras.layers.Layer):
         Raises:
             ValueError: another kind, or no box has an area.
         """
+        check_choice("ranges", kind, ("fitted", "paper"))
         if kind == "paper":
             return cls(**settings)
-        if kind != "fitted":
-            raise ValueError(f"ranges is fitted or paper, not {kind!r}.")
         return cls.fitted(boxes_on_canvas(data, resize), finest, **settings)
 
     @classmethod

@@ -33,6 +33,7 @@ from kerasdet.models.guards import (
     readable_errors,
 )
 from kerasdet.ops import native
+from kerasdet.ops.checks import check_choice
 
 FORMAT_VERSION = 2
 MOST_CLASSES = 100_000
@@ -494,8 +495,7 @@ def norm_option(norm, known=("batch", "none")):
     Raises:
         ValueError: an unknown norm.
     """
-    if norm not in known:
-        raise ValueError(f"norm is {' or '.join(known)}, not {norm!r}.")
+    check_choice("norm", norm, known)
     return None if norm == "none" else norm
 
 

@@ -38,7 +38,7 @@ from kerasdet.models.base import build_once, build_towers, channels_for_data, no
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
-from kerasdet.ops.checks import check_part
+from kerasdet.ops.checks import check_choice, check_part
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.losses import sigmoid_focal_loss
 from kerasdet.ops.matching import BETWEEN
@@ -158,8 +158,7 @@ class FCOS(Detector):
         Raises:
             ValueError: an argument is out of its range.
         """
-        if box_loss not in BOX_LOSSES:
-            raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
+        check_choice("box_loss", box_loss, BOX_LOSSES)
         norm = norm_option(norm, ("batch", "group", "none"))
         backbone = backbone or MobileNetV2()
         finest = min(backbone.strides.values())

@@ -32,7 +32,7 @@ from kerasdet.models.base import build_towers, channels_for_data, norm_option
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import best_pairs, join_levels, rows_of_places
-from kerasdet.ops.checks import check_part
+from kerasdet.ops.checks import check_choice, check_part
 from kerasdet.ops.coders import decode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import BETWEEN, assign
@@ -142,8 +142,7 @@ class RetinaNet(Detector):
         Raises:
             ValueError: an argument is out of its range.
         """
-        if box_loss not in BOX_LOSSES:
-            raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {box_loss!r}.")
+        check_choice("box_loss", box_loss, BOX_LOSSES)
         norm = norm_option(norm, ("batch", "group", "none"))
         backbone = backbone or MobileNetV2()
         finest = min(backbone.strides.values())

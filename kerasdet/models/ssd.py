@@ -42,7 +42,7 @@ from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import join_levels, rows_of_places
-from kerasdet.ops.checks import check_count, check_part
+from kerasdet.ops.checks import check_choice, check_count, check_part
 from kerasdet.ops.clusters import finest_stride
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
@@ -285,11 +285,10 @@ def maps_for_data(kind, data, resize, backbone, extra):
     Raises:
         ValueError: another kind, or no box has an area.
     """
+    check_choice("default_boxes", kind, ("fitted", "paper"))
     if kind == "paper":
         backbone = _with_wide_levels(backbone, FIRST_STRIDE)
         return backbone, DefaultBoxes([(2, 3)] * (len(backbone.strides) + extra))
-    if kind != "fitted":
-        raise ValueError(f"default_boxes is fitted or paper, not {kind!r}.")
     sizes, canvases = [], []
     for boxes, canvas in images_on_canvas(data, resize):
         sizes.append(boxes[:, 2:] - boxes[:, :2])

@@ -123,7 +123,7 @@ def test_helpers_of_for_data():
         "category_ids": (1, 2, 3),
     }
     assert [norm_option(norm) for norm in ("batch", "none")] == ["batch", None]
-    with pytest.raises(ValueError, match="norm is batch or none, not 'group'"):
+    with pytest.raises(ValueError, match="norm is 'group'; give one of 'batch', 'none'"):
         norm_option("group")
     assert norm_option("group", ("batch", "group")) == "group"
 

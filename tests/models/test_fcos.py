@@ -366,9 +366,9 @@ def test_the_papers_variants_train_and_survive_saving(parts):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"norm": "layer"}, "norm is batch or group or none, not 'layer'"),
-        ({"box_loss": "l1"}, "box_loss must be one of giou, iou, diou, ciou, l2, not 'l1'"),
-        ({"ranges": "small"}, "ranges is fitted or paper, not 'small'"),
+        ({"norm": "layer"}, "norm is 'layer'; give one of 'batch', 'group', 'none'"),
+        ({"box_loss": "l1"}, "box_loss is 'l1'; give one of 'giou', 'iou'"),
+        ({"ranges": "small"}, "ranges is 'small'; give one of 'fitted', 'paper'"),
         ({"radius": -1.0}, "`radius` is -1.0; give positive strides, or None"),
         ({"score_power": 0}, "score_power must be above 0 and at most 1, not 0"),
         ({"score_power": "root"}, "score_power must be above 0 and at most 1, not 'root'"),

@@ -272,9 +272,9 @@ def test_the_papers_baselines_train_and_survive_saving(loss):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"norm": "layer"}, "norm is batch or group or none, not 'layer'"),
-        ({"box_loss": "iou"}, "box_loss must be one of smooth_l1, giou, diou, ciou, not 'iou'"),
-        ({"anchors": "small"}, "anchors is fitted or paper, not 'small'"),
+        ({"norm": "layer"}, "norm is 'layer'; give one of 'batch', 'group', 'none'"),
+        ({"box_loss": "iou"}, "box_loss is 'iou'; give one of 'smooth_l1', 'giou'"),
+        ({"anchors": "small"}, "anchors is 'small'; give one of 'fitted', 'paper'"),
         ({"num_classes": 0, "class_names": ()}, "num_classes must be at least 1 .*, not 0"),
     ],
     ids=str,

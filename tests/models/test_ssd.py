@@ -332,7 +332,7 @@ def test_options_reach_the_parts():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"default_boxes": "small"}, "default_boxes is fitted or paper, not 'small'"),
+        ({"default_boxes": "small"}, "default_boxes is 'small'; give one of 'fitted', 'paper'"),
         ({"candidates": 0}, "candidates is 0; give a positive integer"),
         ({"depth": -1}, "depth is -1; give a whole number"),
     ],

@@ -101,5 +101,5 @@ def test_small_detectors():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="default_boxes is fitted or paper, not 'small'"):
+    with pytest.raises(ValueError, match="default_boxes is 'small'; give one of 'fitted', 'paper'"):
         ssdlite(default_boxes="small")

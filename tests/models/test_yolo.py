@@ -238,7 +238,7 @@ def test_the_classifier_at_224_becomes_a_detector_at_448(monkeypatch):
         ({"resize": KeepSize()}, "resize is KeepSize.* a canvas for each image"),
         ({"grid": 0}, "grid is 0; give a whole number from 1"),
         ({"boxes_per_cell": 0}, "boxes_per_cell is 0; give a whole number from 1"),
-        ({"norm": "group"}, "norm is batch or none, not 'group'"),
+        ({"norm": "group"}, "norm is 'group'; give one of 'batch', 'none'"),
         ({"units": 0}, "units is 0; give a whole number from 1"),
     ],
     ids=str,
