@@ -40,6 +40,7 @@ from kerasdet.layers.resizing import (
     Stretch,
 )
 from kerasdet.layers.roi import (
+    MultilevelPSRoIAlign,
     MultilevelRoIAlign,
     MultilevelRoIPool,
     PSRoIAlign,
@@ -80,6 +81,7 @@ __all__ = [
     "LogIoULoss",
     "MaskHead",
     "Maxout",
+    "MultilevelPSRoIAlign",
     "MultilevelRoIAlign",
     "MultilevelRoIPool",
     "NonMaxSuppression",

@@ -8,7 +8,7 @@ beyond the map as zeros. Offsets and boxes stay float32 under every policy.
 import keras
 from keras import ops
 
-from kerasdet.layers.roi import PositionSensitivePooling, RegionPooling
+from kerasdet.layers.roi import PositionSensitive, RegionPooling
 from kerasdet.ops.checks import check_count, check_positive, pair
 from kerasdet.ops.deform import GAMMA, deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.roi import ps_roi_pool
@@ -199,7 +199,7 @@ class DeformableRoIPool(_MovedBins, RegionPooling):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class DeformablePSRoIPool(_MovedBins, PositionSensitivePooling):
+class DeformablePSRoIPool(_MovedBins, PositionSensitive, RegionPooling):
     """Position-sensitive pooling whose bins are moved by offsets from a second set of maps (section 2.2).
 
     A 1 x 1 convolution, zero at the start, computes 2 k k maps of offsets from the feature maps that

@@ -60,8 +60,8 @@ class RegionPooling(keras.layers.Layer):
         return next(iter(features.values()))
 
 
-class PositionSensitivePooling(RegionPooling):
-    """Base of the position-sensitive layers, which turn k k channels of the features into one."""
+class PositionSensitive:
+    """The result's shape of the position-sensitive layers, which turn k k channels of the features into one."""
 
     def compute_output_shape(self, features_shape, boxes_shape):
         """Return (B, R, k, k, C)."""
@@ -229,7 +229,7 @@ class MultilevelRoIPool(MultilevelPooling):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class PSRoIPool(PositionSensitivePooling):
+class PSRoIPool(PositionSensitive, RegionPooling):
     """Means of each bin's own channels (R-FCN, arXiv 1605.06409, section 2).
 
     Args:
@@ -248,7 +248,7 @@ class PSRoIPool(PositionSensitivePooling):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class PSRoIAlign(PositionSensitivePooling):
+class PSRoIAlign(PositionSensitive, RegionPooling):
     """Means of points between the cells of each bin's own channels: R-FCN's pooling with RoIAlign.
 
     Args:
@@ -270,6 +270,35 @@ class PSRoIAlign(PositionSensitivePooling):
         """Pool: (B, H, W, C k k), (B, R, 4) xyxy in image pixels -> (B, R, k, k, C)."""
         return roi.ps_roi_align(
             self.cast(features), boxes, self.output_size, self.spatial_scale, self.sampling_ratio
+        )
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "sampling_ratio": self.sampling_ratio}
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class MultilevelPSRoIAlign(PositionSensitive, MultilevelPooling):
+    """`PSRoIAlign` from the pyramid level that fits each region (FPN, arXiv 1612.03144, section 4.2).
+
+    Args:
+        output_size: k.
+        sampling_ratio: points per bin in each direction.
+
+    Example:
+        >>> layer = MultilevelPSRoIAlign(output_size=3)
+        >>> scores = layer({"P2": p2, "P3": p3}, boxes)  # (B, H, W, 21 * 9), ... -> (B, R, 3, 3, 21)
+    """
+
+    def __init__(self, output_size, sampling_ratio=2, **kwargs):
+        super().__init__(output_size, **kwargs)
+        roi.check_sampling(sampling_ratio, "mean")
+        self.sampling_ratio = sampling_ratio
+
+    def call(self, pyramid, boxes):
+        """Pool: {"P2": (B, H, W, C k k), ...}, (B, R, 4) xyxy in image pixels -> (B, R, k, k, C)."""
+        return roi.multilevel_ps_roi_align(
+            self.cast(pyramid), boxes, self.output_size, self.sampling_ratio
         )
 
     def get_config(self):

@@ -7,8 +7,10 @@ from kerasdet.models.faster_rcnn import FasterRCNN
 from kerasdet.models.fcos import FCOS
 from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
 from kerasdet.models.mask_rcnn import MaskBranch, MaskRCNN
+from kerasdet.models.ohem import HardRegions
 from kerasdet.models.region_proposals import RegionProposalNetwork
 from kerasdet.models.retinanet import RetinaNet
+from kerasdet.models.rfcn import RFCN, PositionSensitiveClassifier
 from kerasdet.models.ssd import SSD
 from kerasdet.models.ssdlite import SSDLite
 from kerasdet.models.yolo import YOLO
@@ -16,16 +18,19 @@ from kerasdet.models.yolo_v2 import YOLOv2
 
 __all__ = [
     "FCOS",
+    "RFCN",
     "SSD",
     "YOLO",
     "Detector",
     "FastRCNN",
     "FasterRCNN",
+    "HardRegions",
     "ImageModel",
     "KeypointBranch",
     "KeypointRCNN",
     "MaskBranch",
     "MaskRCNN",
+    "PositionSensitiveClassifier",
     "RegionProposalNetwork",
     "RetinaNet",
     "SSDLite",

@@ -3,9 +3,9 @@
     Girshick. Fast R-CNN. ICCV 2015. arXiv 1504.08083v2.
 
 Reading order: `FastRCNN.call` (section 2: the whole image, then its regions), `RegionClassifier` (section 2.1
-and figure 1), `sample_regions` (section 2.3, Mini-batch sampling), `region_losses` (section 2.3, equations 1
-to 3), `decode_regions` (section 3). Later papers build on these parts: Faster R-CNN proposes the regions
-itself, and Mask R-CNN adds branches.
+and figure 1), `RandomRegions` and `sample_regions` (section 2.3, Mini-batch sampling), `region_losses`
+(section 2.3, equations 1 to 3), `decode_regions` (section 3). Later papers build on these parts: Faster R-CNN
+proposes the regions itself, Mask R-CNN adds branches, R-FCN has another classifier, and OHEM another sampler.
 
 Departures from the paper:
     - The objects themselves are added to the proposals in training (the authors' code).
@@ -32,7 +32,7 @@ from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.losses import smooth_l1, softmax_cross_entropy
-from kerasdet.ops.matching import BACKGROUND, assign
+from kerasdet.ops.matching import BACKGROUND, BETWEEN, assign
 from kerasdet.ops.sampling import random_keys, sample_quota
 
 FOREGROUND_IOU = 0.5  # section 2.3, Mini-batch sampling
@@ -133,6 +133,29 @@ class RegionClassifier(RegionPart):
         return {**super().get_config(), "num_classes": self.num_classes}
 
 
+@keras.saving.register_keras_serializable("kerasdet")
+class RandomRegions(keras.layers.Layer):
+    """Chooses the regions of a training step at random, a quarter of them with an object (section 2.3).
+
+    Args:
+        background_iou: lowest IoU of a background region with an object (Fast R-CNN: 0.1).
+    """
+
+    def __init__(self, background_iou=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= background_iou < FOREGROUND_IOU:
+            raise ValueError(f"background_iou is {background_iou!r}; give 0 to {FOREGROUND_IOU}.")
+        self.background_iou = background_iou
+
+    def sample(self, targets, outputs, count, keys, classify):
+        """Choose regions; see `sample_regions`, which does it without `classify`."""
+        return sample_regions(targets, outputs, keys, count, self.background_iou)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "background_iou": self.background_iou}
+
+
 class RegionDetector(Detector):
     """Base of the detectors that train on sampled regions and classify all regions in inference. Abstract.
 
@@ -141,17 +164,23 @@ class RegionDetector(Detector):
         pooling: a layer from a dict of maps and boxes to regions (B, R, h, w, C).
         head: a layer from regions to features (B, R, F).
         regions_per_image: S, regions sampled for training.
+        sampler: `RandomRegions()` (default), or another part that chooses them, such as `HardRegions()`.
         seed: seed of the sampling.
         **detector: see `Detector`.
     """
 
-    def __init__(self, num_classes, pooling, head, regions_per_image, seed=0, **detector):
+    CLASSIFIER = RegionClassifier
+
+    def __init__(
+        self, num_classes, pooling, head, regions_per_image, sampler=None, seed=0, **detector
+    ):
         super().__init__(num_classes, **detector)
-        self.classifier = RegionClassifier(
+        self.classifier = self.CLASSIFIER(
             self.num_classes, pooling, head, dtype=self.dtype_policy, name="classifier"
         )
         check_whole("regions_per_image", regions_per_image)
         self.regions_per_image = regions_per_image
+        self.sampler = sampler or RandomRegions(name="sampler")
         self.seed = seed
         # Its state is the seed and the number of training steps; it is not a weight. The optimizer's count
         # cannot replace it, because JAX's stateless loss does not see it.
@@ -210,8 +239,9 @@ class FastRCNN(RegionDetector):
         head: a layer from regions (B, R, h, w, C) to features (B, R, F); default fc6 and fc7,
             `DenseHead((4096, 4096), dropout=0.5)`.
         regions_per_image: S, regions sampled for training (section 2.3: 64 of each of two images).
-        **detector: `seed` of the sampling of regions, `class_names`, `category_ids`, `resize`,
-            `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
+        sampler: chooses them; default `RandomRegions(0.1)`.
+        **detector: `seed` of the sampling, `class_names`, `category_ids`, `resize`, `score_threshold`,
+            `iou_threshold`, `max_detections`, `name`: see `Detector`.
 
     Call arguments:
         inputs: {"images": ..., "image_sizes": (B, 2), "proposals": (B, R, 4)}, xyxy in pixels of the
@@ -239,6 +269,7 @@ class FastRCNN(RegionDetector):
         pooling=None,
         head=None,
         regions_per_image=REGIONS_PER_IMAGE,
+        sampler=None,
         **detector,
     ):
         super().__init__(
@@ -246,6 +277,7 @@ class FastRCNN(RegionDetector):
             pooling or MultilevelRoIPool(7, dtype=detector.get("dtype"), name="pooling"),
             head or DenseHead((4096, 4096), dropout=0.5, dtype=detector.get("dtype"), name="head"),
             regions_per_image,
+            sampler or RandomRegions(BACKGROUND_IOU, name="sampler"),
             backbone=backbone or VGG16(levels=("C4",)),
             **detector,
         )
@@ -305,10 +337,10 @@ class FastRCNN(RegionDetector):
     def loss_terms(self, outputs, targets, training=False):
         """Compute the multi-task loss over sampled regions."""
         keys = functools.partial(random_keys, self.seed, *self.step_and_images(targets, training))
+        classify = functools.partial(self.classifier, outputs["maps"])
         count = self.regions_per_image
-        sampled = sample_regions(targets, outputs, keys, count, BACKGROUND_IOU)
-        predicted = self.classifier(outputs["maps"], sampled[0], training=training)
-        return region_losses(predicted, targets, *sampled)
+        sampled = self.sampler.sample(targets, outputs, count, keys, classify)
+        return region_losses(classify(sampled[0], training=training), targets, *sampled)
 
     def decode(self, outputs):
         """Refine every class of every proposal, and apply non-maximum suppression per class."""
@@ -330,27 +362,42 @@ def sample_regions(targets, outputs, keys, count, background_iou=0.0):
         objects: (B, S) int32, the object that each region must find, -1 for background.
         counted: (B, S) bool, False for padding when there are fewer than S regions.
     """
-    boxes = ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1)  # (B, R + G, 4)
-    boxes = ops.stop_gradient(boxes)
-    is_box = ops.concatenate([outputs["is_proposal"], valid_mask(targets["labels"])], axis=1)
+    boxes, matches = match_regions(targets, outputs, background_iou)
     # Eq: fast_rcnn §2.3 | 25 % of the regions: IoU >= 0.5 with an object; the others: IoU in [0.1, 0.5)
+    keys = keys(ops.shape(boxes)[1])
+    sampled, counted = sample_quota(matches >= 0, matches == BACKGROUND, keys, count, POSITIVES)
+    objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)  # (B, S)
+    return gather_rows(boxes, sampled), objects, counted
+
+
+def match_regions(targets, outputs, background_iou=0.0):
+    """Match the regions that training may use, the proposals and the objects themselves, to the objects.
+
+    Args:
+        targets: prepared targets.
+        outputs: "proposals" (B, R, 4) and "is_proposal" (B, R) from `call`.
+        background_iou: lowest IoU of a background region with an object.
+
+    Returns:
+        regions (B, R + G, 4), and matches (B, R + G) int32: the row of an object, `BACKGROUND`, or `BETWEEN`
+        for what takes no part.
+    """
+    regions = ops.concatenate([outputs["proposals"], targets["boxes"]], axis=1)  # (B, R + G, 4)
+    regions = ops.stop_gradient(regions)
+    is_region = ops.concatenate([outputs["is_proposal"], valid_mask(targets["labels"])], axis=1)
     matches = assign(
         targets,
-        boxes,
+        regions,
         FOREGROUND_IOU,
         FOREGROUND_IOU,
         allow_low_quality=False,
         lowest=background_iou,
     )
-    positive, negative = is_box & (matches >= 0), is_box & (matches == BACKGROUND)
-    keys = keys(ops.shape(boxes)[1])
-    sampled, counted = sample_quota(positive, negative, keys, count, POSITIVES)  # (B, S)
-    objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)
-    return gather_rows(boxes, sampled), objects, counted
+    return regions, ops.where(is_region, matches, BETWEEN)
 
 
 def region_losses(predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS):
-    """Compute softmax and smooth L1 of the sampled regions; smooth L1 only for the true class.
+    """Sum the losses of the sampled regions.
 
     Args:
         predicted: the result of a `RegionClassifier` for the regions.
@@ -363,6 +410,21 @@ def region_losses(predicted, targets, regions, objects, counted, delta_weights=D
     Returns:
         {"classification_loss": (sum, count), "box_loss": (sum, count)}.
     """
+    losses = losses_of_regions(predicted, targets, regions, objects, counted, delta_weights)
+    count = ops.sum(ops.cast(counted, "float32"))
+    return {name: (ops.sum(values), count) for name, values in losses.items()}
+
+
+def losses_of_regions(
+    predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS
+):
+    """Compute softmax and smooth L1 of each region; smooth L1 only for the true class.
+
+    Args: as of `region_losses`.
+
+    Returns:
+        {"classification_loss": (B, S), "box_loss": (B, S)}, 0 for what does not count.
+    """
     positive = counted & (objects >= 0)
     labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
     # Eq: fast_rcnn 1 | L(p, u, t^u, v) = L_cls(p, u) + lambda [u >= 1] L_loc(t^u, v)
@@ -371,13 +433,13 @@ def region_losses(predicted, targets, regions, objects, counted, delta_weights=D
     boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), regions)
     boxes = ops.where(counted[..., None], boxes, 1.0)
     regions = ops.where(counted[..., None], regions, 1.0)
+    # Without a box for each class (R-FCN), K is 1 in the deltas, and every class has the same.
     own = ops.one_hot(labels, logits.shape[-1] - 1)[..., None]  # (B, S, K, 1)
     deltas = ops.sum(predicted["box_deltas"] * own, axis=2)  # (B, S, 4)
-    box_losses = smooth_l1(encode_deltas(boxes, regions, delta_weights), deltas)
-    count = ops.sum(ops.cast(counted, "float32"))
+    box_losses = ops.sum(smooth_l1(encode_deltas(boxes, regions, delta_weights), deltas), axis=-1)
     return {
-        "classification_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
-        "box_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
+        "classification_loss": ops.where(counted, losses, 0.0),
+        "box_loss": ops.where(positive, box_losses, 0.0),
     }
 
 
@@ -385,7 +447,8 @@ def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
     """Return every class of every proposal, with its box refined and clipped.
 
     Args:
-        outputs: "class_logits", "box_deltas", "proposals", "is_proposal" and "image_sizes" from `call`.
+        outputs: "class_logits" (B, R, 1 + K), "box_deltas" (B, R, K, 4), or (B, R, 1, 4) for every class,
+            "proposals", "is_proposal" and "image_sizes" from `call`.
         delta_weights: factors of the deltas.
 
     Returns:
@@ -394,8 +457,9 @@ def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
     """
     scores = ops.softmax(outputs["class_logits"], axis=-1)[..., 1:]  # (B, R, K)
     proposals = outputs["proposals"][:, :, None]  # (B, R, 1, 4)
-    boxes = decode_deltas(outputs["box_deltas"], proposals, delta_weights)  # (B, R, K, 4)
+    boxes = decode_deltas(outputs["box_deltas"], proposals, delta_weights)  # (B, R, K or 1, 4)
     batch, count, classes = ops.shape(scores)
+    boxes = ops.broadcast_to(boxes, (batch, count, classes, 4))
     boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])  # (B, R K, 4)
     scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
     scores = ops.reshape(scores, (batch, -1))  # (B, R K)

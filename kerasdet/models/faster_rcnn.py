@@ -35,7 +35,6 @@ from kerasdet.models.fast_rcnn import (
     RegionDetector,
     decode_regions,
     region_losses,
-    sample_regions,
 )
 from kerasdet.models.region_proposals import (
     RegionProposalNetwork,
@@ -67,8 +66,9 @@ class FasterRCNN(RegionDetector):
         regions_per_image: S, regions sampled to train the second stage (the paper uses 128 at two images
             per step; FPN uses 512).
         branches: parts that predict more for each detection, such as `MaskBranch()`.
-        **detector: `seed` of the sampling of anchors and regions, `class_names`, `category_ids`,
-            `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
+        **detector: `sampler` of the regions (default `RandomRegions()`), `seed` of the sampling of anchors
+            and regions, `class_names`, `category_ids`, `resize`, `score_threshold`, `iou_threshold`,
+            `max_detections`, `name`: see `Detector`.
 
     Call arguments:
         inputs: as in `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then replace the
@@ -189,10 +189,13 @@ class FasterRCNN(RegionDetector):
             backbone=backbone,
             neck=neck,
             rpn=rpn,
-            head=DenseHead((4 * channels, 4 * channels), name="head"),
             regions_per_image=regions,
             resize=resize,
-            **{**data_arguments(data), **detector},
+            **{
+                "head": DenseHead((4 * channels, 4 * channels), name="head"),
+                **data_arguments(data),
+                **detector,
+            },
         )
 
     def build(self, input_shape=None):
@@ -200,7 +203,7 @@ class FasterRCNN(RegionDetector):
         if self.neck:
             channels = self.backbone.channels.items()
             build_once(self.neck, {level: (None, None, None, width) for level, width in channels})
-        build_once(self.rpn, self.region_maps_shape())
+        build_once(self.rpn, self.proposal_maps_shape())
         build_once(self.classifier, self.region_maps_shape())
         for branch in self.branches:
             branch.attach(self)
@@ -252,15 +255,13 @@ class FasterRCNN(RegionDetector):
         maps = self.backbone(images, training=training)
         if self.neck:
             maps = self.neck(maps, training=training)
-        else:
-            last = self.backbone.levels[-1]
-            maps = {last: maps[last]}
-        objectness, deltas = self.rpn(maps, training=training)
+        seen = {level: maps[level] for level in self.proposal_maps_shape()}
+        objectness, deltas = self.rpn(seen, training=training)
         return {
-            "maps": maps,
+            "maps": {**seen, **self.region_maps(maps)},
             "objectness": objectness,
             "proposal_deltas": deltas,
-            "anchors": dict(zip(maps, self.rpn.anchors(maps, images))),
+            "anchors": dict(zip(seen, self.rpn.anchors(seen, images))),
             "image_sizes": image_sizes,
         }
 
@@ -274,10 +275,11 @@ class FasterRCNN(RegionDetector):
             terms |= proposal_losses(outputs, targets, anchors, keys)
         if "regions" in self.learns:
             keys = functools.partial(random_keys, self.seed + 1, step, images)
-            sampled = sample_regions(targets, outputs, keys, self.regions_per_image)
             maps = self.region_maps(outputs["maps"])
-            predicted = self.classifier(maps, sampled[0], training=training)
-            terms |= region_losses(predicted, targets, *sampled)
+            classify = functools.partial(self.classifier, maps)
+            count = self.regions_per_image
+            sampled = self.sampler.sample(targets, outputs, count, keys, classify)
+            terms |= region_losses(classify(sampled[0], training=training), targets, *sampled)
             for branch in self.branches:
                 terms[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)
         return terms
@@ -311,6 +313,12 @@ class FasterRCNN(RegionDetector):
         """Keras' metrics, without the terms of stages that are not trained."""
         stages = {term: STAGES[term not in FIRST_STAGE_TERMS] for term in self.LOSS_TERMS}
         return [m for m in super().metrics if stages.get(m.name, self.learns[0]) in self.learns]
+
+    def proposal_maps_shape(self):
+        """Return the shapes of the maps that the proposal network sees, {level: (None, None, None, C)}."""
+        if not self.neck:
+            return self.region_maps_shape()
+        return {level: (None, None, None, self.neck.channels) for level in self.neck.output_levels}
 
     def region_maps(self, maps):
         """Return the maps that regions are pooled from: all but the neck's added level, or the only one."""

@@ -43,6 +43,7 @@ from kerasdet.ops.points import (
 )
 from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
 from kerasdet.ops.roi import (
+    multilevel_ps_roi_align,
     multilevel_roi_align,
     multilevel_roi_pool,
     ps_roi_align,
@@ -88,6 +89,7 @@ __all__ = [
     "mask_peaks",
     "match_iou",
     "maxout",
+    "multilevel_ps_roi_align",
     "multilevel_roi_align",
     "multilevel_roi_pool",
     "nms",

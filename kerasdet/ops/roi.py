@@ -107,11 +107,8 @@ def multilevel_roi_align(
     numbers, maps = _levels_of(pyramid)
     output_size = check_regions(boxes, output_size, 1.0)
     check_sampling(sampling_ratio, reduction)
-    flat = flat_boxes(boxes)  # (N, 4)
-    levels = ops.reshape(region_levels(flat, numbers[0], numbers[-1]), (-1,)) - numbers[0]  # (N,)
-    scales = ops.take(ops.array([2.0**-number for number in numbers], "float32"), levels)  # (N,)
-    starts, steps = _lattice(flat * scales[:, None], output_size, sampling_ratio, aligned)  # (N, 2)
-    planes = levels * ops.shape(boxes)[0] + image_of(boxes)  # (N,)
+    flat, planes = _on_levels(boxes, numbers)
+    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned)  # (N, 2)
     pooled = pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction)
     return unflatten(pooled, boxes, output_size)
 
@@ -217,21 +214,33 @@ def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
     check_regions(boxes, output_size, spatial_scale)
     check_sampling(sampling_ratio, "mean")
     flat = flat_boxes(boxes) * spatial_scale
-    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned=True)  # (N, 2)
-    k = output_size[0]
-    index = ops.arange(k, dtype="float32")
-    corners = ops.stack([index[:, None] + 0.0 * index, index + 0.0 * index[:, None]], axis=-1)
-    bin_steps = sampling_ratio * steps[:, None, None]  # (N, 1, 1, 2)
-    pooled = pool_lattice(
-        maps,
-        flat_bins(own_planes(image_of(boxes), output_size)),
-        flat_bins(starts[:, None, None] + corners * bin_steps),
-        flat_bins(steps[:, None, None] + 0.0 * corners),
-        (1, 1),
-        sampling_ratio,
-        "mean",
-    )
-    return unflatten(pooled, boxes, output_size)
+    return _ps_lattice(maps, boxes, flat, image_of(boxes), output_size, sampling_ratio)
+
+
+def multilevel_ps_roi_align(pyramid, boxes, output_size, sampling_ratio=2):
+    """Pool each region by `ps_roi_align` from the pyramid level that fits its size.
+
+    FPN (arXiv 1612.03144v2), section 4.2, for the score maps of R-FCN.
+
+    Args:
+        pyramid: as in `multilevel_roi_align`; each level (B, H, W, C k k), channel c k k + i k + j.
+        boxes: (B, R, 4) xyxy in image pixels.
+        output_size: k.
+        sampling_ratio: points per bin in each direction.
+
+    Returns:
+        (B, R, k, k, C); the vote is the mean over the bins.
+
+    Raises:
+        ValueError: a wrong rank, size or ratio, levels that are not consecutive, or a number of channels
+            that is not divisible by k k.
+    """
+    numbers, maps = _levels_of(pyramid)
+    output_size = check_regions(boxes, output_size, 1.0)
+    check_sampling(sampling_ratio, "mean")
+    maps = [position_sensitive(level, output_size)[0] for level in maps]
+    flat, images = _on_levels(boxes, numbers)
+    return _ps_lattice(maps, boxes, flat, images, output_size, sampling_ratio)
 
 
 def check_regions(boxes, output_size, spatial_scale):
@@ -390,6 +399,32 @@ def _lattice(regions, output_size, sampling_ratio, aligned):
     points = [sampling_ratio * size for size in output_size]
     steps = sides / ops.array(points, "float32")
     return corner + 0.5 * steps, steps
+
+
+def _on_levels(boxes, numbers):
+    """Return boxes in cells of their own level (N, 4), and their images (N,) counted through all levels."""
+    flat = flat_boxes(boxes)  # (N, 4)
+    levels = ops.reshape(region_levels(flat, numbers[0], numbers[-1]), (-1,)) - numbers[0]  # (N,)
+    scales = ops.take(ops.array([2.0**-number for number in numbers], "float32"), levels)  # (N,)
+    return flat * scales[:, None], levels * ops.shape(boxes)[0] + image_of(boxes)
+
+
+def _ps_lattice(maps, boxes, flat, images, output_size, sampling_ratio):
+    """Pool each bin of the regions `flat` (N, 4), in cells, from its own map: (B, R, k, k, C)."""
+    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned=True)  # (N, 2)
+    index = ops.arange(output_size[0], dtype="float32")
+    corners = ops.stack([index[:, None] + 0.0 * index, index + 0.0 * index[:, None]], axis=-1)
+    bin_steps = sampling_ratio * steps[:, None, None]  # (N, 1, 1, 2)
+    pooled = pool_lattice(
+        maps,
+        flat_bins(own_planes(images, output_size)),
+        flat_bins(starts[:, None, None] + corners * bin_steps),
+        flat_bins(steps[:, None, None] + 0.0 * corners),
+        (1, 1),
+        sampling_ratio,
+        "mean",
+    )
+    return unflatten(pooled, boxes, output_size)
 
 
 def level_number(name):

@@ -45,6 +45,7 @@ DETECTORS = {
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
+        ("rfcn", models.RFCN, {**REGIONS, "bins": 2}),
         ("ssd", models.SSD, {"channels": 16, "default_boxes": "paper"}),
         ("ssdlite", models.SSDLite, {"default_boxes": "paper"}),
         (
@@ -61,6 +62,7 @@ fcos = DETECTORS["fcos"]
 keypoint_rcnn = DETECTORS["keypoint_rcnn"]
 mask_rcnn = DETECTORS["mask_rcnn"]
 retinanet = DETECTORS["retinanet"]
+rfcn = DETECTORS["rfcn"]
 ssd = DETECTORS["ssd"]
 ssdlite = DETECTORS["ssdlite"]
 yolo = DETECTORS["yolo"]
