@@ -246,7 +246,7 @@ class FastRCNN(RegionDetector):
             pooling or MultilevelRoIPool(7, dtype=detector.get("dtype"), name="pooling"),
             head or DenseHead((4096, 4096), dropout=0.5, dtype=detector.get("dtype"), name="head"),
             regions_per_image,
-            backbone=backbone or VGG16(levels=("C4",)),
+            backbone=backbone or VGG16(levels=("C4",), dtype=detector.get("dtype")),
             **detector,
         )
         self.build()
