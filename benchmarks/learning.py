@@ -41,13 +41,15 @@ def small_keypoint_branch(layers, models):
 # For every two-stage model: maps of 64 channels, 64 regions per scene, which has at most 12 digits.
 SMALL = {"channels": 64, "regions": 64, "candidates": (300, 100)}
 RATE = 3e-3
+# Under Adam, every output of a dense layer on the whole map moves with each step by the sum of its inputs.
+RATES = {"yolo": 3e-4}
 # Model: its class in kerasdet.models, the options of its `for_data`, and a function that returns parts.
 MODELS = {
     "retinanet": ("RetinaNet", {"channels": 48, "depth": 2, "box_loss": "giou"}, None),
     "fcos": ("FCOS", {"channels": 48, "depth": 2}, None),
     "ssd": ("SSD", {"channels": 48}, None),
     "ssdlite": ("SSDLite", {}, None),
-    "yolo": ("YOLO", {"units": 112}, None),
+    "yolo": ("YOLO", {"channels": 32, "units": 0, "dropout": 0.0, "grid": 8}, None),
     "yolo_v2": ("YOLOv2", {"channels": 112}, None),
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
@@ -112,7 +114,7 @@ def run(name, minutes, out):
     steps = json.loads(plan.read_text())["steps"]
     data = digit_scenes("train", size=steps * BATCH // EPOCHS)
     model = make(name, data)
-    recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE)
+    recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATES.get(name, RATE))
     folder = out / name / "run"
     train(model, data, recipe, validation=validation, out=folder, resume=True, verbose=2)
     kinds = metrics.iou_types(model, test)

@@ -208,7 +208,10 @@ def test_anchors_are_those_of_the_objects(tmp_path, capsys):
     assert "cells:   0.6250,1.2500  2.5000,1.2500" in printed
     assert "mean IoU 1.000" in printed
     assert call(*arguments[:3], "--count", 3) == 1
-    assert "count is 3, but the 4 objects have 2 different sizes" in capsys.readouterr().err
+    assert (
+        "3 anchors were asked for, but the 4 objects have 2 different sizes"
+        in capsys.readouterr().err
+    )
     assert call(*arguments, "--stride", 0) == 1
     assert "--stride is 0; give 1 or more" in capsys.readouterr().err
 
@@ -353,6 +356,17 @@ def test_options_of_a_detector_are_those_of_its_for_data(capsys):
     assert detector_options("mask_rcnn", ["--depth", "2"]) == {"depth": 2}
     assert detector_options("mask_rcnn", ["--candidates", "9,8"]) == {"candidates": [9, 8]}
     assert detector_options("fast_rcnn", []) == {}
+    # Options whose default depends on the data are counts.
+    for name in ("retinanet", "fcos"):
+        assert detector_options(name, ["--channels", "64"]) == {"channels": 64}
+        with pytest.raises(ValueError, match="--channels is 'wide'; give a value such as 64"):
+            detector_options(name, ["--channels", "wide"])
+    assert detector_options("yolo_v2", ["--stride", "32"]) == {"stride": 32}
+    # SSDLite's own `for_data` hands nothing to SSD's.
+    with pytest.raises(
+        ValueError, match=r"ssdlite takes no '--depth'; .* --default-boxes \(default fitted\)\."
+    ):
+        detector_options("ssdlite", ["--depth", "2"])
     takes = (
         r"faster_rcnn takes no '--depth'; its own options are --channels \(default 128\), "
         r"--norm \(default batch\), --anchors \(default fitted\), --regions \(default 128\), "

@@ -94,14 +94,19 @@ def fill_weights(model, slots, arrays, source, axes=None, faults=()):
             faults.append(f"{name} is left over")
         else:
             variable, change = slots[name]
-            array = np.asarray(arrays[name])
-            array = change(array) if change else array
+            given = np.asarray(arrays[name])
+            try:
+                array = change(given) if change else given
+            except ValueError:  # the change is of another shape
+                faults.append(f"{name} has the shape {given.shape}, which is not this layer's")
+                continue
             order = (axes or {}).get(len(variable.shape), range(len(variable.shape)))
             expected = tuple(variable.shape[list(order).index(axis)] for axis in sorted(order))
             if array.shape == expected:
                 ready[name] = np.transpose(array, tuple(order))
             else:
-                faults.append(f"{name} has the shape {array.shape} instead of {expected}")
+                changed = "" if array.shape == given.shape else f" (from {given.shape})"
+                faults.append(f"{name} has the shape {array.shape}{changed} instead of {expected}")
     if faults:
         raise ValueError(
             f"{source} does not fit this {type(model).__name__}: {'; '.join(faults[:SHOWN])}"

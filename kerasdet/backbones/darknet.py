@@ -12,7 +12,7 @@ the last map of stride 2**n. Convolutions are named `conv1`, `conv2`, ... in tha
 import keras
 
 from kerasdet.backbones.backbone import LEVELS, Backbone
-from kerasdet.layers.conv import LEAK, dark_conv
+from kerasdet.layers.conv import LEAK, dark_layer
 
 MOST_ROWS = 1000
 NO_MEAN, SCALE = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)  # pixels are divided by 255, no more
@@ -78,14 +78,10 @@ class Darknet(Backbone):
         inputs = x = keras.Input((None, None, len(mean)), name="images")
         outputs, stage, number = {}, 0, 0
         for index, row in enumerate(plan):
-            if isinstance(row, str):
-                stride = 2 if row == "pool" else 1
-                x = keras.layers.MaxPooling2D(
-                    2, stride, padding="same", name=f"pool{index}", dtype=dtype
-                )(x)
-            else:
-                stride, number = row[2], number + 1
-                x = dark_conv(*row, norm, norm_epsilon, dtype=dtype, name=f"conv{number}")(x)
+            is_pool = isinstance(row, str)
+            number += not is_pool
+            layer, stride = dark_layer(row, index if is_pool else number, norm, norm_epsilon, dtype)
+            x = layer(x)
             stage += stride == 2
             outputs[f"C{stage}"] = x
         missing = [level for level in levels if level not in outputs]

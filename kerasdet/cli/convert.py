@@ -53,7 +53,7 @@ def _darknet(files, names):
     """
     from kerasdet.zoo.models import load_darknet
 
-    if [path.suffix for path in files] != [".cfg", ".weights"]:
+    if len(files) != 2 or files[0].suffix != ".cfg":
         given = ", ".join(map(str, files))
         raise ValueError(
             f"{given}: give Darknet's .cfg and .weights, in this order, or --preset NAME for a published "

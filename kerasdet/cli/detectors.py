@@ -6,6 +6,7 @@ import re
 from kerasdet.cli.console import start_quietly
 
 OWN = {"data", "resize", "backbone"}  # arguments of `for_data` that the command itself gives
+HANDED_ON = "options"  # `**options` of a `for_data` are those of the class below it
 
 
 def detectors():
@@ -30,7 +31,7 @@ def find_detector(name):
 
 
 def options_of(kind):
-    """The options of a detector: {name: default}, those of the classes below it last."""
+    """The options of a detector: {name: default}; with `**options`, those of the class below it, too."""
     options = {}
     for ancestor in kind.__mro__:
         if "for_data" in vars(ancestor):
@@ -40,6 +41,8 @@ def options_of(kind):
                 for p in parameters
                 if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in OWN | options.keys()
             }
+            if HANDED_ON not in [p.name for p in parameters]:
+                break
     return options
 
 
@@ -90,13 +93,14 @@ def detector_options(name, words):
 
 
 def _value(option, given, default):
-    """A text as the type of a default: a number, a text, or a tuple of numbers with commas."""
+    """A text as the type of a default: a number, a text, a tuple of numbers with commas, or None: a count."""
+    example = "64" if default is None else text(default)
     try:
         if isinstance(default, tuple):
             return [type(default[0])(part) for part in given.split(",")]
-        return type(default)(given)
+        return (int if default is None else type(default))(given)
     except ValueError:
-        raise ValueError(f"{option} is {given!r}; give a value such as {text(default)}.") from None
+        raise ValueError(f"{option} is {given!r}; give a value such as {example}.") from None
 
 
 def flag(option):
@@ -106,4 +110,6 @@ def flag(option):
 
 def text(default):
     """A default as it is written on the command line."""
+    if default is None:
+        return "from the data"
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -193,11 +193,8 @@ def _epoch_of_a_pass(start):
 
 def _fixed_canvas(resizes):
     """Return (H, W) if every image of every part has the same canvas, otherwise (None, None)."""
-    sizes = [(1, 1), (37, 1111), (1111, 37)]
-    canvases = {
-        tuple(part.canvas_size(*part.target_size(*size))) for part in resizes for size in sizes
-    }
-    return canvases.pop() if len(canvases) == 1 else (None, None)
+    canvases = {part.fixed_canvas() for part in resizes}
+    return (canvases.pop() if len(canvases) == 1 else None) or (None, None)
 
 
 def _on_canvas(tf, example, max_boxes, canvas):

@@ -14,6 +14,7 @@ from kerasdet.ops.clusters import PAPER_STRIDES, cluster_sizes, pyramid_strides
 MOST_ANCHORS = 10_000  # of a cell
 # The finest map takes objects below eight of its cells, as the paper's P3 takes those of 32 to 64 pixels.
 FINEST_CELLS = 8
+LARGEST_BASE = 4  # cells of the finest map, the smallest size at most: 32 pixels on P3
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -104,7 +105,8 @@ class AnchorGenerator(keras.layers.Layer):
     def fitted(cls, boxes, layout=None, finest=4):
         """Return a paper's anchors, fitted to the sizes and shapes of a data set's objects.
 
-        The smallest size is the 5th percentile of the objects' sizes (at least 4 pixels). The three
+        The smallest size is the 5th percentile of the objects' sizes, at least 4 pixels and at most the
+        papers', 32 (RetinaNet on P2: 16), so that large objects do not crowd on the finest level. The three
         aspect ratios are their 5th, 50th and 95th percentiles. Sizes double with each level, or grow
         faster if the levels would not reach the 95th percentile of the sizes. Anchors that fit their
         objects leave less to regress, and small objects are matched at all.
@@ -132,6 +134,7 @@ class AnchorGenerator(keras.layers.Layer):
         strides = (
             PAPER_STRIDES if layout else pyramid_strides(np.stack([widths, heights], -1), finest)
         )
+        base = min(base, LARGEST_BASE * float(strides[0]))
         growth = max(2.0, round((largest / base) ** (1 / (len(strides) - 1)), 2))
         ratios = [round(ratio, 2) for ratio in np.percentile(heights / widths, [5, 50, 95])]
         if layout:

@@ -301,6 +301,29 @@ def dark_conv(filters, size, stride=1, norm="batch", norm_epsilon=1e-5, **kwargs
     return ConvNorm(filters, size, stride, activation=leaky, norm_epsilon=norm_epsilon, **kwargs)
 
 
+def dark_layer(row, number, norm="batch", norm_epsilon=1e-5, dtype=None):
+    """Return the layer of one row of a network of Darknet's.
+
+    Args:
+        row: (filters, size) or (filters, size, stride), "pool" (2 x 2 cells to one) or "pool1" (the same at
+            every cell).
+        number: ends the layer's name.
+        norm: of a convolution, "batch" or None.
+        norm_epsilon: epsilon of the batch normalisation.
+        dtype: precision of the layer.
+
+    Returns:
+        A layer, and its stride.
+    """
+    if isinstance(row, str):
+        stride = 2 if row == "pool" else 1
+        name = f"pool{number}"
+        return keras.layers.MaxPooling2D(2, stride, padding="same", name=name, dtype=dtype), stride
+    filters, size, stride = (*row, 1)[:3]
+    name = f"conv{number}"
+    return dark_conv(filters, size, stride, norm, norm_epsilon, name=name, dtype=dtype), stride
+
+
 def _check_counts(filters, kernel_size, stride, groups=1, dilation=1):
     check_whole("filters", filters, most=1 << 24)
     check_whole("kernel_size", kernel_size)

@@ -18,6 +18,7 @@ RATIOS_512 = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
 STEPS_512 = (8, 16, 32, 64, 128, 256, 512)
 # Of boxes fitted to data:
 CELLS = 3.0  # of a map, the side of its smallest box
+MOST_CELLS = 4.0  # of the first map, at most; the paper's has 3.75
 LEAST_GROWTH = 1.25  # from one map to the next
 MOST_GROWTH = 1.5  # from one size to the next
 LEAST_RATIO = 1.5
@@ -36,7 +37,7 @@ class DefaultBoxes(keras.layers.Layer):
         clip: "sides" limits the boxes' sides to the image's (torchvision), "corners" limits the corners
             to the image (the authors' option), None keeps boxes as they are.
         lowest: side of the first map's one square; None: two squares, as on the other maps. TensorFlow's
-            Object Detection API has 0.1.
+            Object Detection API has 0.1. The first map then has one size.
         sizes: for each map, the number of sizes from its scale up to the next map's, each in all shapes; 1:
             the paper's boxes. None: 1 for all maps.
 
@@ -108,10 +109,11 @@ class DefaultBoxes(keras.layers.Layer):
     def fitted(cls, shares, strides):
         """Return default boxes fitted to the sizes and shapes of a data set's objects.
 
-        The first map's boxes begin at the 5th percentile of the objects' sizes. Every other map's begin at
-        three of its cells: the centres of smaller boxes would be too far apart for an IoU of 0.5. Sizes
-        grow by at most 1.5 from one to the next, so the first map has several. The aspect ratio is that of
-        the object at the 90th percentile of elongation, at least 1.5.
+        The first map's boxes begin at the 5th percentile of the objects' sizes, at most at four of its cells,
+        about as the paper's. Every other map's begin at three of its cells, because the
+        centres of smaller boxes would be too far apart for an IoU of 0.5, and at 1.25 times those of the map
+        before at least. Sizes grow by at most 1.5 from one to the next, so the first map has several. The
+        aspect ratio is that of the object at the 90th percentile of elongation, at least 1.5.
 
         Args:
             shares: (N, 2), width and height of each object as shares of its canvas.
@@ -127,7 +129,8 @@ class DefaultBoxes(keras.layers.Layer):
                 f"none of the {len(shares)} boxes has an area to fit default boxes to."
             )
         widths, heights = shares[usable].T
-        scales = [np.percentile(np.sqrt(widths * heights), 5)]
+        smallest = np.percentile(np.sqrt(widths * heights), 5)
+        scales = [min(smallest, MOST_CELLS * strides[0])]
         for stride in (*strides[1:], 2 * strides[-1]):
             scales.append(max(CELLS * stride, scales[-1] * LEAST_GROWTH))
         sizes = [
@@ -138,6 +141,24 @@ class DefaultBoxes(keras.layers.Layer):
         ratio = round(max(LEAST_RATIO, math.exp(elongation)), 2)
         scales = [round(scale, 4) for scale in scales]
         return cls([(ratio,)] * len(strides), scales, sizes=sizes)
+
+    def check_canvas(self, grids, canvas):
+        """Refuse steps in pixels that belong to another canvas.
+
+        Args:
+            grids: (rows, columns) of each map.
+            canvas: (height, width) in pixels.
+
+        Raises:
+            ValueError: the last centre of a map lies a cell or more outside the canvas.
+        """
+        for step, grid in zip(self.steps or (), grids):
+            if any((cells - CENTRE) * step >= side + step for cells, side in zip(grid, canvas)):
+                raise ValueError(
+                    f"DefaultBoxes: a map of {grid[0]} x {grid[1]} cells, {step:g} pixels apart, is not "
+                    f"for the canvas of {canvas[0]} x {canvas[1]}. Give the canvas that `steps` are for, or "
+                    "steps=None, which spreads the cells over any."
+                )
 
     @property
     def num_boxes(self):
@@ -196,6 +217,11 @@ class DefaultBoxes(keras.layers.Layer):
             self._check_count("steps", len(self.steps), len(self.ratios))
         if self.sizes is not None:
             self._check_count("sizes", len(self.sizes), len(self.ratios))
+        if self.lowest is not None and self.sizes is not None and self.sizes[0] != 1:
+            raise ValueError(
+                f"DefaultBoxes: `lowest` is {self.lowest}, which takes the place of two squares, but the "
+                f"first map has {self.sizes[0]} sizes; give one."
+            )
         if self.clip not in CLIPS:
             raise ValueError(f"DefaultBoxes: clip is {self.clip!r}; give one of {CLIPS}.")
         for name, values in (

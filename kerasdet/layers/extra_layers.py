@@ -225,7 +225,7 @@ class _PaddedConv(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
-        self.conv.build(input_shape)
+        self.conv.build(self._padded(input_shape))
         if self.norm:
             self.norm.build(self.compute_output_shape(input_shape))
         self.built = True
@@ -236,6 +236,8 @@ class _PaddedConv(keras.layers.Layer):
         return self.activation(self.norm(x, training=training) if self.norm else x)
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        padded = (n and n + 2 * self.zeros for n in (height, width))
-        return self.conv.compute_output_shape((batch, *padded, channels))
+        return self.conv.compute_output_shape(self._padded(input_shape))
+
+    def _padded(self, shape):
+        sides = (side and side + 2 * self.zeros for side in shape[1:3])
+        return (shape[0], *sides, shape[3])

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kerasdet.layers.conv import dark_conv, leaky
+from kerasdet.layers.conv import dark_layer, leaky
 from kerasdet.ops.checks import check_whole
 
 YOLO_CONVS = ((1024, 3), (1024, 3, 2), (1024, 3), (1024, 3))  # yolo figure 3
@@ -77,7 +77,8 @@ class GridHead(keras.layers.Layer):
     """Convolutions with leaky ReLU, then dense layers on the flattened map; the detector adds the last one.
 
     Args:
-        convs: rows in order: (filters, size), (filters, size, stride) or "pool" (2 x 2 cells to one).
+        convs: rows in order: (filters, size), (filters, size, stride), "pool" (2 x 2 cells to one) or "pool1"
+            (the same at every cell).
         units: units of each hidden dense layer with leaky ReLU.
         local: filters of a locally connected layer after the convolutions (Darknet's yolov1.cfg); 0: none.
         dropout: share of the last hidden features that is dropped in training.
@@ -120,10 +121,7 @@ class GridHead(keras.layers.Layer):
             check_whole("units", count)
         policy = self.dtype_policy
         self.parts = [
-            keras.layers.MaxPooling2D(2, 2, padding="same", dtype=policy, name=f"pool{i}")
-            if row == "pool"
-            else dark_conv(*(*row, 1)[:3], norm, norm_epsilon, dtype=policy, name=f"conv{i}")
-            for i, row in enumerate(self.convs)
+            dark_layer(row, i, norm, norm_epsilon, policy)[0] for i, row in enumerate(self.convs)
         ]
         if local:
             self.parts.append(LocallyConnected(local, dtype=policy, name="local"))
@@ -153,7 +151,8 @@ class GridHead(keras.layers.Layer):
         x = inputs
         for part in self.parts:
             x = part(x)
-        x = ops.reshape(x, (-1, self.features))
+        # Not -1: maps of another size would become other images.
+        x = ops.reshape(x, (ops.shape(x)[0], self.features))
         for dense in self.dense:
             x = dense(x)
         return self.drop(x, training=training)

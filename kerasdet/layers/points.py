@@ -11,6 +11,7 @@ from kerasdet.ops.checks import check_choice
 from kerasdet.ops.clusters import PAPER_STRIDES, pyramid_strides
 from kerasdet.ops.points import assign_points, grid_points
 
+FINEST_CELLS = 8  # of the finest map, the longest side that it learns: 64 pixels on P3
 LARGEST_LOG = 9.0  # exp of it is 8103; without a limit an untrained head's output overflows
 
 
@@ -83,8 +84,9 @@ class Points(keras.layers.Layer):
         """Return points with levels and ranges that fit a data set's objects.
 
         The levels begin with P2 where objects are small (`kerasdet.ops.clusters.pyramid_strides`). The
-        finest level learns objects up to twice the 5th percentile of the longer sides, the limits double
-        with each level. Objects of different sizes then learn on different levels, as in the paper.
+        finest level learns objects up to twice the 5th percentile of the longer sides, at most eight of its
+        cells as in the paper, and the limits double with each level. Objects of different sizes then learn on
+        different levels.
 
         Args:
             boxes: (N, 4) xyxy, in pixels of the canvas that the detector will see.
@@ -101,6 +103,7 @@ class Points(keras.layers.Layer):
             raise ValueError(f"none of the {len(boxes)} boxes has an area to fit ranges to.")
         strides = pyramid_strides(sides, finest)
         first = max(8.0, 2 * round(float(np.percentile(sides.max(axis=1), 5)), 1))
+        first = min(first, FINEST_CELLS * float(strides[0]))
         return cls(strides, [first * 2**level for level in range(len(strides) - 1)], **settings)
 
     def call(self, features, images):

@@ -49,6 +49,12 @@ class Resize:
         """
         return 0, 0
 
+    def fixed_canvas(self):
+        """Return the canvas (height, width) of every image, or None where it depends on the image's size."""
+        sizes = ((1, 1), (37, 1111), (1111, 37))
+        canvases = {tuple(self.canvas_size(*self.target_size(*size))) for size in sizes}
+        return canvases.pop() if len(canvases) == 1 else None
+
     def get_config(self):
         """Return the constructor's arguments."""
         return dict(vars(self))

@@ -57,6 +57,7 @@ class ImageModel(keras.Model):
             everything else that `INPUTS` names.
 
     Attributes:
+        canvas: the only canvas (height, width) that the model takes, or None.
         mean: C values in units of the pixels; their number is the number of channels.
         std: C values, likewise.
 
@@ -71,6 +72,7 @@ class ImageModel(keras.Model):
     TRANSFERRED = ("backbone",)  # attributes that a model for other classes keeps
     ADJUSTABLE = ()  # arguments that can be changed after loading
     MEAN, STD = (0.0,) * 3, (1.0,) * 3  # for models without a backbone
+    canvas = None
 
     def __init__(
         self,

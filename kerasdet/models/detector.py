@@ -20,6 +20,7 @@ from kerasdet.ops import boxes as box_ops
 from kerasdet.ops import candidates
 
 MOST_DETECTIONS = 1_000_000
+ROOM = 4  # candidates for each detection: a dense detector finds an object several times
 
 
 def _decoding_setting(name, valid, meaning):
@@ -120,6 +121,10 @@ class Detector(ImageModel):
         """Mark rows that are not usable objects; see the function `prepare`."""
         return prepare(targets)
 
+    def room_for(self, candidates):
+        """Return how many candidates suppression sees: `candidates`, or four for each detection asked for."""
+        return max(candidates, ROOM * self.max_detections)
+
     def suppress(self, boxes, labels, scores):
         """Apply non-maximum suppression per class, with the model's own thresholds.
 
@@ -134,6 +139,23 @@ class Detector(ImageModel):
         return candidates.suppress(
             boxes, labels, scores, self.iou_threshold, self.max_detections, self.score_threshold
         )
+
+    def suppress_whole(self, boxes, labels, scores, image_sizes):
+        """Apply non-maximum suppression to boxes as predicted, and clip those that stay, as Darknet does.
+
+        Args:
+            boxes: (B, N, 4) xyxy; those outside their image are dropped.
+            labels: (B, N) int32.
+            scores: (B, N).
+            image_sizes: (B, 2) height and width.
+
+        Returns:
+            Detections; see `kerasdet.ops.candidates.suppress`.
+        """
+        seen = box_ops.box_area(box_ops.clip_boxes(boxes, image_sizes)) > 0
+        found = self.suppress(boxes, labels, ops.where(seen, scores, 0.0))
+        clipped = box_ops.clip_boxes(found["boxes"], image_sizes)
+        return {**found, "boxes": ops.where(found["labels"][..., None] >= 0, clipped, -1.0)}
 
     def suppress_each_class(self, boxes, scores, limit):
         """Apply non-maximum suppression to places with a score for every class, as `suppress`.
@@ -221,6 +243,25 @@ def data_arguments(data):
     """
     most = int(data.box_counts().max(initial=0))
     return {**data_classes(data), "max_detections": max(100, most + -(-most // 2))}
+
+
+def one_canvas(resize, reason):
+    """Return the canvas (height, width) of a `Resize` part that must have a single one.
+
+    Args:
+        resize: the part.
+        reason: why, for the error.
+
+    Raises:
+        ValueError: images of different sizes have different canvases.
+    """
+    canvas = resize.fixed_canvas()
+    if canvas is None:
+        raise ValueError(
+            f"resize is {resize}, which has a canvas for each image; {reason}: give Stretch(height, width) "
+            "or Fit(height, width)."
+        )
+    return canvas
 
 
 def prepare(targets):

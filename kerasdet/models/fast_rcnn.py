@@ -278,7 +278,7 @@ class FastRCNN(RegionDetector):
             head or DenseHead((4096, 4096), dropout=0.5, dtype=detector.get("dtype"), name="head"),
             regions_per_image,
             sampler or RandomRegions(BACKGROUND_IOU, name="sampler"),
-            backbone=backbone or VGG16(levels=("C4",)),
+            backbone=backbone or VGG16(levels=("C4",), dtype=detector.get("dtype")),
             **detector,
         )
         self.build()

@@ -126,7 +126,7 @@ class FasterRCNN(RegionDetector):
             pooling or MultilevelRoIAlign(7, dtype=detector.get("dtype"), name="pooling"),
             head or DenseHead(dtype=detector.get("dtype"), name="head"),
             regions_per_image,
-            backbone=backbone or ResNet50(),
+            backbone=backbone or ResNet50(dtype=detector.get("dtype")),
             **detector,
         )
         if neck is None:

@@ -14,8 +14,8 @@ Departures from the paper:
       version has it on the tower for classes. torchvision does the same.
     - The box loss is not weighted by centre-ness. The authors' code weights it, the paper and torchvision
       do not.
-    - The threshold of confidence is applied to class times centre-ness, as in torchvision; the authors' code
-      applies it to the class alone.
+    - The threshold of confidence is applied to the detection's confidence, class times centre-ness to the
+      `score_power`, as in torchvision; the authors' code applies it to the class alone.
     - The default radius, encoding and box loss are the paper's first version. Its improvements are parts:
       centre sampling (`Points(radius=1.5)`), GIoU (`GIoULoss()`), distances in strides
       (`Distances("relu", normalized=True)`).
@@ -110,7 +110,9 @@ class FCOS(Detector):
         **detector,
     ):
         settings = {"iou_threshold": IOU_THRESHOLD, **detector}
-        super().__init__(num_classes, backbone=backbone or ResNet50(), **settings)
+        super().__init__(
+            num_classes, backbone=backbone or ResNet50(dtype=detector.get("dtype")), **settings
+        )
         if not isinstance(score_power, (int, float)) or not 0 < score_power <= 1:
             raise ValueError(f"score_power must be above 0 and at most 1, not {score_power!r}.")
         policy = self.dtype_policy
@@ -241,12 +243,13 @@ class FCOS(Detector):
 
     def decode(self, outputs):
         """Decode and merge the best 1000 per level, and apply non-maximum suppression (section 3.3)."""
+        limit = self.room_for(CANDIDATES_PER_LEVEL)
         boxes, labels, scores = [], [], []
         for level, points in outputs["points"].items():
             central = ops.sigmoid(outputs["centerness"][level])[..., None]  # (B, A_l, 1)
             # Eq: fcos §3.3 | score = class x centerness
             products = ops.sigmoid(outputs["logits"][level]) * central  # (B, A_l, K)
-            rows, classes, best = best_pairs(products, CANDIDATES_PER_LEVEL)
+            rows, classes, best = best_pairs(products, limit)
             distances = gather_rows(outputs["distances"][level], rows)  # (B, N, 4)
             boxes.append(decode_distances(distances, ops.take(points, rows, axis=0)))
             labels.append(classes)

@@ -231,7 +231,8 @@ def default_rpn(model):
     if model.neck:
         levels = len(model.neck.output_levels)
         return RegionProposalNetwork(AnchorGenerator.fpn(levels=levels), **settings)
-    stride = model.backbone.strides[model.backbone.levels[-1]]
+    (level,) = model.proposal_maps_shape()
+    stride = model.backbone.strides[level]
     # Eq: faster_rcnn §3.3 | 3 scales 128^2, 256^2, 512^2 and 3 ratios 1:1, 1:2, 2:1
     anchors = AnchorGenerator([[128, 256, 512]], (0.5, 1.0, 2.0), strides=[stride])
     return RegionProposalNetwork(anchors, 512, 1, (12000, 6000), (2000, 300), **settings)

@@ -98,7 +98,9 @@ class RetinaNet(Detector):
         box_loss=None,
         **detector,
     ):
-        super().__init__(num_classes, backbone=backbone or ResNet50(), **detector)
+        super().__init__(
+            num_classes, backbone=backbone or ResNet50(dtype=detector.get("dtype")), **detector
+        )
         policy = self.dtype_policy
         self.neck = neck or FeaturePyramid(dtype=policy, name="neck")
         self.head = head or Subnets(dtype=policy, name="head")
@@ -214,9 +216,10 @@ class RetinaNet(Detector):
 
     def decode(self, outputs):
         """Decode and merge the best 1000 per level, and apply non-maximum suppression (section 4.1)."""
+        limit = self.room_for(CANDIDATES_PER_LEVEL)
         boxes, labels, scores = [], [], []
         for level, anchors in outputs["anchors"].items():
-            rows, classes, logits = best_pairs(outputs["logits"][level], CANDIDATES_PER_LEVEL)
+            rows, classes, logits = best_pairs(outputs["logits"][level], limit)
             deltas = gather_rows(outputs["deltas"][level], rows)  # (B, N, 4)
             boxes.append(decode_deltas(deltas, ops.take(anchors, rows, axis=0)))
             labels.append(classes)

@@ -145,8 +145,8 @@ class RFCN(FasterRCNN):
         regions_per_image=REGIONS_PER_IMAGE,
         **faster_rcnn,
     ):
-        backbone = backbone or ResNet101(levels=LEVELS)
         dtype = faster_rcnn.get("dtype")
+        backbone = backbone or ResNet101(levels=LEVELS, dtype=dtype)
         scale = 1 / backbone.strides[backbone.levels[-1]]
         super().__init__(
             num_classes,

@@ -37,9 +37,9 @@ from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.extra_layers import ExtraLayers
 from kerasdet.layers.level_towers import LevelTowers
 from kerasdet.layers.losses import Confidence, SoftmaxConfidence
-from kerasdet.layers.resizing import KeepSize, Stretch, images_on_canvas
+from kerasdet.layers.resizing import Stretch, images_on_canvas
 from kerasdet.models.base import build_once
-from kerasdet.models.detector import Detector, data_arguments
+from kerasdet.models.detector import ROOM, Detector, data_arguments, one_canvas
 from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import join_levels, rows_of_places
 from kerasdet.ops.checks import check_choice, check_count, check_part
@@ -55,7 +55,9 @@ NEGATIVES = 3  # section 2.2, Hard negative mining: for each positive
 ALPHA = 1.0  # section 2.2, Training objective
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # the authors' code: one over the "variances" 0.1 and 0.2
 MEAN = (123.0, 117.0, 104.0)  # the authors' code; the pixels are not divided
+CANDIDATES = 400  # of each class; torchvision's
 BACKGROUND_COLUMN = 0
+SSD300_CANVAS = (300, 300)  # pixels, of the steps of `DefaultBoxes.ssd300()`
 FIRST_STRIDE = 8  # of the maps with the paper's default boxes
 SMALL_EXTRAS = ((64, 128, 3, 2, 1),) * 2  # of the small detector
 
@@ -69,12 +71,14 @@ class SSD(Detector):
         backbone: a `kerasdet.backbones` model; default VGG-16 with "C3" (conv4_3) and "C4_fc7".
         extras: the maps that follow the backbone's; default `ExtraLayers()`, SSD300's.
         head: hidden convolutions of each map; default `LevelTowers()`, which has none.
-        default_boxes: a `DefaultBoxes` for all maps; default `DefaultBoxes.ssd300()`.
+        default_boxes: a `DefaultBoxes` for all maps; default `DefaultBoxes.ssd300()`, or `DefaultBoxes()`,
+            the same shares of the canvas, if that is not 300 x 300.
         candidates: boxes of each class that go into suppression.
         output_size: kernel size of the predictors.
         confidence: `SoftmaxConfidence()` (default), or `SigmoidConfidence()` (arXiv 1611.10012).
-        **detector: `class_names`, `category_ids`, `resize` (default `Stretch(300)`), `score_threshold`
-            (0.01), `iou_threshold` (0.45), `max_detections` (200), `name`: see `Detector`.
+        **detector: `resize` must have one canvas, of which the default boxes are shares; default
+            `Stretch(300)`. `class_names`, `category_ids`, `score_threshold` (0.01), `iou_threshold` (0.45),
+            `max_detections` (200), `name`: see `Detector`.
 
     Example:
         >>> model = SSD(3)  # SSD300
@@ -89,7 +93,9 @@ class SSD(Detector):
         >>> model.detect("image.jpg")[0]["boxes"]
 
     Raises:
-        ValueError: an argument is out of its range, or default boxes are not for as many maps as there are.
+        ValueError: an argument is out of its range; images of different sizes have different canvases;
+            default boxes are not for as many maps as there are, or for another canvas; or the canvas leaves a
+            map without a cell.
     """
 
     LOSS_TERMS = ("classification_loss", "box_loss")
@@ -105,18 +111,21 @@ class SSD(Detector):
         extras=None,
         head=None,
         default_boxes=None,
-        candidates=400,
+        candidates=CANDIDATES,
         output_size=3,
         confidence=None,
         **detector,
     ):
         detector = {"resize": None, **self.DECODING, **detector}
         detector["resize"] = detector["resize"] or Stretch(self.SIDE)
-        super().__init__(num_classes, backbone=backbone or _vgg16(), **detector)
+        backbone = backbone or _vgg16(dtype=detector.get("dtype"))
+        super().__init__(num_classes, backbone=backbone, **detector)
         policy = self.dtype_policy
+        self.canvas_size = one_canvas(self.resize, "SSD's default boxes are shares of one")
         self.extras = extras or ExtraLayers(dtype=policy, name="extras")
         self.head = head or LevelTowers(dtype=policy, name="head")
-        self.default_boxes = default_boxes or DefaultBoxes.ssd300()
+        own = DefaultBoxes.ssd300 if self.canvas_size == SSD300_CANVAS else DefaultBoxes
+        self.default_boxes = default_boxes or own()
         check_count("candidates", candidates)
         self.candidates = candidates
         check_count("output_size", output_size)
@@ -140,7 +149,7 @@ class SSD(Detector):
 
         Args:
             data: `Dataset`, for its classes and the sizes of its objects.
-            resize: `Resize` part of the model.
+            resize: `Resize` part of the model, of one canvas; default `Stretch(300)`.
             backbone: default MobileNetV2.
             channels: channels of the head's hidden convolutions.
             depth: hidden convolutions of each of the head's two towers.
@@ -150,7 +159,7 @@ class SSD(Detector):
         Raises:
             ValueError: an argument is out of its range.
         """
-        extra = len(SMALL_EXTRAS)
+        extra, resize = len(SMALL_EXTRAS), resize or Stretch(cls.SIDE)
         backbone, default_boxes = maps_for_data(
             default_boxes, data, resize, backbone or MobileNetV2(), extra
         )
@@ -160,16 +169,16 @@ class SSD(Detector):
             extras=extras,
             head=LevelTowers(channels, depth, name="head"),
             default_boxes=default_boxes,
-            resize=resize or KeepSize(),
-            **{**data_arguments(data), **detector},
+            resize=resize,
+            **{**crowd_arguments(data, detector), **detector},
         )
 
     def build(self, input_shape=None):
         """Create every weight."""
-        channels = self.backbone.channels.items()
-        maps = {level: (None, None, None, width) for level, width in channels}
+        maps = self.backbone.compute_output_shape((None, *self.canvas_size, len(self.mean)))
+        shapes = self._all_maps(maps)
         build_once(self.extras, maps)
-        maps = self.extras.compute_output_shape(maps)
+        maps = shapes
         build_once(self.head, maps)
         counts = self.default_boxes.num_boxes
         if len(counts) != len(maps):
@@ -246,6 +255,18 @@ class SSD(Detector):
         scores = self.confidence.scores(logits)  # (B, A, K)
         return self.suppress_each_class(boxes, scores, self.candidates)
 
+    def _all_maps(self, maps):
+        """Return the shapes of the backbone's and the extra maps; refuse a canvas that is not theirs."""
+        try:
+            maps = self.extras.compute_output_shape(maps)
+        except ValueError as error:  # Keras' own names neither canvas nor map
+            raise ValueError(
+                f"resize is {self.resize}, too small for this network: an extra map would have no cells. "
+                "Give a larger canvas, or extras with fewer rows."
+            ) from error
+        self.default_boxes.check_canvas([shape[1:3] for shape in maps.values()], self.canvas_size)
+        return maps
+
     @staticmethod
     def output_initializer():
         """Return a new initializer for a predictor's kernel (section 3: the "xavier" method)."""
@@ -308,6 +329,19 @@ def _with_wide_levels(backbone, first):
     return backbone if tuple(levels) == backbone.levels else backbone.with_levels(levels)
 
 
-def _vgg16():
+def crowd_arguments(data, given):
+    """Return `data_arguments`, with as many candidates of a class as a crowd of one class needs.
+
+    Args:
+        data: `Dataset`.
+        given: the caller's own arguments, which go before.
+    """
+    arguments = data_arguments(data)
+    most = given.get("max_detections", arguments["max_detections"])
+    return {**arguments, "candidates": max(CANDIDATES, ROOM * most)}
+
+
+def _vgg16(dtype=None):
     """VGG-16 as the paper has it: poolings that keep odd rows, fc6 and fc7 as convolutions."""
-    return VGG16(("C3", "C4_fc7"), mean=MEAN, std=(1.0, 1.0, 1.0), ceil_pools=True)
+    std = (1.0, 1.0, 1.0)
+    return VGG16(("C3", "C4_fc7"), mean=MEAN, std=std, ceil_pools=True, dtype=dtype)

@@ -25,9 +25,8 @@ from kerasdet.backbones import MobileNetV2, MobileNetV3Large
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.extra_layers import SeparableExtraLayers
 from kerasdet.layers.level_towers import DepthwiseTowers
-from kerasdet.layers.resizing import KeepSize
-from kerasdet.models.detector import data_arguments
-from kerasdet.models.ssd import SSD, maps_for_data
+from kerasdet.layers.resizing import Stretch
+from kerasdet.models.ssd import SSD, crowd_arguments, maps_for_data
 from kerasdet.ops.anchors import regular_scales
 
 MAPS = 6  # mobilenet_v2, section 6.2: as SSD
@@ -77,7 +76,7 @@ class SSDLite(SSD):
         policy = detector.get("dtype")
         super().__init__(
             num_classes,
-            backbone or _mobilenet(),
+            backbone or _mobilenet(policy),
             extras or SeparableExtraLayers(dtype=policy, name="extras"),
             head or DepthwiseTowers(dtype=policy, name="head"),
             default_boxes or ssdlite_boxes(),
@@ -92,7 +91,7 @@ class SSDLite(SSD):
 
         Args:
             data: `Dataset`, for its classes and the sizes of its objects.
-            resize: `Resize` part of the model.
+            resize: `Resize` part of the model, of one canvas; default `Stretch(320)`.
             backbone: default MobileNetV2.
             default_boxes: "fitted" to the data's objects, or "paper": regular scales from 0.1 to 0.9.
             **detector: further arguments of the constructor.
@@ -100,7 +99,7 @@ class SSDLite(SSD):
         Raises:
             ValueError: an argument is out of its range.
         """
-        extra = len(SMALL_EXTRAS)
+        extra, resize = len(SMALL_EXTRAS), resize or Stretch(cls.SIDE)
         backbone, default_boxes = maps_for_data(
             default_boxes, data, resize, backbone or MobileNetV2(), extra
         )
@@ -109,8 +108,8 @@ class SSDLite(SSD):
             backbone=backbone,
             extras=extras,
             default_boxes=default_boxes,
-            resize=resize or KeepSize(),
-            **{**data_arguments(data), **detector},
+            resize=resize,
+            **{**crowd_arguments(data, detector), **detector},
         )
 
     @staticmethod
@@ -125,5 +124,6 @@ def ssdlite_boxes():
     return DefaultBoxes((RATIOS,) * MAPS, scales, clip="sides")
 
 
-def _mobilenet():
-    return MobileNetV3Large(("C4_expand", "C5"), mean=HALF_RANGE, std=HALF_RANGE, reduced_tail=True)
+def _mobilenet(dtype):
+    settings = {"mean": HALF_RANGE, "std": HALF_RANGE, "reduced_tail": True, "dtype": dtype}
+    return MobileNetV3Large(("C4_expand", "C5"), **settings)

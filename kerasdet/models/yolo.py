@@ -12,8 +12,9 @@ Departures from the paper:
     - The network predicts the square roots of width and height, as in the authors' configuration
       (`sqrt=1`); the paper has them in the loss (equation 3).
     - Where no box of a cell overlaps its object, the box nearest to it in position and size is responsible,
-      as in the authors' code.
-    - Of several objects in a cell, the largest is learnt; the authors' code takes the first of the file.
+      as in the authors' code, which measures in shares of the image, not in cells and square roots.
+    - Of several objects in a cell, the largest is learnt; the authors' code takes one at random.
+    - Two negative numbers, a class and a confidence, have a positive product, as in the authors' code.
     - Batch normalisation is an option, as in the authors' later configurations: training from scratch needs
       it.
 
@@ -30,10 +31,9 @@ from kerasdet.backbones import MobileNetV2, YOLO20Convs
 from kerasdet.layers.grid_head import GridHead
 from kerasdet.layers.resizing import Stretch
 from kerasdet.models.base import build_once, norm_option
-from kerasdet.models.detector import Detector, data_arguments
+from kerasdet.models.detector import Detector, data_arguments, one_canvas
 from kerasdet.ops.boxes import (
     box_area,
-    clip_boxes,
     cxcywh_to_xyxy,
     paired_iou,
     valid_mask,
@@ -51,7 +51,7 @@ COORDINATE_WEIGHT = 5.0  # section 2.2: lambda_coord
 BACKGROUND_WEIGHT = 0.5  # lambda_noobj
 IMAGE_SIZE = 448  # section 2.2
 CANDIDATES = 1000
-OUTPUT_STD = 0.01
+OUTPUT_STD = 0.001  # of the last layer's weights at the start; wider, the first outputs are noise
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -76,7 +76,7 @@ class YOLO(Detector):
 
     Raises:
         ValueError: an argument is out of its range, or images of different sizes have different canvases; in
-            a call, images of another canvas.
+            a call, images of another canvas, where sizes are known before the call is computed.
     """
 
     LOSS_TERMS = ("centre_loss", "size_loss", "object_loss", "background_loss", "class_loss")
@@ -85,14 +85,16 @@ class YOLO(Detector):
         self, num_classes, backbone=None, head=None, grid=GRID, boxes_per_cell=BOXES, **detector
     ):
         detector["resize"] = detector.get("resize") or Stretch(IMAGE_SIZE)
-        super().__init__(num_classes, backbone=backbone or YOLO20Convs(), **detector)
+        super().__init__(
+            num_classes, backbone=backbone or YOLO20Convs(dtype=detector.get("dtype")), **detector
+        )
         check_whole("grid", grid, most=1000)
         check_whole("boxes_per_cell", boxes_per_cell, most=100)
         self.head = head or GridHead(dtype=self.dtype_policy, name="head")
         self.level = self.backbone.levels[-1]
         self.grid = int(grid)
         self.boxes_per_cell = int(boxes_per_cell)
-        self.canvas = _one_canvas(self.resize)
+        self.canvas = one_canvas(self.resize, "YOLO's dense layers take one size")
         self.output_dense = keras.layers.Dense(
             # Eq: yolo §2 | S x S x (B 5 + C) numbers
             self.grid**2 * (self.boxes_per_cell * 5 + self.num_classes),
@@ -123,7 +125,7 @@ class YOLO(Detector):
             resize: `Resize` part of the model, of one canvas.
             backbone: default MobileNetV2.
             channels: channels of the head's convolution.
-            units: units of its hidden dense layer.
+            units: units of its hidden dense layer; 0: none.
             dropout: share of these units that is dropped in training.
             norm: "batch" (for training from scratch) or "none", for the head's convolution.
             grid: cells along each side; the paper has 7. A cell finds one class.
@@ -136,7 +138,9 @@ class YOLO(Detector):
         norm = norm_option(norm)
         return cls(
             backbone=(backbone or MobileNetV2()).with_levels(("C5",)),
-            head=GridHead(((channels, 3),), (units,), dropout=dropout, norm=norm, name="head"),
+            head=GridHead(
+                ((channels, 3),), (units,) if units else (), dropout=dropout, norm=norm, name="head"
+            ),
             grid=grid,
             boxes_per_cell=boxes_per_cell,
             resize=resize,
@@ -266,24 +270,11 @@ class YOLO(Detector):
         return ops.reshape(ignored, (-1, self.grid**2, self.boxes_per_cell))
 
     def decode(self, outputs):
-        """Multiply the classes' probabilities by the confidence, and apply non-maximum suppression."""
+        """Multiply the classes' probabilities by the confidence, and suppress whole boxes, as Darknet."""
         # Eq: yolo 1 | Pr(Class_i | Object) Pr(Object) IoU = Pr(Class_i) IoU
         scores = outputs["classes"][:, :, None] * outputs["confidence"][..., None]
         count = self.grid**2 * self.boxes_per_cell
         scores = ops.reshape(scores, (-1, count, self.num_classes))
         boxes = ops.reshape(self.boxes(outputs["locations"]), (-1, count, 4))
-        rows, labels, scores = best_pairs(scores, CANDIDATES)
-        boxes = clip_boxes(gather_rows(boxes, rows), outputs["image_sizes"])
-        return self.suppress(boxes, labels, scores)
-
-
-def _one_canvas(resize):
-    """Return the canvas (height, width) of images of any size."""
-    sizes = ((1, 1), (37, 1111), (1111, 37))
-    canvases = {tuple(resize.canvas_size(*resize.target_size(*size))) for size in sizes}
-    if len(canvases) > 1:
-        raise ValueError(
-            f"resize is {resize}, which has a canvas for each image; YOLO's dense layers take one size: give "
-            "Stretch(448), or Fit(height, width)."
-        )
-    return canvases.pop()
+        rows, labels, scores = best_pairs(scores, self.room_for(CANDIDATES))
+        return self.suppress_whole(gather_rows(boxes, rows), labels, scores, outputs["image_sizes"])

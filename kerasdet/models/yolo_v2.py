@@ -18,7 +18,7 @@ Departures from the paper:
     - Objectness begins at one percent everywhere, as in RetinaNet; from one half, background would fill the
       first hundreds of steps.
     - Of several objects with one cell and anchor, the one whose shape fits the anchor best is learnt; Darknet
-      learns the last one of its file.
+      learns one of them at random.
     - A convolution of 1 x 1 with 64 channels comes before the passthrough, as in the authors' configuration.
       Adjacent cells are stacked as the paper says; Darknet's own order is `order="darknet"`.
 
@@ -41,11 +41,11 @@ from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
 from kerasdet.ops.anchors import grid_anchors
-from kerasdet.ops.boxes import box_area, box_iou, clip_boxes, paired_iou, valid_mask
+from kerasdet.ops.boxes import box_area, box_iou, paired_iou, valid_mask
 from kerasdet.ops.candidates import best_pairs, rows_of_places
 from kerasdet.ops.cells import cells_of, owners
 from kerasdet.ops.checks import check_whole
-from kerasdet.ops.clusters import cluster_sizes, finest_stride
+from kerasdet.ops.clusters import cluster_sizes, different_sizes, finest_stride
 from kerasdet.ops.coders import decode_locations, encode_locations
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import in_ignored
@@ -99,7 +99,9 @@ class YOLOv2(Detector):
     TRANSFERRED = ("backbone", "head")
 
     def __init__(self, num_classes, backbone=None, head=None, anchors=VOC_ANCHORS, **detector):
-        super().__init__(num_classes, backbone=backbone or Darknet19(), **detector)
+        super().__init__(
+            num_classes, backbone=backbone or Darknet19(dtype=detector.get("dtype")), **detector
+        )
         self.head = head or PassthroughHead(dtype=self.dtype_policy, name="head")
         self.anchors = _checked_anchors(anchors)
         level = self.head.levels[-1]
@@ -142,9 +144,10 @@ class YOLOv2(Detector):
             channels: channels of the head.
             depth: 3x3 convolutions of the head.
             passthrough: channels of the finer map before it is stacked; 0: no finer map.
-            stride: pixels per cell, 8, 16 or 32 (the paper's). Default 16, or 8 where objects are small
-                (`kerasdet.ops.clusters.finest_stride`).
-            anchors: anchors of a cell, clustered from the data's objects; 0: those of VOC.
+            stride: pixels per cell, 8, 16 or 32 (the paper's). Default 16, or 8 where anchors are clustered,
+                the backbone has "C2" and objects are small (`kerasdet.ops.clusters.finest_stride`).
+            anchors: anchors of a cell, clustered from the data's objects, at most as many as these have
+                sizes; 0: those of VOC.
             **detector: further arguments of the constructor.
 
         Raises:
@@ -156,7 +159,7 @@ class YOLOv2(Detector):
         if anchors:
             boxes = boxes_on_canvas(data, resize)
             objects = boxes[:, 2:] - boxes[:, :2]
-            sizes, _ = cluster_sizes(objects, anchors)
+            sizes, _ = cluster_sizes(objects, min(anchors, max(1, different_sizes(objects))))
             if stride is None and finest_stride(objects) == 4 and "C2" in backbone.strides:
                 stride = 8
         stride = 16 if stride is None else stride
@@ -229,7 +232,7 @@ class YOLOv2(Detector):
         background = background & ~in_ignored(boxes, objects, targets["ignore"])
 
         canvas = ops.cast(ops.prod(outputs["grid"]), "float32") * self.stride**2
-        weight = COORDINATE_SCALE * (2.0 - box_area(own) / canvas)
+        weight = COORDINATE_SCALE * (2.0 - ops.minimum(box_area(own) / canvas, 1.0))
         t = outputs["locations"]
         found = ops.concatenate([ops.sigmoid(t[..., :2]), t[..., 2:]], axis=-1)
         errors = ops.sum((encode_locations(own, anchors, self.stride) - found) ** 2, axis=-1)
@@ -267,17 +270,12 @@ class YOLOv2(Detector):
         return owners(cells * len(self.anchors) + best, priority, count)
 
     def decode(self, outputs):
-        """Multiply the classes' probabilities by the objectness, and apply non-maximum suppression."""
+        """Multiply the classes' probabilities by the objectness, and suppress whole boxes, as Darknet."""
         boxes = decode_locations(outputs["locations"], outputs["anchors"], self.stride)
         confidence = ops.sigmoid(outputs["confidence"])[..., None]  # (B, A, 1)
         scores = confidence * self.class_probabilities(outputs["logits"])  # (B, A, K)
-        rows, labels, scores = best_pairs(scores, CANDIDATES)
-        boxes = gather_rows(boxes, rows)
-        # Whole boxes suppress each other, as in Darknet; those outside the image have no score.
-        seen = box_area(clip_boxes(boxes, outputs["image_sizes"])) > 0
-        found = self.suppress(boxes, labels, ops.where(seen, scores, 0.0))
-        clipped = clip_boxes(found["boxes"], outputs["image_sizes"])
-        return {**found, "boxes": ops.where(found["labels"][..., None] >= 0, clipped, -1.0)}
+        rows, labels, scores = best_pairs(scores, self.room_for(CANDIDATES))
+        return self.suppress_whole(gather_rows(boxes, rows), labels, scores, outputs["image_sizes"])
 
     def class_probabilities(self, logits):
         """Return the softmax over the classes, (B, A, K); of one class it is 1, and Keras would warn."""

@@ -64,7 +64,8 @@ def cluster_sizes(sizes, count=5, seed=0):
     """Cluster the sizes of objects by IoU (YOLOv2, arXiv 1612.08242, section 2, Dimension Clusters).
 
     Args:
-        sizes: (N, 2) widths and heights; those that are not finite and positive are left out.
+        sizes: (N, 2) widths and heights in pixels, rounded to a thousandth here; those that are not finite
+            and positive are left out.
         count: k, number of clusters.
         seed: of the first centroids, which are objects far from each other (k-means++).
 
@@ -75,13 +76,12 @@ def cluster_sizes(sizes, count=5, seed=0):
         ValueError: fewer than k different sizes, or k is out of range.
     """
     check_whole("count", count, most=1000)
-    sizes = np.asarray(sizes, "float64").reshape(-1, 2)
-    sizes = sizes[(np.isfinite(sizes) & (sizes > 0)).all(axis=1)]
-    different = len(np.unique(sizes, axis=0))
+    sizes = _rounded(sizes)
+    different = different_sizes(sizes)
     if different < count:
         raise ValueError(
-            f"count is {count}, but the {len(sizes)} objects have {different} different sizes; give at most "
-            "as many anchors."
+            f"{count} anchors were asked for, but the {len(sizes)} objects have {different} different sizes; "
+            "ask for as many at most."
         )
     centroids, before = _far_apart(sizes, count, np.random.default_rng(seed)), None
     for _ in range(MOST_ROUNDS):
@@ -94,6 +94,18 @@ def cluster_sizes(sizes, count=5, seed=0):
         before = nearest
     centroids = centroids[np.argsort(centroids.prod(axis=1), kind="stable")]
     return centroids, float(shape_iou(sizes, centroids).max(axis=1).mean())
+
+
+def different_sizes(sizes):
+    """Count the different sizes among which `cluster_sizes` finds clusters; see there."""
+    return len(np.unique(_rounded(sizes), axis=0))
+
+
+def _rounded(sizes):
+    """Return the usable sizes (N, 2); equal objects of scaled images differ in their last digits."""
+    sizes = np.asarray(sizes, "float64").reshape(-1, 2)
+    sizes = sizes[np.isfinite(sizes).all(axis=1)].round(3)
+    return sizes[(sizes > 0).all(axis=1)]
 
 
 def _far_apart(sizes, count, rng):

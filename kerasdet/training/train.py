@@ -198,9 +198,11 @@ def _parts(model):
 def _training_batches(model, data, recipe, resize, resize_every, augment, cache, start_epoch):
     if cache is None:
         cache = _decoded_bytes(data) < CACHE_BYTES
+    resize = resize or model.resize
+    _check_canvas(model, resize if isinstance(resize, list) else [resize])
     return data.batches(
         recipe.batch_size,
-        resize or model.resize,
+        resize,
         augment=augment,
         shuffle=True,
         repeat=True,
@@ -211,6 +213,15 @@ def _training_batches(model, data, recipe, resize, resize_every, augment, cache,
         start_epoch=start_epoch,
         resize_every=resize_every,
     )
+
+
+def _check_canvas(model, resizes):
+    for resize in resizes:
+        if model.canvas and resize.fixed_canvas() != model.canvas:
+            raise ValueError(
+                f"resize has {resize}, but this {type(model).__name__} takes one canvas, {model.canvas}: "
+                f"train it on {model.resize} alone."
+            )
 
 
 def _decoded_bytes(data):

@@ -33,8 +33,9 @@ def made(kind, options, data=DATA, **settings):
 
 
 REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}
+ONE_CANVAS = {"resize": Stretch(SIZE)}
 # Without dropout, which draws other numbers on two devices than on one.
-ON_GRID = {"resize": Stretch(SIZE), "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
+ON_GRID = {**ONE_CANVAS, "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
 # Paper: its detector and the options that make it small.
 DETECTORS = {
     name: functools.partial(made, kind, options)
@@ -46,13 +47,9 @@ DETECTORS = {
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
         ("rfcn", models.RFCN, {**REGIONS, "bins": 2}),
-        ("ssd", models.SSD, {"channels": 16, "default_boxes": "paper"}),
-        ("ssdlite", models.SSDLite, {"default_boxes": "paper"}),
-        (
-            "yolo",
-            models.YOLO,
-            {"resize": Stretch(SIZE), "channels": 16, "units": 64, "grid": 4, "dropout": 0.0},
-        ),
+        ("ssd", models.SSD, {**ONE_CANVAS, "channels": 16, "default_boxes": "paper"}),
+        ("ssdlite", models.SSDLite, {**ONE_CANVAS, "default_boxes": "paper"}),
+        ("yolo", models.YOLO, ON_GRID),
         ("yolo_v2", models.YOLOv2, {"channels": 16, "depth": 2, "passthrough": 4, "anchors": 0}),
     )
 }

@@ -74,13 +74,14 @@ def test_as_torchvision():
 
 
 def test_fitted():
-    # Sizes 40 and 160: the 5th percentile of [40] * 10 + [160] * 90 is 40.
-    small = [[0, 0, 40, 40]] * 10
+    # Sizes 20 and 160: the 5th percentile of [20] * 10 + [160] * 90 is 20.
+    small = [[0, 0, 20, 20]] * 10
     tall = [[5, 5, 85, 325]] * 90  # 80 x 320
     generator = AnchorGenerator.fitted(small + tall + [[3, 3, 3, 9]])
-    assert generator.sizes[0] == pytest.approx((40, 40 * 2 ** (1 / 3), 40 * 2 ** (2 / 3)))
+    # From 20 to 64, eight cells of P3: three sizes, a third of log 3.2 apart.
+    assert generator.sizes[0] == pytest.approx((20, 20 * 3.2 ** (1 / 3), 20 * 3.2 ** (2 / 3)))
     assert generator.aspect_ratios[0] == (1.0, 4.0, 4.0)
-    assert generator.sizes[1][0] == 80
+    assert generator.sizes[1][0] == 64
     with pytest.raises(ValueError, match="none of the 1 boxes"):
         AnchorGenerator.fitted([[3, 3, 3, 9]])
 
@@ -96,6 +97,17 @@ def test_small_objects_are_found_on_the_finest_map():
     assert anchors.sizes[0] == pytest.approx((8, 11.31, 16, 22.63), abs=0.01)
     assert anchors.sizes[1][0] == 32
     assert anchors.strides == (4, 8, 16, 32)
+
+
+def test_large_objects_do_not_crowd_on_the_finest_map():
+    for layout, base in ((None, 32), (AnchorGenerator.fpn, 32)):
+        anchors = AnchorGenerator.fitted([[0, 0, 300, 300]] * 9, layout)
+        assert anchors.sizes[0][0] == base
+        assert anchors.sizes[4][0] == 512
+        assert anchors.strides == ((8, 16, 32, 64, 128) if layout is None else None)
+    # From P2 on, a few small objects among large ones: four cells of it.
+    mixed = [[0, 0, 15, 15]] * 9 + [[0, 0, 300, 300]] * 91
+    assert AnchorGenerator.fitted(mixed).sizes[0][0] == 15
 
 
 def test_a_proposal_networks_anchors():

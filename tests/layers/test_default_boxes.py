@@ -123,9 +123,12 @@ def test_fitted_boxes():
     assert boxes.ratios == ((2.0,),) * 3
     squares = np.stack([sizes, sizes], axis=-1)
     assert DefaultBoxes.fitted(squares, [0.1, 0.2]).ratios == ((1.5,),) * 2
-    # Objects larger than three cells of the second map: the scales still grow.
+    # Large objects do not crowd on the first map: four of its cells, then three of the other maps'.
     large = DefaultBoxes.fitted(np.full((1, 2), 0.8), [0.1, 0.2])
-    np.testing.assert_allclose(large.scales, [0.8, 1.0, 1.25])
+    np.testing.assert_allclose(large.scales, [0.4, 0.6, 1.2])
+    # Maps of almost the same stride: the scales still grow.
+    near = DefaultBoxes.fitted(np.full((1, 2), 0.8), [0.1, 0.11])
+    np.testing.assert_allclose(near.scales, [0.4, 0.5, 0.66])
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,7 @@ def test_fitted_boxes():
         ({"sizes": (1, 2)}, "`sizes` has 2 entries; give 6"),
         ({"sizes": (0,) * 6}, "`sizes` are .*; give positive finite numbers"),
         ({"lowest": 0}, "`lowest` are .*; give positive finite numbers"),
+        ({"lowest": 0.1, "sizes": (2,) * 6}, "takes the place of two squares, .* has 2 sizes"),
         ({"clip": "both"}, "clip is 'both'; give one of"),
         ({"ratios": [(0,)] * 6}, "`ratios` are .*; give positive finite numbers"),
         ({"ratios": [(2,)] * 2}, "for 3 maps or more, not 2"),

@@ -148,3 +148,12 @@ def test_config_round_trip(layer):
     )
     for name in names:
         assert getattr(again, name) == getattr(layer, name)
+
+
+def test_large_objects_do_not_crowd_on_the_finest_level():
+    # 300 pixels, or 400 and 15: eight cells of the finest map at most, the papers' 64 pixels on P3.
+    assert Points.fitted([[0, 0, 300, 300]] * 9).ranges == (64, 128, 256, 512)
+    mixed = [[0, 0, 15, 15]] * 6 + [[0, 0, 40, 4]] * 4 + [[0, 0, 400, 400]] * 90
+    assert Points.fitted(mixed).strides[0] == 4
+    assert Points.fitted(mixed).ranges[0] == 30
+    assert Points.fitted([[0, 0, 60, 3]] * 9).ranges[0] == 32

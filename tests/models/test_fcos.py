@@ -324,7 +324,7 @@ def test_decode_by_hand():
     )
 
 
-def test_a_thousand_candidates_of_each_level():
+def test_a_thousand_candidates_of_each_level(monkeypatch):
     places = np.arange(1500)
     points = np.stack([places % 100 + 0.5, places // 100 * 2 + 0.5, places * 0 + 8], axis=-1)
     arguments = np.full((1500, 4), 0.4), np.full(1500, 9.0), points
@@ -335,9 +335,17 @@ def test_a_thousand_candidates_of_each_level():
         for name in ("logits", "distances", "centerness", "points")
     }
     model = one_level(max_detections=4000)
-    assert model.decode(one)["num_detections"] == 1000
     found = model.decode({**both, "image_sizes": one["image_sizes"]})
-    assert np.bincount(np.asarray(found["labels"])[0][:2000]).tolist() == [1000, 1000]
+    assert np.bincount(np.asarray(found["labels"])[0][:3000]).tolist() == [1500, 1500]
+    # For many detections there is room for four candidates of each.
+    seen = []
+    monkeypatch.setattr(
+        type(model), "suppress", lambda self, boxes, *_: seen.append(boxes.shape[1])
+    )
+    for most in (100, 300):
+        model.max_detections = most
+        model.decode(one)
+    assert seen == [1000, 1200]
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_decode_by_hand():
     np.testing.assert_allclose(result["boxes"][:2], [[0, 0, 10, 10], [0, 0, 15, 10]], atol=1e-4)
 
 
-def test_a_thousand_candidates_of_each_level():
+def test_a_thousand_candidates_of_each_level(monkeypatch):
     # 1500 boxes of a pixel, apart from each other, on each of two levels; all of one class.
     places = np.arange(1500)
     corners = np.stack([places % 100, places // 100 * 2], axis=-1).astype(np.float32)
@@ -242,10 +242,17 @@ def test_a_thousand_candidates_of_each_level():
         for name in ("logits", "deltas", "anchors")
     }
     model = retinanet(max_detections=4000)
-    assert model.decode(one)["num_detections"] == 1000
     found = model.decode({**both, "image_sizes": one["image_sizes"]})
-    assert found["num_detections"] == 2000
-    assert np.bincount(np.asarray(found["labels"])[0][:2000]).tolist() == [1000, 1000]
+    assert np.bincount(np.asarray(found["labels"])[0][:3000]).tolist() == [1500, 1500]
+    # For many detections there is room for four candidates of each.
+    seen = []
+    monkeypatch.setattr(
+        type(model), "suppress", lambda self, boxes, *_: seen.append(boxes.shape[1])
+    )
+    for most in (100, 300):
+        model.max_detections = most
+        model.decode(one)
+    assert seen == [1000, 1200]
 
 
 @pytest.mark.parametrize(

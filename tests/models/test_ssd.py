@@ -22,7 +22,7 @@ from kerasdet.layers.extra_layers import SSD300_ROWS, SSD321_ROWS, SSD512_ROWS, 
 from kerasdet.models import SSD
 from kerasdet.models import ssd as paper
 from kerasdet.models.detector import prepare
-from tests.contract.detectors import ssd
+from tests.contract.detectors import ssd, ssdlite
 from tests.tiny import TinyBackbone, cheap_weights
 
 CONSTANTS = {
@@ -292,8 +292,7 @@ class Data:
     [
         (Stretch(64), 0.1, 1.5),  # 0.1 x 0.1 of the image; ratios are at least 1.5
         (Fit(200, 200), math.sqrt(0.1 * 0.05), 2.0),  # 20 x 10 of a canvas of 200 x 200
-        (None, math.sqrt(20 / 224 * 10 / 128), 1.5),  # the canvas is rounded up to 128 x 224
-        (ShortestEdge(100, 200, 100), 0.1, 1.5),
+        (None, 0.1, 1.5),  # 300 x 300
     ],
     ids=str,
 )
@@ -301,7 +300,7 @@ def test_default_boxes_fitted_to_the_canvas(resize, first, ratio):
     model = SSD.for_data(Data(), resize, TinyBackbone())
     assert model.default_boxes.scales[0] == pytest.approx(first, abs=1e-4)
     assert model.default_boxes.ratios[0] == (ratio,)
-    assert model.resize == (resize or KeepSize())
+    assert model.resize == (resize or Stretch(300))
 
 
 @pytest.mark.parametrize(("side", "levels"), [(156, ("C2_expand",)), (164, ())])
@@ -320,6 +319,34 @@ def test_a_backbone_keeps_its_weights_when_it_returns_wide_maps():
     np.testing.assert_array_equal(
         wide.get_layer("block2_expand").kernel, backbone.get_layer("block2_expand").kernel
     )
+
+
+def test_a_canvas_for_each_image_is_refused():
+    for resize in (KeepSize(), ShortestEdge(100, 200)):
+        with pytest.raises(ValueError, match="SSD's default boxes are shares of one: give Stretch"):
+            ssd(resize=resize)
+
+
+def test_default_boxes_lie_on_the_canvas(monkeypatch):
+    cheap_weights(monkeypatch)
+    # Steps in pixels for 300; on another canvas the same shares, spread over its maps.
+    assert SSD(2).default_boxes.steps == (8, 16, 32, 64, 100, 300)
+    other = SSD(2, resize=Fit(480, 640)).default_boxes
+    assert (other.steps, other.scales) == (None, DefaultBoxes.ssd300().scales)
+    with pytest.raises(
+        ValueError, match=r"a map of 4 x 4 cells, 300 pixels apart, is not for the canvas"
+    ):
+        SSD(2, default_boxes=DefaultBoxes.ssd300(), resize=Stretch(512))
+    with pytest.raises(
+        ValueError, match=r"Stretch\(height=200, width=200\), too small .* larger canvas"
+    ):
+        SSD(2, resize=Stretch(200))
+
+
+def test_a_crowd_of_one_class_has_candidates():
+    assert ssd().candidates == 400
+    assert ssd(max_detections=750).candidates == 3000
+    assert ssdlite(max_detections=750).candidates == 3000
 
 
 def test_options_reach_the_parts():

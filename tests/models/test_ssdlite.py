@@ -94,9 +94,10 @@ def test_on_mobilenet_v2_it_is_the_papers():
 
 def test_small_detectors():
     model = SSDLite.for_data(Data(), backbone=MobileNetV2(alpha=0.1))
-    assert model.backbone.levels == ("C2_expand", "C3_expand", "C4_expand", "C5")
+    assert model.resize == Stretch(320)
+    assert model.backbone.levels == ("C3_expand", "C4_expand", "C5")
     assert type(model.head) is DepthwiseTowers
-    assert model.default_boxes.scales[0] == pytest.approx(math.sqrt(20 / 224 * 10 / 128), abs=1e-4)
+    assert model.default_boxes.scales[0] == pytest.approx(0.1, abs=1e-4)
     assert SSDLite.for_data(Data(), Stretch(64), TinyBackbone()).resize == Stretch(64)
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasdet.backbones import FastYOLO, ImageClassifier, YOLO20Convs
+from kerasdet.data import digit_scenes
 from kerasdet.layers import Fit, GridHead, KeepSize, LocallyConnected, Stretch
 from kerasdet.models import YOLO
 from kerasdet.models import yolo as paper
 from kerasdet.models.detector import prepare
+from kerasdet.training import Recipe, train
 from tests.contract.detectors import yolo
 from tests.tiny import TinyBackbone, cheap_weights
 
@@ -22,7 +25,7 @@ CONSTANTS = {
     "BACKGROUND_WEIGHT": 0.5,
     "IMAGE_SIZE": 448,
     "CANDIDATES": 1000,
-    "OUTPUT_STD": 0.01,
+    "OUTPUT_STD": 0.001,
 }
 
 
@@ -187,11 +190,40 @@ def test_scores_by_hand():
     )
     found = {name: np.asarray(value)[0] for name, value in model.decode(outputs).items()}
     # 0.8 x 0.9, 0.8 x 0.5, 0.1 x 0.9; 0.1 x 0.5 is at the threshold. IoU 1/2 of the whole boxes, 2/3 of
-    # those within the image: the second is suppressed.
-    assert found["num_detections"] == 2
-    np.testing.assert_allclose(found["confidence"][:2], [0.72, 0.09], rtol=1e-5)
-    assert found["labels"][:2].tolist() == [0, 1]
-    np.testing.assert_allclose(found["boxes"][:2], [[16, 0, 64, 32]] * 2, atol=1e-3)
+    # those within the image: as in Darknet, whole boxes count, and the second stays.
+    assert found["num_detections"] == 3
+    np.testing.assert_allclose(found["confidence"][:3], [0.72, 0.4, 0.09], rtol=1e-5)
+    assert found["labels"][:3].tolist() == [0, 0, 1]
+    large = [16, 0, 64, 32]
+    np.testing.assert_allclose(found["boxes"][:3], [large, [32, 0, 64, 32], large], atol=1e-3)
+
+
+def test_a_box_outside_the_image_is_no_detection():
+    # A cell of 32 pixels and a half: from 64 to 96.
+    outputs = outputs_of({(1,): [0.8, 0.1]}, {(1, 0): 0.5}, {(1, 0): [1.5, 0.5, HALF, HALF]})
+    assert small().decode(outputs)["num_detections"][0] == 0
+
+
+def test_images_of_another_size_do_not_become_several():
+    model = small()
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None, None, 3))])
+    def call(images):
+        return model(images)["classes"]
+
+    assert call(tf.zeros((1, 64, 64, 3))).shape == (1, 4, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        call(tf.zeros((1, 128, 128, 3)))
+
+
+def test_training_takes_its_own_canvas(tmp_path):
+    data = digit_scenes("train", 8)
+    model = YOLO.for_data(data, Stretch(64), TinyBackbone(), units=8, channels=4)
+    for resize in (Stretch(96), [Stretch(64), Stretch(96)]):
+        with pytest.raises(
+            ValueError, match=r"this YOLO takes one canvas, \(64, 64\): train it on"
+        ):
+            train(model, data, Recipe(epochs=1), out=tmp_path, resize=resize)
 
 
 def test_locally_connected_layer_by_hand():
@@ -239,7 +271,7 @@ def test_the_classifier_at_224_becomes_a_detector_at_448(monkeypatch):
         ({"grid": 0}, "grid is 0; give a whole number from 1"),
         ({"boxes_per_cell": 0}, "boxes_per_cell is 0; give a whole number from 1"),
         ({"norm": "group"}, "norm is 'group'; give one of 'batch', 'none'"),
-        ({"units": 0}, "units is 0; give a whole number from 1"),
+        ({"units": -1}, "units is -1; give a whole number from 1"),
     ],
     ids=str,
 )

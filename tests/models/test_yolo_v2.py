@@ -201,11 +201,22 @@ def test_boxes_begin_at_their_anchors():
     assert np.abs(outputs["locations"]).mean() < 0.1
 
 
-def test_a_thousand_candidates():
-    model = small(max_detections=4000, score_threshold=0.001, iou_threshold=1.0)
+def test_a_thousand_candidates_or_four_for_each_detection():
+    model = small(max_detections=1000, score_threshold=0.001, iou_threshold=1.0)
     outputs = {k: np.array(v) for k, v in model(np.zeros((1, 1024, 1024, 3), np.uint8)).items()}
     outputs["confidence"][:] = 3.0
-    assert model.decode(outputs)["num_detections"] == 1000
+    assert model.decode(outputs)["num_detections"] == 1000  # of 2048 boxes of two classes
+    assert (model.room_for(1000), small(max_detections=250).room_for(1000)) == (4000, 1000)
+
+
+def test_an_object_larger_than_the_canvas_has_the_least_weight():
+    # Two by two cells; the box is three times as high and wide as the canvas of 64 x 64.
+    outputs = outputs_of(locations={row: [0.0, 0.0, 9.0, 9.0] for row in range(8)})
+    found = [
+        float(small().loss_terms(outputs, targets([box], [0]))["box_loss"][0])
+        for box in ([0, 0, 64, 64], [-64, -64, 128, 128])
+    ]
+    assert min(found) > 0
 
 
 def test_options_reach_the_parts():

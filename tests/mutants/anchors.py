@@ -103,6 +103,16 @@ MUTANTS = {
                 "(1 / len(strides))",
                 "test_a_proposal_networks_anchors",
             ),
+            "large objects crowd on the finest level": (
+                "base = min(base, LARGEST_BASE * float(strides[0]))",
+                "base = base",
+                "test_large_objects_do_not_crowd_on_the_finest_map",
+            ),
+            "the smallest size is half the papers'": (
+                "LARGEST_BASE = 4",
+                "LARGEST_BASE = 2",
+                "test_large_objects_do_not_crowd_on_the_finest_map",
+            ),
             "fitted ratios are width over height": (
                 "np.percentile(heights / widths",
                 "np.percentile(widths / heights",

@@ -149,6 +149,16 @@ MUTANTS = {
                 "round(float(np.percentile(sides.max(axis=1), 5)), 1)",
                 "test_ranges_fit_the_data",
             ),
+            "large objects crowd on the finest level": (
+                "min(first, FINEST_CELLS * float(strides[0]))",
+                "first",
+                "tests/layers/test_points.py::test_large_objects_do_not_crowd_on_the_finest_level",
+            ),
+            "the finest level learns half as large objects": (
+                "FINEST_CELLS = 8",
+                "FINEST_CELLS = 4",
+                "tests/layers/test_points.py::test_large_objects_do_not_crowd_on_the_finest_level",
+            ),
             "fitted ranges do not double": (
                 "first * 2**level for",
                 "first * 3**level for",

@@ -130,17 +130,21 @@ MUTANTS = {
                 "[one for one in found] if self.resize.DRAWN",
                 "test_boxes_and_scores_are_darknets",
             ),
-        },
-    ),
-    **mutants(
-        "kerasdet/models/yolo_v2.py",
-        "tests/zoo/test_darknet_boxes.py",
-        {
             "clipped boxes suppress each other": (
                 "        found = self.suppress(boxes, labels, ops.where(seen, scores, 0.0))",
-                '        boxes = clip_boxes(boxes, outputs["image_sizes"])\n'
+                "        boxes = box_ops.clip_boxes(boxes, image_sizes)\n"
                 "        found = self.suppress(boxes, labels, ops.where(seen, scores, 0.0))",
-                "test_boxes_and_scores_are_darknets",
+                "test_boxes_and_scores_are_darknets tests/models/test_yolo.py::test_scores_by_hand",
+            ),
+            "boxes outside the image are detections": (
+                "ops.where(seen, scores, 0.0)",
+                "scores",
+                "tests/models/test_yolo.py::test_a_box_outside_the_image_is_no_detection",
+            ),
+            "one candidate for each detection": (
+                "ROOM = 4",
+                "ROOM = 1",
+                "tests/models/test_fcos.py::test_a_thousand_candidates_of_each_level",
             ),
         },
     ),

@@ -87,6 +87,21 @@ BOXES = mutants(
     "kerasdet/layers/default_boxes.py",
     "tests/layers/test_default_boxes.py",
     {
+        "large objects crowd on the first map": (
+            "scales = [min(smallest, MOST_CELLS * strides[0])]",
+            "scales = [smallest]",
+            "test_fitted_boxes",
+        ),
+        "the first map's boxes have three cells at most": (
+            "MOST_CELLS = 4.0",
+            "MOST_CELLS = 3.0",
+            "test_fitted_boxes",
+        ),
+        "default boxes may lie beside the canvas": (
+            "if any((cells - CENTRE) * step >= side + step",
+            "if any(False and cells",
+            "tests/models/test_ssd.py::test_default_boxes_lie_on_the_canvas",
+        ),
         "centres are at the corners of cells": (
             "CENTRE = 0.5",
             "CENTRE = 0.0",

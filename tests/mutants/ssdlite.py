@@ -37,13 +37,13 @@ MODEL = mutants(
             "test_constants_are_torchvisions",
         ),
         "the tail is whole": (
-            "reduced_tail=True",
-            "reduced_tail=False",
+            '"reduced_tail": True',
+            '"reduced_tail": False',
             "test_parameters",
         ),
         "the first map is block 12's": (
-            '("C4_expand", "C5"), mean',
-            '("C4", "C5"), mean',
+            '("C4_expand", "C5"), **settings',
+            '("C4", "C5"), **settings',
             "test_constants_are_torchvisions",
         ),
         "small detectors do not fit their boxes": (

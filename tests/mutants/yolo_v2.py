@@ -28,9 +28,14 @@ MUTANTS = {
                 "test_gradients_of_the_target_do_not_reach_the_box",
             ),
             "small objects weigh less": (
-                "(2.0 - box_area(own) / canvas)",
-                "(1.0 + box_area(own) / canvas)",
+                "(2.0 - ops.minimum(box_area(own) / canvas, 1.0))",
+                "(1.0 + ops.minimum(box_area(own) / canvas, 1.0))",
                 "test_losses_by_hand",
+            ),
+            "an object larger than the canvas has a negative weight": (
+                "(2.0 - ops.minimum(box_area(own) / canvas, 1.0))",
+                "(2.0 - box_area(own) / canvas)",
+                "test_an_object_larger_than_the_canvas_has_the_least_weight",
             ),
             "centres are compared without the sigmoid": (
                 "ops.concatenate([ops.sigmoid(t[..., :2]), t[..., 2:]], axis=-1)",
@@ -75,7 +80,7 @@ MUTANTS = {
             "a hundred candidates": (
                 "CANDIDATES = 1000",
                 "CANDIDATES = 100",
-                "test_a_thousand_candidates",
+                "test_constants_are_the_authors",
             ),
             "every box begins as an object by ten percent": (
                 "PRIOR = 0.01",
@@ -176,9 +181,14 @@ MUTANTS = {
                 "test_clusters_by_hand",
             ),
             "sizes without an area count": (
-                "(np.isfinite(sizes) & (sizes > 0))",
-                "np.isfinite(sizes)",
+                "return sizes[(sizes > 0).all(axis=1)]",
+                "return sizes",
                 "test_clusters_do_not_depend_on_the_seed_where_shapes_are_apart_and_leave_out_no_sizes",
+            ),
+            "equal objects have several sizes": (
+                ".round(3)",
+                ".round(16)",
+                "test_equal_objects_of_scaled_images_have_one_size",
             ),
             "the largest anchor comes first": (
                 "np.argsort(centroids.prod(axis=1)",

@@ -5,7 +5,13 @@ import pytest
 from keras import ops
 
 from kerasdet.ops.cells import cells_of, darknet_reorg, owners, space_to_depth
-from kerasdet.ops.clusters import cluster_sizes, finest_stride, pyramid_strides, shape_iou
+from kerasdet.ops.clusters import (
+    cluster_sizes,
+    different_sizes,
+    finest_stride,
+    pyramid_strides,
+    shape_iou,
+)
 
 
 def test_cells_of_centres_by_hand():
@@ -85,11 +91,21 @@ def test_clusters_do_not_depend_on_the_seed_where_shapes_are_apart_and_leave_out
         assert mean_iou == 1.0
 
 
+def test_equal_objects_of_scaled_images_have_one_size():
+    sizes = np.arange(1.0, 400)[:, None] + [32 * 0.65, 32 * 0.65] - np.arange(1.0, 400)[:, None]
+    assert len(np.unique(sizes)) > 1
+    assert different_sizes(sizes) == 1
+    with pytest.raises(
+        ValueError, match="2 anchors were asked for, but the 399 objects have 1 different"
+    ):
+        cluster_sizes(sizes, 2)
+
+
 @pytest.mark.parametrize(
     ("sizes", "count", "message"),
     [
-        ([[1, 2]] * 9, 2, "count is 2, but the 9 objects have 1 different sizes"),
-        ([], 1, "count is 1, but the 0 objects have 0 different sizes"),
+        ([[1, 2]] * 9, 2, "2 anchors were asked for, but the 9 objects have 1 different sizes"),
+        ([], 1, "1 anchors were asked for, but the 0 objects have 0 different sizes"),
         ([[1, 2]], 0, "count is 0; give a whole number from 1"),
     ],
 )

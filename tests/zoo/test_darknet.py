@@ -190,6 +190,13 @@ CONFIGURATIONS = [
     ("yolov2", "1.73145", "-2", "there are 6 numbers in anchors.*positive"),
     ("yolov2", "softmax=1", "softmax=0", "softmax is 0"),
     ("yolov2", "coords=4", "coords=5", "coords is 5"),
+    # What is missing has Darknet's default, which may be other arithmetic.
+    ("yolov2", "softmax=1\n", "", r"softmax is missing, which means 0. Fix: give .* from 1 to 1"),
+    ("yolov2", "stride=2\n[route]", "[route]", "stride is missing, which means 1"),
+    ("yolov2-tiny", "size=2\nstride=1\n", "stride=1\n", "size is missing, which means 1"),
+    ("yolov1", "sqrt=1\n", "", "sqrt is missing, which means 0"),
+    ("yolov1", "coords=4\n", "", "coords is missing, which means 1"),
+    ("yolov1-local", "pad=1\nfilters=6", "filters=6", "pad is missing, which means 0"),
     ("yolov2", "thresh=.6", "tree=9k.tree", "the option 'tree' is unknown"),
     ("yolov2", "stride=2\n[route]", "stride=4\n[route]", "stride is 4"),
     ("yolov2-tiny", "size=2\nstride=1\n", "size=3\nstride=1\n", "size is 3"),
@@ -218,6 +225,69 @@ def test_configurations_that_are_not_known_are_one_clear_error(
     assert "Fix: " in str(caught.value)
     assert "net." in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+SHORT = {
+    "[net]\nwidth=32\nheight=32\n[region]\nanchors=1,1\nsoftmax=1\nclasses=1\n": "reads 3 channels",
+    "[net]\nwidth=8\nheight=8\n[softmax]\n": "no layer has weights",
+    "[net]\nwidth=8\nheight=8\n[maxpool]\nsize=2\nstride=2\n[avgpool]\n[softmax]\n": "no layer has weights",
+    "[net]\nwidth=8\nheight=8\n[connected]\noutput=3\n": "activation is 'logistic'",
+    "[net]\nwidth=8\nheight=8\n[connected]\noutput=3\nactivation=linear\n[softmax]\n": "bytes left over",
+}
+
+
+@pytest.mark.parametrize("text", SHORT)
+def test_networks_without_a_body(golden, text, tmp_path):
+    with pytest.raises(ValueError, match=SHORT[text]) as caught:
+        load_darknet(*written(golden["yolov2"], tmp_path, cfg=text))
+    assert "Fix: " in str(caught.value)
+
+
+def numbers_of(cfg, tmp_path):
+    """Zeros for a network: a weights file of the right size."""
+    (tmp_path / "net.cfg").write_text(cfg)
+    layers = darknet.read_layers(tmp_path / "net.cfg")
+    count = sum(int(np.prod(piece.shape)) for piece in darknet.pieces(layers))
+    return struct.pack("<iiiq", 0, 2, 0, 0) + bytes(4 * count)
+
+
+def test_a_grey_network_and_a_pool_before_the_last_convolution(golden, tmp_path):
+    cfg = (
+        "[net]\nwidth=64\nheight=64\nchannels=1\n"
+        "[convolutional]\nfilters=4\nsize=3\nstride=1\npad=1\nactivation=leaky\nbatch_normalize=1\n"
+        "[maxpool]\nsize=2\nstride=2\n"
+        "[convolutional]\nfilters=7\nsize=1\nstride=1\nactivation=linear\n"
+        "[region]\nanchors=1,1\nclasses=2\nnum=1\nsoftmax=1\n"
+    )
+    model = load_darknet(
+        *written(golden["yolov2"], tmp_path, cfg, numbers_of(cfg, tmp_path)), score_threshold=0.1
+    )
+    outputs = model(np.zeros((1, 64, 64, 1), np.uint8))
+    assert outputs["logits"].shape == (1, 32 * 32, 2)
+    assert (model.mean, model.std) == ((0.0,), (255.0,))
+
+
+def test_a_pool_of_stride_one_after_stride_64(golden, tmp_path):
+    conv = "[convolutional]\nfilters=4\nsize=3\nstride=1\npad=1\nactivation=leaky\n"
+    halves = (conv + "[maxpool]\nsize=2\nstride=2\n") * 6
+    cfg = (
+        f"[net]\nwidth=64\nheight=64\n{halves}[maxpool]\nsize=2\nstride=1\n{conv}"
+        "[connected]\noutput=7\nactivation=linear\n"
+        "[detection]\nclasses=2\ncoords=4\nside=1\nnum=1\nsqrt=1\n"
+    )
+    model = load_darknet(*written(golden["yolov2"], tmp_path, cfg, numbers_of(cfg, tmp_path)))
+    assert [row for row in model.head.convs if isinstance(row, str)] == ["pool", "pool1"]
+    assert model(np.zeros((1, 64, 64, 3), np.uint8))["classes"].shape == (1, 1, 2)
+
+
+def test_a_byte_order_mark_and_the_cost_of_older_classifiers(golden, tmp_path):
+    values = golden["classifier"]
+    expected = load_darknet(*written(values, tmp_path)).get_weights()
+    cfg = "\ufeff" + str(values["cfg"]) + "\n[cost]\ntype=sse\n"
+    (tmp_path / "other").mkdir()
+    found = load_darknet(*written(values, tmp_path / "other", cfg)).get_weights()
+    for own, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(own, other)
 
 
 def test_norms_in_some_convolutions_alone(golden, tmp_path):

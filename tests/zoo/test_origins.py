@@ -319,6 +319,21 @@ def test_arrays_are_changed_before_their_axes_are_ordered():
     np.testing.assert_array_equal(np.asarray(layer.bias), [7, 8])
 
 
+def test_what_cannot_be_changed_is_a_fault():
+    layer = keras.layers.Dense(2, name="dense")
+    layer.build((None, 3))
+    slots = {
+        "w": Slot(layer.kernel, lambda array: array.reshape(3, 2)[:, :1]),
+        "b": Slot(layer.bias),
+    }
+    for size, message in (
+        (5, "w has the shape .5,., which is not"),
+        (6, ".3, 1. .from .6,.. instead of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fill_weights(layer, slots, {"w": np.zeros(size), "b": np.zeros(2)}, "a file")
+
+
 def test_ten_faults_are_named():
     layer = keras.layers.Dense(2, name="dense")
     layer.build((None, 3))

@@ -98,6 +98,10 @@ def test_a_shard_of_the_wrong_length(tmp_path, data):
         ({"dtype": "string"}, "gives conv/kernel the dtype string. Fix: convert the model"),
         ({"quantization": {"dtype": "int8"}}, "quantises conv/kernel as int8"),
         ({"quantization": []}, "quantises conv/kernel as None"),
+        (
+            {"quantization": {"dtype": "uint8", "scale": 10**400, "min": 0}},
+            "quantises conv/kernel without a finite scale",
+        ),
         ({"quantization": {"dtype": "uint8", "scale": 1}}, "without a finite scale and min"),
         (
             {"quantization": {"dtype": "uint8", "scale": float("nan"), "min": 0}},

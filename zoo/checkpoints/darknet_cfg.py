@@ -63,7 +63,7 @@ class Section:
 
         Args:
             name: the option.
-            default: its value where it is missing; None: it must not be missing.
+            default: Darknet's value where it is missing, checked as well; None: it must not be missing.
             least: the smallest that is allowed.
             most: the largest.
 
@@ -113,6 +113,11 @@ class Section:
 
     def _number(self, name, default, least, most, kind, what):
         if name not in self.options and default is not None:
+            if not least <= default <= most:
+                raise self.fault(
+                    f"{name} is missing, which means {default}",
+                    f"give {what} from {least} to {most}",
+                )
             return default
         text, line = self._text(name)
         value = self._parsed(name, text, line, kind, what)
@@ -153,7 +158,7 @@ def read_cfg(path):
             "Fix: give the .cfg first and the .weights second."
         )
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise CheckpointError(
             f"{path} is no text. Fix: give the .cfg first and the .weights second."

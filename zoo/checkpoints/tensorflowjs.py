@@ -17,6 +17,7 @@ from kerasdet.zoo.checkpoints.errors import DAMAGED, CheckpointError, printable
 
 LARGEST_MANIFEST = 8 << 20  # bytes
 MOST_AXES = 8
+LARGEST_SCALE = 1e30  # of quantised numbers
 DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "u1"}
 QUANTISED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}
 
@@ -128,7 +129,7 @@ def _quantisation(path, name, given):
     if kind == "float16":
         return QUANTISED[kind], None
     numbers = given.get("scale"), given.get("min")
-    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+    if not all(type(n) in (int, float) and abs(n) < LARGEST_SCALE for n in numbers):
         raise _fault(path, f"quantises {printable(name)} without a finite scale and min")
     return QUANTISED[kind], numbers
 

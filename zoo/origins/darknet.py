@@ -129,6 +129,8 @@ def read_layers(cfg):
         net.integer("height", None, 1, MOST_SIDE),
         net.integer("width", None, 1, MOST_SIDE),
     )
+    if sections and sections[-1].kind == "cost":  # what training compares with
+        sections = sections[:-1]
     layers = []
     for section in sections:
         reader = READERS.get(section.kind)
@@ -255,7 +257,7 @@ def _region(section, shape, layers):
 
 def _detection(section, shape, layers):
     section.admit(*TRAINED, "classes", "coords", "side", "num", "softmax", "sqrt", "reorg")
-    section.integer("coords", 4, 4, 4)
+    section.integer("coords", 1, 4, 4)
     section.integer("softmax", 0, 0, 0)
     section.integer("sqrt", 0, 1, 1)
     side, count = section.integer("side", 7, 1, 1000), section.integer("num", 1, 1, 100)
@@ -294,6 +296,9 @@ def pieces(layers):
 
     Returns:
         List of `Piece`.
+
+    Raises:
+        CheckpointError: no layer has weights.
     """
     found = []
     for layer in layers:
@@ -315,6 +320,8 @@ def pieces(layers):
             continue
         owner = f"[{layer.kind}] at line {layer.section.line}"
         found += [Piece(owner, name, shape) for name, shape in shapes.items()]
+    if not found:
+        raise layers[-1].section.fault("no layer has weights", "give a whole network")
     return found
 
 
@@ -340,6 +347,8 @@ def build(layers, settings):
         raise last.section.fault(
             "the network ends here", "give one that ends in [region], [detection] or [softmax]"
         )
+    if len(layers) < 3:
+        raise last.section.fault("the network is too short", "give a whole network")
     return builders[last.kind](layers, settings)
 
 
@@ -352,7 +361,7 @@ def _yolo_v2(layers, settings):
     _check_output(output, "convolutional", (1, 1))
     chain, rest = _split(body)
     fine, joined = _passthrough(chain, rest) if rest else (None, None)
-    hidden = joined or (chain[-1] if chain else output)
+    hidden = joined or next(layer for layer in reversed(chain) if layer.kind == "convolutional")
     run = _run(chain, hidden.row, 2 if fine else 1)
     trunk, before = chain[: len(chain) - run], chain[len(chain) - run :]
     stage = _stage(trunk)
@@ -478,8 +487,6 @@ def _yolo_split(chain):
 def _classifier(layers, settings):
     from kerasdet.backbones import ImageClassifier
 
-    if len(layers) < 4:
-        raise layers[-1].section.fault("the network is too short", "give a whole classifier")
     *body, output, pool, _ = layers
     _check_output(output, "convolutional", (1, 1))
     if pool.kind != "avgpool":
@@ -506,7 +513,7 @@ def _split(body):
         raise (
             body[0].section.fault("no convolution comes first", "give a whole network")
             if body
-            else (ValueError("the network has one layer. Fix: give a whole configuration file."))
+            else ValueError("the network has one layer. Fix: give a whole configuration file.")
         )
     for layer in chain:
         if layer.kind == "convolutional" and not layer.leaky:
@@ -553,7 +560,9 @@ def _backbone(trunk, levels):
     from kerasdet.backbones import Darknet
 
     norm = "batch" if _are_normed(trunk) else None
-    return Darknet([layer.row for layer in trunk], levels, norm, norm_epsilon=0.0)
+    channels = trunk[0].source[0]
+    pixels = {"mean": (0.0,) * channels, "std": (255.0,) * channels}
+    return Darknet([layer.row for layer in trunk], levels, norm, **pixels, norm_epsilon=0.0)
 
 
 def _convs(backbone):
