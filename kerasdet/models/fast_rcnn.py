@@ -415,9 +415,7 @@ def region_losses(predicted, targets, regions, objects, counted, delta_weights=D
     return {name: (ops.sum(values), count) for name, values in losses.items()}
 
 
-def losses_of_regions(
-    predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS
-):
+def losses_of_regions(predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS):
     """Compute softmax and smooth L1 of each region; smooth L1 only for the true class.
 
     Args: as of `region_losses`.

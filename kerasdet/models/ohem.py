@@ -41,7 +41,9 @@ class HardRegions(keras.layers.Layer):
     def __init__(self, iou_threshold=IOU_THRESHOLD, **kwargs):
         super().__init__(**kwargs)
         if not 0 < iou_threshold <= 1:
-            raise ValueError(f"iou_threshold is {iou_threshold!r}; give a number above 0, at most 1.")
+            raise ValueError(
+                f"iou_threshold is {iou_threshold!r}; give a number above 0, at most 1."
+            )
         self.iou_threshold = iou_threshold
 
     def sample(self, targets, outputs, count, keys, classify):

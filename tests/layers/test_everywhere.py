@@ -73,6 +73,11 @@ EXAMPLES = {
         {"output_size": (3, 2)},
         ({"P3": normal(2, 4, 5, 2), "P4": normal(2, 2, 3, 2)}, TWO_SIZES),
     ),
+    "MultilevelPSRoIAlign": Example(
+        layers.MultilevelPSRoIAlign,
+        {"output_size": 2, "sampling_ratio": 1},
+        ({"P3": normal(2, 4, 5, 8), "P4": normal(2, 2, 3, 8)}, TWO_SIZES),
+    ),
     "PSRoIPool": Example(
         layers.PSRoIPool, {"output_size": 2, "spatial_scale": 1 / 4}, (normal(2, 6, 7, 8), BOXES)
     ),

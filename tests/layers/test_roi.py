@@ -6,6 +6,7 @@ from keras.src.testing import TestCase
 
 from kerasdet import ops
 from kerasdet.layers import (
+    MultilevelPSRoIAlign,
     MultilevelRoIAlign,
     MultilevelRoIPool,
     PSRoIAlign,
@@ -61,6 +62,15 @@ def test_values_of_a_pyramid():
     boxes = BOXES * 10
     expected = ops.multilevel_roi_align(pyramid, boxes, **options)
     np.testing.assert_array_equal(MultilevelRoIAlign(**options)(pyramid, boxes), expected)
+
+
+def test_position_sensitive_values_of_a_pyramid():
+    pyramid = {"P3": FEATURES, "P4": FEATURES[:, ::2, ::2]}
+    layer = MultilevelPSRoIAlign(2, sampling_ratio=1)
+    expected = ops.multilevel_ps_roi_align(pyramid, BOXES * 10, 2, 1)
+    np.testing.assert_array_equal(layer(pyramid, BOXES * 10), expected)
+    shapes = {name: x.shape for name, x in pyramid.items()}
+    assert layer.compute_output_shape(shapes, BOXES.shape) == expected.shape == (2, 2, 2, 2, 2)
 
 
 def test_maxima_of_a_pyramid():

@@ -153,14 +153,14 @@ def _conv(channels, offset_groups, kernel, strides=1, padding=1, dilation=1, mas
     )
 
 
-def _pyramid(function, **options):
+def _pyramid(function, channels=2, **options):
     boxes = np.float32([[[3, 4, 120, 150], [5, 9, 40, 70]], [[-20, 3, 90, 260], [1, 2, 250, 230]]])
     return Operation(
         lambda p2, p3, p4, boxes: function({"P3": p3, "P2": p2, "P4": p4}, boxes, **options),
         {
-            "p2": _random(2, 8, 9, 2),
-            "p3": _random(2, 4, 5, 2, seed=1),
-            "p4": _random(2, 2, 3, 2, seed=2),
+            "p2": _random(2, 8, 9, channels),
+            "p3": _random(2, 4, 5, channels, seed=1),
+            "p4": _random(2, 2, 3, channels, seed=2),
             "boxes": boxes,
         },
         {"p2": "B H W C", "p3": "B H W C", "p4": "B H W C", "boxes": "B R 4"},
@@ -222,6 +222,9 @@ OPERATIONS = {
     "multilevel_roi_align": _pyramid(K.multilevel_roi_align, output_size=2, sampling_ratio=1),
     "ps_roi_pool": _regions(K.ps_roi_pool, 8, output_size=2),
     "ps_roi_align": _regions(K.ps_roi_align, 8, output_size=2, sampling_ratio=1),
+    "multilevel_ps_roi_align": _pyramid(
+        K.multilevel_ps_roi_align, channels=8, output_size=2, sampling_ratio=1
+    ),
     "deform_conv2d": _conv(2, 1, (3, 3, 2, 3)),
     "deform_conv2d, modulated": _conv(2, 1, (3, 2, 2, 3), strides=2, mask=True),
     "deform_conv2d, groups": _conv(4, 2, (2, 3, 2, 4), dilation=2, padding=2),

@@ -100,6 +100,23 @@ def test_multilevel_roi_align_equals_roi_align_of_the_level(form):
         np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_multilevel_ps_roi_align_equals_ps_roi_align_of_the_level(form):
+    rng = np.random.default_rng(0)
+    pyramid = {f"P{k}": rng.normal(size=(2, 64 // 2**k, 64 // 2**k, 8)) for k in (3, 4)}
+    pyramid = {name: level.astype("float32") for name, level in pyramid.items()}
+    boxes = np.float32([[[1, 2, 30, 40], [-5, 3, 300, 270]], [[9, 9, 50, 60], [0, 0, 9, 9]]])
+    for ratio in (1, 3):
+        pooled = K.multilevel_ps_roi_align(pyramid, boxes, 2, ratio)
+        small, large = (
+            K.ps_roi_align(pyramid[name], boxes, 2, scale, ratio)
+            for name, scale in (("P3", 1 / 8), ("P4", 1 / 16))
+        )
+        expected = np.array(small)
+        expected[0, 1] = large[0, 1]  # the one of more than 224 pixels
+        assert expected.shape == (2, 2, 2, 2, 2)
+        np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_level_without_regions_has_a_gradient_of_zeros(form):
     pyramid = {name: tf.constant(level) for name, level in constant_pyramid().items()}
     boxes = np.float32([[[9, 9, 29, 29], [40, 9, 60, 29]]])
@@ -403,6 +420,9 @@ FEATURES, BOX = ramp(channels=4), one_box(2, 1, 6, 5)
         ("multilevel_roi_align", ({"P3": FEATURES[0]}, BOX, 2), r"pyramid\[P3\] has the shape"),
         ("multilevel_roi_align", ([FEATURES], BOX[0], 2), r"boxes has the shape \(1, 4\)"),
         ("multilevel_roi_align", ([FEATURES], BOX, 0), "output_size is 0"),
+        ("multilevel_ps_roi_align", ({}, BOX, 2), "pyramid has the levels none"),
+        ("multilevel_ps_roi_align", ([FEATURES], BOX, 3), "features have 4 channels; 3 x 3 bins"),
+        ("multilevel_ps_roi_align", ([FEATURES], BOX, 2, 0), "sampling_ratio is 0"),
         ("multilevel_roi_align", ([FEATURES], BOX, 2, 0), "sampling_ratio is 0"),
         ("multilevel_roi_align", ([FEATURES], BOX, 2, 2, False, "sum"), "reduction is 'sum'"),
     ],
