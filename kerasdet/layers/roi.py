@@ -61,7 +61,7 @@ class RegionPooling(keras.layers.Layer):
 
 
 class PositionSensitive:
-    """The result's shape of the position-sensitive layers, which turn k k channels of the features into one."""
+    """The result's shape of position-sensitive layers, which turn k k channels of the features into one."""
 
     def compute_output_shape(self, features_shape, boxes_shape):
         """Return (B, R, k, k, C)."""

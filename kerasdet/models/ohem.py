@@ -3,8 +3,8 @@
     Shrivastava, Gupta, Girshick. Training Region-based Object Detectors with Online Hard Example Mining.
     CVPR 2016. arXiv 1604.03540v1.
 
-Reading order: first Fast R-CNN (`fast_rcnn.py`), whose sampler `HardRegions` replaces (section 4.2). Fast R-CNN,
-Faster R-CNN and R-FCN take it as `sampler`. How many regions it chooses from is the number of proposals.
+Reading order: first Fast R-CNN (`fast_rcnn.py`); then `HardRegions`, which replaces its sampler (section 4.2).
+Fast R-CNN, Faster R-CNN and R-FCN take it as `sampler`. It chooses from all proposals.
 
 Departures from the paper:
     - The pass that only reads the losses leaves out dropout and keeps the statistics of batch normalisation.
@@ -27,8 +27,8 @@ IOU_THRESHOLD = 0.7  # section 4.2
 class HardRegions(keras.layers.Layer):
     """Chooses the regions of a training step by their losses (arXiv 1604.03540, section 4.2).
 
-    All proposals and objects are classified without gradient. Of regions that overlap, only the hardest stays;
-    then the hardest are learnt, whether they have an object or not.
+    All proposals and objects are classified without gradient. Of regions that overlap, only the hardest
+    stays; then the hardest are learnt, whether they have an object or not.
 
     Args:
         iou_threshold: a region is dropped when its IoU with a harder one is greater.

@@ -3,16 +3,16 @@
     Dai, Li, He, Sun. R-FCN: Object Detection via Region-based Fully Convolutional Networks. NIPS 2016.
     arXiv 1605.06409v2.
 
-Reading order: first Faster R-CNN (`faster_rcnn.py`); then what this paper changed: `PositionSensitiveClassifier`
-(section 2: score maps of the whole image, position-sensitive pooling, the vote), which has no layer after
-the pooling, and `RFCN` (section 2: which maps propose and which classify). The pooling is
+Reading order: first Faster R-CNN (`faster_rcnn.py`); then what this paper changed:
+`PositionSensitiveClassifier` (section 2: score maps of the whole image, position-sensitive pooling, the vote),
+which has no layer after the pooling, and `RFCN` (which maps propose and which classify). The pooling is
 `kerasdet.ops.ps_roi_pool`. Online hard example mining is `HardRegions` (`ohem.py`).
 
 Departures from the paper:
     - The objects themselves are added to the proposals in training (the authors' code).
     - Background regions may have any IoU below 0.5, as in Faster R-CNN here.
-    - `for_data` puts the score maps on a feature pyramid, so that small objects are found; each region votes on
-      the level that fits it (FPN, section 4.2).
+    - `for_data` puts the score maps on a feature pyramid, so that small objects are found; each region votes
+      on the level that fits it (FPN, section 4.2).
 
 Results: see the tables of `docs/papers/rfcn.md`. The paper's VOC and COCO figures are not reproduced.
 
@@ -44,7 +44,8 @@ class PositionSensitiveClassifier(RegionPart):
 
     Args:
         num_classes: K.
-        pooling: a position-sensitive layer, from a dict of maps (B, H, W, C k k) and boxes to (B, R, k, k, C).
+        pooling: a position-sensitive layer, from a dict of maps (B, H, W, C k k) and boxes to
+            (B, R, k, k, C).
         head: a layer from a map (B, H, W, C) to the map that the score maps are computed from, shared by all
             levels.
 
@@ -53,8 +54,8 @@ class PositionSensitiveClassifier(RegionPart):
         boxes: (B, R, 4) xyxy.
 
     Returns:
-        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, 1, 4)}, float32: one box for all
-        classes.
+        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, 1, 4)}, float32: one box for
+        all classes.
     """
 
     def __init__(self, num_classes, pooling, head, **kwargs):
@@ -112,8 +113,8 @@ class RFCN(FasterRCNN):
 
     Args:
         num_classes: K, foreground classes 0..K-1.
-        backbone: a `kerasdet.backbones` model; default `ResNet101(levels=("C4", "C4_conv5"))`. Without a neck,
-            its first level proposes and its last one classifies.
+        backbone: a `kerasdet.backbones` model; default `ResNet101(levels=("C4", "C4_conv5"))`. Without a
+            neck, its first level proposes and its last one classifies.
         neck: a `FeaturePyramid`, or False (default) for none.
         pooling: a position-sensitive layer; default `PSRoIPool(7)` of the last level. With a neck,
             `MultilevelPSRoIAlign`.
