@@ -10,6 +10,7 @@ from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
 from kerasdet.ops.checks import check_choice
 from kerasdet.ops.clusters import PAPER_STRIDES, cluster_sizes, pyramid_strides
+from kerasdet.ops.gather import in_order
 
 MOST_ANCHORS = 10_000  # of a cell
 # The finest map takes objects below eight of its cells, as the paper's P3 takes those of 32 to 64 pixels.
@@ -170,7 +171,7 @@ class AnchorGenerator(keras.layers.Layer):
 
     def call(self, features, images):
         """See the class docstring."""
-        features = list(features.values()) if isinstance(features, dict) else list(features)
+        features = in_order(features)
         self._check_levels("features", len(features))
         grids = [ops.shape(level)[1:3] for level in features]
         canvas = ops.shape(images)[1:3]
@@ -186,7 +187,7 @@ class AnchorGenerator(keras.layers.Layer):
 
     def compute_output_spec(self, features, images):
         """Return one row per anchor, float32 under every policy."""
-        features = list(features.values()) if isinstance(features, dict) else list(features)
+        features = in_order(features)
         rows = [
             None if None in level.shape[1:3] else level.shape[1] * level.shape[2] * len(cell)
             for level, cell in zip(features, self.cells)

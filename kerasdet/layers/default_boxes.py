@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerasdet.ops.anchors import default_sides, dense_sides, grid_anchors, regular_scales
+from kerasdet.ops.gather import in_order
 
 CENTRE = 0.5  # of a cell, in cells
 CLIPS = (None, "sides", "corners")
@@ -167,7 +168,7 @@ class DefaultBoxes(keras.layers.Layer):
 
     def call(self, features, images):
         """See the class docstring."""
-        features = list(features.values()) if isinstance(features, dict) else list(features)
+        features = in_order(features)
         self._check_count("features", len(features), len(self.ratios))
         height, width = ops.shape(images)[1:3]
         canvas = [ops.cast(side, "float32") for side in (height, width)]
@@ -175,7 +176,7 @@ class DefaultBoxes(keras.layers.Layer):
 
     def compute_output_spec(self, features, images):
         """Return one row per box, float32 under every policy."""
-        features = list(features.values()) if isinstance(features, dict) else list(features)
+        features = in_order(features)
         rows = [
             None if None in x.shape[1:3] else x.shape[1] * x.shape[2] * count
             for x, count in zip(features, self.num_boxes)

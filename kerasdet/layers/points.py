@@ -9,6 +9,7 @@ from keras import ops
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.checks import check_choice
 from kerasdet.ops.clusters import PAPER_STRIDES, pyramid_strides
+from kerasdet.ops.gather import in_order
 from kerasdet.ops.points import assign_points, grid_points
 
 FINEST_CELLS = 8  # of the finest map, the longest side that it learns: 64 pixels on P3
@@ -108,7 +109,7 @@ class Points(keras.layers.Layer):
 
     def call(self, features, images):
         """See the class docstring."""
-        features = list(features.values()) if isinstance(features, dict) else list(features)
+        features = in_order(features)
         self._check_levels("features", len(features))
         canvas = ops.shape(images)[1:3]
         levels = []
@@ -132,13 +133,13 @@ class Points(keras.layers.Layer):
         Returns:
             (B, A) int32; see `kerasdet.ops.assign_points`.
         """
-        points = list(points.values()) if isinstance(points, dict) else list(points)
+        points = in_order(points)
         self._check_levels("points", len(points))
         return assign_points(targets, points, self.ranges, self.radius)
 
     def compute_output_spec(self, features, images):
         """Return one row per point, float32 under every policy."""
-        features = list(features.values()) if isinstance(features, dict) else list(features)
+        features = in_order(features)
         sizes = [level.shape[1:3] for level in features]
         return [
             keras.KerasTensor((None if None in size else size[0] * size[1], 3), "float32")

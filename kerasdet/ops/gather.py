@@ -1,4 +1,4 @@
-"""Gathering rows per image, and choosing the highest scores, for decoding and sampling."""
+"""Gathering rows per image and the entries of levels, and choosing the highest scores."""
 
 from keras import ops
 
@@ -34,3 +34,8 @@ def top_rows(scores, count):
     count = min(count, size) if isinstance(size, int) else ops.minimum(count, size)
     best, indices = ops.top_k(scores, count)
     return best, ops.cast(indices, "int32")
+
+
+def in_order(maps):
+    """Return a list of the entries of a list, or of an ordered dict such as {"P3": ..., "P4": ...}."""
+    return list(maps.values()) if isinstance(maps, dict) else list(maps)

@@ -3,6 +3,8 @@
 A point is a row x, y, stride: its place, and the distance from one cell of its level to the next, in pixels.
 """
 
+import functools
+
 from keras import ops
 
 from kerasdet.ops.boxes import box_area, valid_mask
@@ -30,21 +32,25 @@ def grid_points(grid_size, strides, offset=0.5):
     return ops.stack([xs, ys], axis=-1)
 
 
-def encode_distances(boxes, points, axis=-1):
+def side_distances(boxes, points):
     """Measure the distances from points to the sides of boxes (FCOS, arXiv 1904.01355, equation 1).
 
     Args:
         boxes: (..., 4) xyxy.
         points: (..., 3), broadcastable with `boxes`.
-        axis: where the four distances stand in the result; 0 is fast for many pairs.
 
     Returns:
-        (..., 4) float32 pixels: left, top, right, bottom; negative beyond that side.
+        Left, top, right and bottom, each (...) float32 pixels; negative beyond that side.
     """
     x1, y1, x2, y2 = ops.unstack(ops.cast(boxes, "float32"), 4, axis=-1)
     x, y = points[..., 0], points[..., 1]
     # Eq: fcos 1 | l* = x - x_0, t* = y - y_0, r* = x_1 - x, b* = y_1 - y
-    return ops.stack([x - x1, y - y1, x2 - x, y2 - y], axis=axis)
+    return x - x1, y - y1, x2 - x, y2 - y
+
+
+def encode_distances(boxes, points):
+    """Return `side_distances` as one tensor (..., 4): left, top, right, bottom."""
+    return ops.stack(side_distances(boxes, points), axis=-1)
 
 
 def decode_distances(distances, points):
@@ -106,13 +112,13 @@ def assign_points(targets, points, ranges, radius=None):
     )
     points = ops.concatenate(points, axis=0)  # (A, 3)
     boxes = targets["boxes"][:, :, None]  # (B, G, 1, 4)
-    distances = encode_distances(boxes, points, axis=0)  # (4, B, G, A)
-    inside = ops.min(distances, axis=0) > 0.0  # (B, G, A)
-    largest = ops.max(distances, axis=0)
+    distances = side_distances(boxes, points)  # four (B, G, A)
+    inside = functools.reduce(ops.minimum, distances) > 0.0  # (B, G, A)
+    largest = functools.reduce(ops.maximum, distances)
     # Eq: fcos §3.2 | negative if max(l*, t*, r*, b*) > m_i or max(l*, t*, r*, b*) < m_{i-1}
     learnt = inside & (largest >= low) & (largest <= high)
     if radius is not None:
-        learnt = learnt & (_from_centre(distances) < radius * points[:, 2])
+        learnt = learnt & (_from_centre(*distances) < radius * points[:, 2])
     learnt = learnt & (valid_mask(targets["labels"]) & ~targets["ignore"])[..., None]
     # Eq: fcos §3.1 | an ambiguous location has the object of minimal area
     areas = ops.where(learnt, box_area(boxes), float("inf"))
@@ -122,7 +128,6 @@ def assign_points(targets, points, ranges, radius=None):
     return ops.where(ops.any(learnt, axis=1), smallest, unmatched)
 
 
-def _from_centre(distances):
-    """Larger of the distances to the centre along x and y: (4, ...) -> (...)."""
-    left, top, right, bottom = ops.unstack(distances, 4, axis=0)
+def _from_centre(left, top, right, bottom):
+    """Larger of the distances to the centre along x and y."""
     return ops.maximum(ops.abs(left - right), ops.abs(top - bottom)) / 2.0

@@ -18,8 +18,8 @@ MUTANTS = {
                 "test_grid_points_by_hand",
             ),
             "top and right change places": (
-                "ops.stack([x - x1, y - y1, x2 - x, y2 - y], axis=axis)",
-                "ops.stack([x - x1, x2 - x, y - y1, y2 - y], axis=axis)",
+                "return x - x1, y - y1, x2 - x, y2 - y",
+                "return x - x1, x2 - x, y - y1, y2 - y",
                 "test_distances_by_hand",
             ),
             "the box lies right of its point": (
@@ -43,8 +43,8 @@ MUTANTS = {
                 "test_centerness_by_hand",
             ),
             "points on a side learn": (
-                "ops.min(distances, axis=0) > 0.0",
-                "ops.min(distances, axis=0) >= 0.0",
+                "functools.reduce(ops.minimum, distances) > 0.0",
+                "functools.reduce(ops.minimum, distances) >= 0.0",
                 "test_points_inside_learn_and_others_are_background",
             ),
             "the upper limit belongs to the coarser level alone": (
@@ -58,8 +58,8 @@ MUTANTS = {
                 "test_each_level_has_its_range_of_distances",
             ),
             "ranges are of the smallest distance": (
-                "largest = ops.max(distances, axis=0)",
-                "largest = ops.min(distances, axis=0)",
+                "largest = functools.reduce(ops.maximum, distances)",
+                "largest = functools.reduce(ops.minimum, distances)",
                 "test_each_level_has_its_range_of_distances",
             ),
             "the radius is in pixels": (
@@ -68,8 +68,8 @@ MUTANTS = {
                 "test_centre_sampling_counts_strides",
             ),
             "the radius itself is near": (
-                "_from_centre(distances) < radius",
-                "_from_centre(distances) <= radius",
+                "_from_centre(*distances) < radius",
+                "_from_centre(*distances) <= radius",
                 "test_centre_sampling_counts_strides",
             ),
             "the distance to the centre is that of the sides": (
