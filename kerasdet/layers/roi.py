@@ -235,6 +235,7 @@ class PSRoIPool(PositionSensitive, RegionPooling):
     Args:
         output_size: k.
         spatial_scale: cells per pixel, 1/16 for a map of stride 16.
+        rounding: "cells", or "pixels" for the authors' weights; see `kerasdet.ops.ps_roi_pool`.
 
     Example:
         >>> layer = PSRoIPool(output_size=7, spatial_scale=1 / 16)
@@ -242,9 +243,19 @@ class PSRoIPool(PositionSensitive, RegionPooling):
         >>> votes = keras.ops.mean(scores, axis=(2, 3))
     """
 
+    def __init__(self, output_size, spatial_scale, rounding="cells", **kwargs):
+        super().__init__(output_size, spatial_scale, **kwargs)
+        roi.check_rounding(rounding)
+        self.rounding = rounding
+
     def call(self, features, boxes):
         """Pool: (B, H, W, C k k), (B, R, 4) xyxy in image pixels -> (B, R, k, k, C)."""
-        return roi.ps_roi_pool(self.cast(features), boxes, self.output_size, self.spatial_scale)
+        options = (self.output_size, self.spatial_scale, self.rounding)
+        return roi.ps_roi_pool(self.cast(features), boxes, *options)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "rounding": self.rounding}
 
 
 @keras.saving.register_keras_serializable("kerasdet")

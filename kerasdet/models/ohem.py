@@ -3,8 +3,8 @@
     Shrivastava, Gupta, Girshick. Training Region-based Object Detectors with Online Hard Example Mining.
     CVPR 2016. arXiv 1604.03540v1.
 
-Reading order: first Fast R-CNN (`fast_rcnn.py`); then `HardRegions`, which replaces its sampler (section 4.2).
-Fast R-CNN, Faster R-CNN and R-FCN take it as `sampler`. It chooses from all proposals.
+Reading order: first Fast R-CNN (`fast_rcnn.py`); then `HardRegions`, which replaces its sampler (section
+4.2). Fast R-CNN, Faster R-CNN and R-FCN take it as `sampler`. It chooses from all proposals.
 
 Departures from the paper:
     - The pass that only reads the losses leaves out dropout and keeps the statistics of batch normalisation.

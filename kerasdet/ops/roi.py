@@ -16,6 +16,7 @@ from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
 CANONICAL_SIZE = 224  # side of a region of level CANONICAL_LEVEL: ImageNet's images (FPN, §4.2)
 CANONICAL_LEVEL = 4
 
+SMALLEST_REGION = 0.1  # cells along a side, in R-FCN's code
 FARTHEST = 1e6  # pixels; boxes are clipped to it, so that their products do not overflow
 
 
@@ -162,29 +163,36 @@ def region_levels(boxes, lowest, highest):
     return level
 
 
-def ps_roi_pool(features, boxes, output_size, spatial_scale):
+def ps_roi_pool(features, boxes, output_size, spatial_scale, rounding="cells"):
     """Pool each bin of a region by the mean of the cells in its own channels.
 
-    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2. Corners are rounded to
-    cells, and the second is not included. A bin outside the map gives 0. (torchvision's function never
-    reads the last row and column of the map.)
+    Position-sensitive RoI pooling, R-FCN (arXiv 1605.06409v2), section 2. A bin outside the map gives 0.
+    (torchvision's function never reads the last row and column of the map.)
 
     Args:
         features: (B, H, W, C k k), channel c k k + i k + j for bin (i, j) of class c.
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: k.
         spatial_scale: cells per pixel.
+        rounding: what the corners are rounded to: "cells", of which the second is not included; or "pixels",
+            both included, as in the authors' code (their published weights), where a bin has all cells that
+            it touches.
 
     Returns:
         (B, R, k, k, C); the vote is the mean over the bins.
 
     Raises:
-        ValueError: a wrong rank or size, or a number of channels that is not divisible by k k.
+        ValueError: a wrong rank, size or rounding, or a number of channels that is not divisible by k k.
     """
     maps, output_size = position_sensitive(features, output_size)
     check_regions(boxes, output_size, spatial_scale)
-    starts, sizes = rounded_regions(flat_boxes(boxes), spatial_scale, last_included=False)
-    starts, sizes = windows_of(starts, sizes, output_size, ops.shape(features)[1:3])
+    check_rounding(rounding)
+    extent = ops.shape(features)[1:3]
+    if rounding == "pixels":
+        starts, sizes = _touched_windows(flat_boxes(boxes), spatial_scale, output_size, extent)
+    else:
+        starts, sizes = rounded_regions(flat_boxes(boxes), spatial_scale, last_included=False)
+        starts, sizes = windows_of(starts, sizes, output_size, extent)
     planes = flat_bins(own_planes(image_of(boxes), output_size))
     sums = window_sum(maps, planes, flat_bins(starts), flat_bins(sizes))
     # Eq: rfcn §2 | r_c(i, j) = sum over bin(i, j) of z_ijc(x + x0, y + y0) / n
@@ -276,6 +284,18 @@ def check_sampling(sampling_ratio, reduction):
     check_choice("reduction", reduction, ("mean", "max"))
 
 
+def check_rounding(rounding):
+    """Refuse a rounding that `ps_roi_pool` does not know.
+
+    Args:
+        rounding: "cells" or "pixels".
+
+    Raises:
+        ValueError: another one.
+    """
+    check_choice("rounding", rounding, ("cells", "pixels"))
+
+
 def flat_boxes(boxes):
     """Flatten the boxes of all images and stop their gradient: (B, R, 4) -> (B R, 4) float32, finite.
 
@@ -305,11 +325,42 @@ def rounded_regions(boxes, spatial_scale, last_included):
     Returns:
         First cell and number of cells (at least 1) as y and x: two (N, 2) int32.
     """
-    cells = boxes * spatial_scale
-    # Half a cell is rounded away from zero, as in the papers' C code.
-    cells = ops.cast(ops.sign(cells) * ops.floor(ops.abs(cells) + 0.5), "int32")
+    cells = ops.cast(_rounded(boxes * spatial_scale), "int32")
     starts, ends = ops.flip(cells[:, :2], axis=1), ops.flip(cells[:, 2:], axis=1)
     return starts, ops.maximum(ends - starts + int(last_included), 1)
+
+
+def _rounded(values):
+    """Round halves away from zero, as the papers' C code does."""
+    return ops.sign(values) * ops.floor(ops.abs(values) + 0.5)
+
+
+def _touched_windows(boxes, spatial_scale, output_size, extent):
+    """Divide boxes of whole pixels into bins of all cells that they touch (R-FCN's code).
+
+    Args:
+        boxes: (N, 4) xyxy in image pixels.
+        spatial_scale: cells per pixel.
+        output_size: (k, k).
+        extent: height and width of the map, to which bins are clipped.
+
+    Returns:
+        (N, k, k, 2) int32 starts and (N, k, k, 2) int32 sizes of the windows.
+    """
+    pixels = _rounded(boxes)
+    starts = ops.flip(pixels[:, :2], axis=1) * spatial_scale  # (N, 2) y, x in cells
+    ends = (ops.flip(pixels[:, 2:], axis=1) + 1.0) * spatial_scale
+    sizes = ops.maximum(ends - starts, SMALLEST_REGION)
+    edges = []
+    for axis, (count, limit) in enumerate(zip(output_size, extent)):
+        index, step = ops.arange(count, dtype="float32"), sizes[:, axis, None] / count  # (N, 1)
+        first = ops.floor(index * step + starts[:, axis, None])  # (N, k)
+        last = ops.ceil((index + 1.0) * step + starts[:, axis, None])
+        first, last = (
+            ops.minimum(ops.maximum(ops.cast(edge, "int32"), 0), limit) for edge in (first, last)
+        )
+        edges.append((first, last - first))
+    return window_grid(*edges)
 
 
 def windows_of(starts, sizes, output_size, extent):

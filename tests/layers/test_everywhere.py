@@ -79,7 +79,9 @@ EXAMPLES = {
         ({"P3": normal(2, 4, 5, 8), "P4": normal(2, 2, 3, 8)}, TWO_SIZES),
     ),
     "PSRoIPool": Example(
-        layers.PSRoIPool, {"output_size": 2, "spatial_scale": 1 / 4}, (normal(2, 6, 7, 8), BOXES)
+        layers.PSRoIPool,
+        {"output_size": 2, "spatial_scale": 1 / 4, "rounding": "pixels"},
+        (normal(2, 6, 7, 8), BOXES),
     ),
     "PSRoIAlign": Example(
         layers.PSRoIAlign,

@@ -95,6 +95,21 @@ MUTANTS = {
                 "test_multilevel_roi_align_reads_each_region_from_its_level "
                 "test_multilevel_ps_roi_align_equals_ps_roi_align_of_the_level",
             ),
+            "the last pixel is left out": (
+                "(ops.flip(pixels[:, 2:], axis=1) + 1.0)",
+                "(ops.flip(pixels[:, 2:], axis=1) + 0.0)",
+                "test_ps_roi_pool_of_whole_pixels_by_hand",
+            ),
+            "a cell that a bin ends in is left out": (
+                "last = ops.ceil((index + 1.0)",
+                "last = ops.floor((index + 1.0)",
+                "test_ps_roi_pool_of_whole_pixels_by_hand",
+            ),
+            "an inverted region has no size": (
+                "SMALLEST_REGION = 0.1",
+                "SMALLEST_REGION = -9.0",
+                "test_ps_roi_pool_of_whole_pixels_by_hand",
+            ),
             "regions stay in pixels on every level": (
                 "return flat * scales[:, None],",
                 "return flat + 0 * scales[:, None],",

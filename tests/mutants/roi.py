@@ -57,13 +57,13 @@ MUTANTS = mutants(
             "test_ps_roi_pool_by_hand test_ps_roi_align_of_ramps_is_each_bins_own_at_its_centre",
         ),
         "corners are cut to cells": (
-            "ops.floor(ops.abs(cells) + 0.5)",
-            "ops.floor(ops.abs(cells))",
+            "ops.floor(ops.abs(values) + 0.5)",
+            "ops.floor(ops.abs(values))",
             "test_corners_are_rounded_half_away_from_zero",
         ),
         "half a cell rounds up": (
-            "ops.sign(cells) * ops.floor(ops.abs(cells) + 0.5)",
-            "ops.floor(cells + 0.5)",
+            "ops.sign(values) * ops.floor(ops.abs(values) + 0.5)",
+            "ops.floor(values + 0.5)",
             "test_corners_are_rounded_half_away_from_zero",
         ),
         "aligned points are not moved": (

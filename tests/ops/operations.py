@@ -221,6 +221,7 @@ OPERATIONS = {
     "multilevel_roi_pool": _pyramid(K.multilevel_roi_pool, output_size=2),
     "multilevel_roi_align": _pyramid(K.multilevel_roi_align, output_size=2, sampling_ratio=1),
     "ps_roi_pool": _regions(K.ps_roi_pool, 8, output_size=2),
+    "ps_roi_pool, pixels": _regions(K.ps_roi_pool, 8, output_size=2, rounding="pixels"),
     "ps_roi_align": _regions(K.ps_roi_align, 8, output_size=2, sampling_ratio=1),
     "multilevel_ps_roi_align": _pyramid(
         K.multilevel_ps_roi_align, channels=8, output_size=2, sampling_ratio=1

@@ -1,6 +1,7 @@
 """Region pooling by hand: levels, lattices, rounding, boxes that are no boxes, arguments refused."""
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from kerasdet.ops.neighbours import clamped_neighbours
 from kerasdet.ops.roi import rounded_regions
 from tests.ops.operations import BOXES, INF, NAN
 
+MXNET = Path(__file__).parents[3] / "shared" / "reference" / "out" / "mxnet_ops.npz"
 FORMS = {"native": contextlib.nullcontext, "portable": native.portable}
 
 
@@ -226,6 +228,33 @@ def test_roi_pool_by_hand(form):
     np.testing.assert_array_equal(pooled[0, 0, :, 0, 0], [0, 11])
 
 
+def test_ps_roi_pool_of_whole_pixels_by_hand(form):
+    # Cells of four pixels; pixels 6 to 13 of x and 4 to 11 of y: columns 1.5 to 3.5, rows 1 to 3.
+    features = ramp(channels=8) + 1000 * np.arange(8, dtype="float32")
+    box = one_box(6.4, 3.5, 12.6, 11.4)
+    pooled = K.ps_roi_pool(features, box, 2, 1 / 4, rounding="pixels")
+    # Bins of one row and one column, from 1.5 and from 2.5: each touches two columns.
+    means = np.array([[12.5, 13.5], [22.5, 23.5]])
+    for c in range(2):
+        expected = means + 1000 * (4 * c + np.array([[0, 1], [2, 3]]))
+        np.testing.assert_allclose(pooled[0, 0, :, :, c], expected, rtol=1e-6)
+    # Beside the map, or with corners in the wrong order: nothing, and the cell of the first corner.
+    beside = K.ps_roi_pool(features, one_box(-90, -90, -40, -40), 2, 1 / 4, rounding="pixels")
+    np.testing.assert_array_equal(beside, 0)
+    inverted = K.ps_roi_pool(features, one_box(9, 5, 2, 1), 1, 1 / 4, rounding="pixels")
+    np.testing.assert_array_equal(inverted[0, 0, 0, 0], 13 + 1000 * np.arange(8))
+
+
+@pytest.mark.skipif(not MXNET.exists(), reason="shared/reference is not there")
+def test_ps_roi_pool_of_whole_pixels_is_mxnets(form):
+    with np.load(MXNET) as file:
+        features, regions, expected = file["x"], file["r"], file["psroi"]
+    pooled = K.ps_roi_pool(
+        features.transpose(0, 2, 3, 1), regions[None, :, 1:], 3, 1 / 8, rounding="pixels"
+    )
+    np.testing.assert_allclose(pooled[0], expected.transpose(0, 2, 3, 1), atol=1e-6)
+
+
 def test_ps_roi_pool_by_hand(form):
     # Rows 1 to 4, columns 2 to 5; the second corner's cell does not belong to the region.
     features = ramp(channels=8) + 1000 * np.arange(8, dtype="float32")
@@ -423,6 +452,11 @@ FEATURES, BOX = ramp(channels=4), one_box(2, 1, 6, 5)
         ("multilevel_ps_roi_align", ({}, BOX, 2), "pyramid has the levels none"),
         ("multilevel_ps_roi_align", ([FEATURES], BOX, 3), "features have 4 channels; 3 x 3 bins"),
         ("multilevel_ps_roi_align", ([FEATURES], BOX, 2, 0), "sampling_ratio is 0"),
+        (
+            "ps_roi_pool",
+            (FEATURES, BOX, 2, 1.0, "up"),
+            "rounding is 'up'; give one of 'cells', 'pixels'",
+        ),
         ("multilevel_roi_align", ([FEATURES], BOX, 2, 0), "sampling_ratio is 0"),
         ("multilevel_roi_align", ([FEATURES], BOX, 2, 2, False, "sum"), "reduction is 'sum'"),
     ],
