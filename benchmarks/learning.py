@@ -38,6 +38,11 @@ def small_keypoint_branch(layers, models):
     return {"branches": [models.KeypointBranch(head=head)]}
 
 
+def hard_regions(layers, models):
+    """The regions with the highest losses, without a quota."""
+    return {"sampler": models.HardRegions(name="sampler")}
+
+
 # For every two-stage model: maps of 64 channels, 64 regions per scene, which has at most 12 digits.
 SMALL = {"channels": 64, "regions": 64, "candidates": (300, 100)}
 RATE = 3e-3
@@ -53,6 +58,8 @@ MODELS = {
     "yolo_v2": ("YOLOv2", {"channels": 112}, None),
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
+    "faster_rcnn_ohem": ("FasterRCNN", SMALL, hard_regions),
+    "rfcn": ("RFCN", SMALL, None),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),
     "keypoint_rcnn": ("KeypointRCNN", SMALL, small_keypoint_branch),
 }

@@ -5,8 +5,8 @@
 
 Reading order: first Faster R-CNN (`faster_rcnn.py`); then what this paper changed:
 `PositionSensitiveClassifier` (section 2: score maps of the whole image, position-sensitive pooling, the
-vote), which has no layer after the pooling, and `RFCN` (which maps propose and which classify). The pooling is
-`kerasdet.ops.ps_roi_pool`. Online hard example mining is `HardRegions` (`ohem.py`).
+vote), which has no layer after the pooling, and `RFCN` (which maps propose and which classify). The pooling
+is `kerasdet.ops.ps_roi_pool`. Online hard example mining is `HardRegions` (`ohem.py`).
 
 Departures from the paper:
     - The objects themselves are added to the proposals in training (the authors' code).
