@@ -51,6 +51,8 @@ LAZY = {
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
     "base": {"guards"},
+    "cascade_rcnn": {"fast_rcnn", "faster_rcnn"},
+    "cascade_rfcn": {"cascade_rcnn", "rfcn"},
     "detector": {"base"},
     "fast_rcnn": {"base", "detector"},
     "faster_rcnn": {"base", "detector", "fast_rcnn", "region_proposals"},

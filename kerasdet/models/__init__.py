@@ -1,6 +1,8 @@
 """One file per paper, on the shared contract of `base` and `detector`."""
 
 from kerasdet.models.base import ImageModel
+from kerasdet.models.cascade_rcnn import CascadeRCNN
+from kerasdet.models.cascade_rfcn import CascadeRFCN
 from kerasdet.models.detector import Detector
 from kerasdet.models.fast_rcnn import FastRCNN
 from kerasdet.models.faster_rcnn import FasterRCNN
@@ -21,6 +23,8 @@ __all__ = [
     "RFCN",
     "SSD",
     "YOLO",
+    "CascadeRCNN",
+    "CascadeRFCN",
     "Detector",
     "FastRCNN",
     "FasterRCNN",

@@ -83,18 +83,21 @@ class RegionClassifier(RegionPart):
         num_classes: K.
         pooling: a layer from a dict of maps and boxes to regions (B, R, h, w, C).
         head: a layer from regions to features (B, R, F).
+        box_of_each_class: whether every class has its own box (the paper), or all have one.
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
         boxes: (B, R, 4) xyxy.
 
     Returns:
-        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, K, 4)}, float32.
+        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, K, 4), or (B, R, 1, 4) with
+        one box}, float32.
     """
 
-    def __init__(self, num_classes, pooling, head, **kwargs):
+    def __init__(self, num_classes, pooling, head, box_of_each_class=True, **kwargs):
         super().__init__(pooling, head, **kwargs)
         self.num_classes = num_classes
+        self.box_of_each_class = box_of_each_class
         normal = keras.initializers.RandomNormal
         self.class_output = keras.layers.Dense(
             1 + num_classes,
@@ -103,7 +106,7 @@ class RegionClassifier(RegionPart):
             name="class_output",
         )
         self.box_output = keras.layers.Dense(
-            4 * num_classes,
+            4 * (num_classes if box_of_each_class else 1),
             kernel_initializer=normal(stddev=BOX_STD),
             dtype="float32",
             name="box_output",
@@ -123,14 +126,19 @@ class RegionClassifier(RegionPart):
         features = self.head(self.pooling(maps, boxes), training=training)  # (B, R, F)
         batch, count = ops.shape(boxes)[:2]
         deltas = self.box_output(features)  # (B, R, 4 K)
+        boxes = self.num_classes if self.box_of_each_class else 1
         return {
             "class_logits": self.class_output(features),
-            "box_deltas": ops.reshape(deltas, (batch, count, self.num_classes, 4)),
+            "box_deltas": ops.reshape(deltas, (batch, count, boxes, 4)),
         }
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "box_of_each_class": self.box_of_each_class,
+        }
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -147,9 +155,10 @@ class RandomRegions(keras.layers.Layer):
             raise ValueError(f"background_iou is {background_iou!r}; give 0 to {FOREGROUND_IOU}.")
         self.background_iou = background_iou
 
-    def sample(self, targets, outputs, count, keys, classify):
+    def sample(self, targets, outputs, count, keys, classify, foreground_iou=FOREGROUND_IOU):
         """Choose regions; see `sample_regions`, which does it without `classify`."""
-        return sample_regions(targets, outputs, keys, count, self.background_iou)
+        ious = self.background_iou, foreground_iou
+        return sample_regions(targets, outputs, keys, count, *ious)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -347,7 +356,9 @@ class FastRCNN(RegionDetector):
         return self.suppress(*decode_regions(outputs))
 
 
-def sample_regions(targets, outputs, keys, count, background_iou=0.0):
+def sample_regions(
+    targets, outputs, keys, count, background_iou=0.0, foreground_iou=FOREGROUND_IOU
+):
     """Sample the regions for training (section 2.3, Mini-batch sampling).
 
     Args:
@@ -356,13 +367,14 @@ def sample_regions(targets, outputs, keys, count, background_iou=0.0):
         keys: function of N that returns (B, N), the random order of the sampling.
         count: S, regions per image.
         background_iou: lowest IoU of a background region with an object (Fast R-CNN: 0.1).
+        foreground_iou: lowest IoU of a region with its object.
 
     Returns:
         regions: (B, S, 4), those with an object first.
         objects: (B, S) int32, the object that each region must find, -1 for background.
         counted: (B, S) bool, False for padding when there are fewer than S regions.
     """
-    boxes, matches = match_regions(targets, outputs, background_iou)
+    boxes, matches = match_regions(targets, outputs, background_iou, foreground_iou)
     # Eq: fast_rcnn §2.3 | 25 % of the regions: IoU >= 0.5 with an object; the others: IoU in [0.1, 0.5)
     keys = keys(ops.shape(boxes)[1])
     sampled, counted = sample_quota(matches >= 0, matches == BACKGROUND, keys, count, POSITIVES)
@@ -370,13 +382,14 @@ def sample_regions(targets, outputs, keys, count, background_iou=0.0):
     return gather_rows(boxes, sampled), objects, counted
 
 
-def match_regions(targets, outputs, background_iou=0.0):
+def match_regions(targets, outputs, background_iou=0.0, foreground_iou=FOREGROUND_IOU):
     """Match the regions that training may use, the proposals and the objects themselves, to the objects.
 
     Args:
         targets: prepared targets.
         outputs: "proposals" (B, R, 4) and "is_proposal" (B, R) from `call`.
         background_iou: lowest IoU of a background region with an object.
+        foreground_iou: lowest IoU of a region with its object.
 
     Returns:
         regions (B, R + G, 4), and matches (B, R + G) int32: the row of an object, `BACKGROUND`, or `BETWEEN`
@@ -388,8 +401,8 @@ def match_regions(targets, outputs, background_iou=0.0):
     matches = assign(
         targets,
         regions,
-        FOREGROUND_IOU,
-        FOREGROUND_IOU,
+        foreground_iou,
+        foreground_iou,
         allow_low_quality=False,
         lowest=background_iou,
     )
@@ -439,6 +452,22 @@ def losses_of_regions(predicted, targets, regions, objects, counted, delta_weigh
         "classification_loss": ops.where(counted, losses, 0.0),
         "box_loss": ops.where(positive, box_losses, 0.0),
     }
+
+
+def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
+    """Move regions by the one box of all classes, as the next stage of a cascade sees them.
+
+    Args:
+        regions: (B, R, 4) xyxy.
+        deltas: (B, R, 1, 4).
+        image_sizes: (B, 2) height and width, to which the boxes are clipped.
+        delta_weights: factors of the deltas.
+
+    Returns:
+        (B, R, 4), without gradient.
+    """
+    boxes = decode_deltas(deltas[:, :, 0], regions, delta_weights)
+    return ops.stop_gradient(clip_boxes(boxes, image_sizes))
 
 
 def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):

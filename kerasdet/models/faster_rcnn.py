@@ -230,13 +230,24 @@ class FasterRCNN(RegionDetector):
         if training:
             return outputs
         maps = self.region_maps(outputs["maps"])
-        outputs |= self.classifier(maps, proposals)
+        outputs |= self.classify(maps, outputs)
         if self.branches:
             # Mask R-CNN, section 3.1: branches see only the boxes that suppression keeps, not all proposals.
-            detections = self.suppress(*decode_regions(outputs))
-            drawn = {b.OUTPUT: b.draw(self, maps, detections["boxes"]) for b in self.branches}
-            outputs |= {"detections": detections, **drawn}
+            detections = self.suppress(*self.refined(outputs))
+            outputs |= {"detections": detections, **self.draw(maps, detections["boxes"])}
         return outputs
+
+    def classify(self, maps, outputs):
+        """Classify the proposals of `outputs` in inference; see `RegionClassifier`."""
+        return self.classifier(maps, outputs["proposals"])
+
+    def refined(self, outputs):
+        """Return every class of every proposal before suppression; see `decode_regions`."""
+        return decode_regions(outputs)
+
+    def draw(self, maps, boxes):
+        """Return what each branch draws in boxes (B, D, 4), by its `OUTPUT`."""
+        return {branch.OUTPUT: branch.draw(self, maps, boxes) for branch in self.branches}
 
     def proposals(self, inputs, training=False):
         """Run only the first stage, its layers as in inference, as another model's `proposer`.
@@ -275,19 +286,30 @@ class FasterRCNN(RegionDetector):
             terms |= proposal_losses(outputs, targets, anchors, keys)
         if "regions" in self.learns:
             keys = functools.partial(random_keys, self.seed + 1, step, images)
-            maps = self.region_maps(outputs["maps"])
-            classify = functools.partial(self.classifier, maps)
-            count = self.regions_per_image
-            sampled = self.sampler.sample(targets, outputs, count, keys, classify)
-            terms |= region_losses(classify(sampled[0], training=training), targets, *sampled)
-            for branch in self.branches:
-                terms[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)
+            terms |= self.region_terms(outputs, targets, keys, training)
+        return terms
+
+    def region_terms(self, outputs, targets, keys, training):
+        """Compute the losses of the second stage.
+
+        Args:
+            outputs: the result of `call`.
+            targets: prepared targets.
+            keys: function of N that returns (B, N), the random order of the sampling.
+            training: bool.
+        """
+        maps, count = self.region_maps(outputs["maps"]), self.regions_per_image
+        classify = functools.partial(self.classifier, maps)
+        sampled = self.sampler.sample(targets, outputs, count, keys, classify)
+        terms = region_losses(classify(sampled[0], training=training), targets, *sampled)
+        for branch in self.branches:
+            terms[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)
         return terms
 
     def decode(self, outputs):
         """Return every class of every proposal after suppression, with what the branches predict."""
         if not self.branches:
-            return self.suppress(*decode_regions(outputs))
+            return self.suppress(*self.refined(outputs))
         detections = outputs["detections"]
         for branch in self.branches:
             detections = branch.decode(outputs[branch.OUTPUT], detections)

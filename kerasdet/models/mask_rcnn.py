@@ -33,6 +33,7 @@ from kerasdet.ops.masks import cut_masks
 
 REGION_SIZE = 14  # figure 4, right; the mask is twice as large
 OUTPUT_STD = 0.001
+SMALLEST_PROBABILITY = 1e-6  # its logit is finite
 STEP = 8  # regions; kernels store a plan for each size that they have seen
 
 
@@ -93,6 +94,10 @@ class RegionBranch(RegionPart):
         """Apply what follows the last layer; by default nothing."""
         return logits
 
+    def mean(self, logits):
+        """Return the mean of what the stages of a cascade draw, logits again."""
+        return sum(logits) / len(logits)
+
 
 @keras.saving.register_keras_serializable("kerasdet")
 class MaskBranch(RegionBranch):
@@ -121,6 +126,12 @@ class MaskBranch(RegionBranch):
         head = head or MaskHead(**({"convs": ()} if share_head else {}), name="mask_head")
         super().__init__(pooling, head, name=name, **kwargs)
         self.share_head = share_head
+
+    def mean(self, logits):
+        """Return the logits of the mean probability; see `RegionBranch`."""
+        probability = sum(map(ops.sigmoid, logits)) / len(logits)
+        probability = ops.clip(probability, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
+        return ops.log(probability) - ops.log(1.0 - probability)
 
     def make_output(self, model):
         """Return the layer that draws a mask for every class (figure 4)."""

@@ -15,7 +15,7 @@ Axes: B batch, R proposals, S chosen regions, G ground truth.
 import keras
 from keras import ops
 
-from kerasdet.models.fast_rcnn import losses_of_regions, match_regions
+from kerasdet.models.fast_rcnn import FOREGROUND_IOU, losses_of_regions, match_regions
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import BACKGROUND, BETWEEN
 from kerasdet.ops.nms import nms
@@ -46,7 +46,7 @@ class HardRegions(keras.layers.Layer):
             )
         self.iou_threshold = iou_threshold
 
-    def sample(self, targets, outputs, count, keys, classify):
+    def sample(self, targets, outputs, count, keys, classify, foreground_iou=FOREGROUND_IOU):
         """Choose regions.
 
         Args:
@@ -55,13 +55,15 @@ class HardRegions(keras.layers.Layer):
             count: S, regions per image.
             keys: not used: nothing is random.
             classify: function from regions (B, R + G, 4) to the result of a `RegionClassifier`.
+            foreground_iou: lowest IoU of a region with its object.
 
         Returns:
             regions: (B, S, 4), those with an object first, and else by descending loss.
             objects: (B, S) int32, the object that each region must find, -1 for background.
             counted: (B, S) bool, False for padding when there are fewer than S regions.
         """
-        regions, matches = match_regions(targets, outputs)  # (B, R + G, 4), (B, R + G)
+        # (B, R + G, 4), (B, R + G)
+        regions, matches = match_regions(targets, outputs, foreground_iou=foreground_iou)
         usable = matches != BETWEEN
         objects = ops.where(usable, matches, BACKGROUND)
         terms = losses_of_regions(classify(regions), targets, regions, objects, usable)

@@ -40,6 +40,8 @@ ON_GRID = {**ONE_CANVAS, "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
 DETECTORS = {
     name: functools.partial(made, kind, options)
     for name, kind, options in (
+        ("cascade_rcnn", models.CascadeRCNN, REGIONS),
+        ("cascade_rfcn", models.CascadeRFCN, {**REGIONS, "bins": 2}),
         ("fast_rcnn", models.FastRCNN, {"channels": 32}),
         ("fcos", models.FCOS, {"channels": 16, "depth": 1, "ranges": "paper"}),
         ("faster_rcnn", models.FasterRCNN, REGIONS),
@@ -53,6 +55,8 @@ DETECTORS = {
         ("yolo_v2", models.YOLOv2, {"channels": 16, "depth": 2, "passthrough": 4, "anchors": 0}),
     )
 }
+cascade_rcnn = DETECTORS["cascade_rcnn"]
+cascade_rfcn = DETECTORS["cascade_rfcn"]
 fast_rcnn = DETECTORS["fast_rcnn"]
 faster_rcnn = DETECTORS["faster_rcnn"]
 fcos = DETECTORS["fcos"]
