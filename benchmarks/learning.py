@@ -60,6 +60,7 @@ MODELS = {
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
     "faster_rcnn_ohem": ("FasterRCNN", SMALL, hard_regions),
     "rfcn": ("RFCN", SMALL, None),
+    "cascade_rcnn": ("CascadeRCNN", SMALL, None),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),
     "keypoint_rcnn": ("KeypointRCNN", SMALL, small_keypoint_branch),
 }

@@ -141,6 +141,37 @@ def test_what_goes_on_to_the_next_stage(model):
     np.testing.assert_allclose(found["proposals"][0, :3], regions[0, :3], rtol=1e-5)
 
 
+def test_background_beside_the_first_object_goes_on():
+    # Background has no object: row 0, which its mark picks, must not be taken for one.
+    truth = targets([[10, 10, 30, 20]], [0])
+    regions = np.float32([[[10, 10, 30, 20]]])
+    sampled = regions, np.array([[-1]]), np.array([[True]])
+    deltas = {"box_deltas": np.zeros((1, 1, 1, 4), "float32")}
+    outputs = {"image_sizes": SIZES}
+    found = cascade_rcnn().next_regions(outputs, truth, sampled, deltas, (10, 10, 5, 5))
+    assert np.asarray(found["is_proposal"]).tolist() == [[True]]
+
+
+def test_padding_does_not_go_on():
+    truth = targets([[10, 10, 30, 20]], [0])
+    sampled = np.float32([[REGION]]), np.array([[-1]]), np.array([[False]])
+    deltas = {"box_deltas": np.zeros((1, 1, 1, 4), "float32")}
+    outputs = {"image_sizes": SIZES}
+    found = cascade_rcnn().next_regions(outputs, truth, sampled, deltas, (10, 10, 5, 5))
+    assert np.asarray(found["is_proposal"]).tolist() == [[False]]
+
+
+def test_stages_do_not_share_their_spread():
+    # Nothing moves: the region is a tenth of its width off, which is 1, 2 and 3 in the stages' units.
+    model = moving()
+    for classifier in model.classifiers:
+        classifier.box_output.bias.assign(np.zeros(4))
+    raw = model(given([REGION]), training=True)
+    terms = model.loss_terms(raw, targets([MOVED[1]], [1]))
+    losses = [float(terms[name][0]) for name in ("box_loss", "box_loss_2", "box_loss_3")]
+    np.testing.assert_allclose(losses, [0.5, 0.5 * 1.5, 0.25 * 2.5], rtol=1e-4)
+
+
 def test_later_stages_count_less(model):
     raw = model(given([REGION, [40, 40, 60, 60]]), training=True)
     terms = model.loss_terms(raw, targets([[12, 10, 32, 20]], [1]))
