@@ -312,6 +312,10 @@ class MultilevelPSRoIAlign(PositionSensitive, MultilevelPooling):
             self.cast(pyramid), boxes, self.output_size, self.sampling_ratio
         )
 
+    def compute_output_shape(self, pyramid_shape, boxes_shape):
+        """Return (B, R, k, k, C)."""
+        return super().compute_output_shape(pyramid_shape, boxes_shape)
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {**super().get_config(), "sampling_ratio": self.sampling_ratio}

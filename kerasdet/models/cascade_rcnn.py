@@ -46,6 +46,7 @@ class Cascade:
 
     Args:
         num_classes: K, foreground classes 0..K-1.
+        backbone: as of the detector.
         ious: for each stage, the lowest IoU of a region with its object.
         delta_weights: for each stage, the factors of the deltas.
         loss_weights: for each stage, the factor of its losses.
@@ -56,6 +57,7 @@ class Cascade:
     def __init__(
         self,
         num_classes,
+        backbone=None,
         ious=IOUS,
         delta_weights=DELTA_WEIGHTS,
         loss_weights=LOSS_WEIGHTS,
@@ -65,7 +67,7 @@ class Cascade:
         self.delta_weights = tuple(tuple(map(float, weights)) for weights in delta_weights)
         self.loss_weights = tuple(float(weight) for weight in loss_weights)
         self._check_stages()
-        super().__init__(num_classes, **detector)
+        super().__init__(num_classes, backbone=backbone, **detector)
 
     def build(self, input_shape=None):
         """Create every weight."""
@@ -184,6 +186,7 @@ class CascadeRCNN(Cascade, FasterRCNN):
 
     Args:
         num_classes: K, foreground classes 0..K-1.
+        backbone: a `kerasdet.backbones` model; default `ResNet50()`.
         ious: for each stage, the lowest IoU of a region with its object.
         delta_weights: for each stage, the factors of the deltas.
         loss_weights: for each stage, the factor of its losses.

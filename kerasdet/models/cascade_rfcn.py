@@ -19,6 +19,7 @@ class CascadeRFCN(Cascade, RFCN):
 
     Args:
         num_classes: K, foreground classes 0..K-1.
+        backbone: as of `RFCN`.
         ious: for each stage, the lowest IoU of a region with its object.
         delta_weights: for each stage, the factors of the deltas.
         loss_weights: for each stage, the factor of its losses.
