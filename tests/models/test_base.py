@@ -69,7 +69,7 @@ def test_arguments_are_read_from_the_signatures():
     assert Edges.arguments() == (*BASE, *DECODING, "width", "labels")
     parts = ("neck", "head", "anchors", "classification_loss", "box_loss")
     assert RetinaNet.arguments() == (*BASE, *DECODING, *parts)
-    region = ("pooling", "head", "regions_per_image", "seed")
+    region = ("pooling", "head", "regions_per_image", "sampler", "seed")
     assert FastRCNN.arguments() == (*BASE, *DECODING, *region)
     own = ("neck", "rpn", "branches", "num_keypoints", "keypoint_names")
     assert KeypointRCNN.arguments() == (*BASE, *DECODING, *region, *own)

@@ -12,6 +12,7 @@ from kerasdet.models.detector import prepare
 from kerasdet.models.fast_rcnn import (
     RegionClassifier,
     decode_regions,
+    losses_of_regions,
     region_losses,
     sample_regions,
 )
@@ -208,6 +209,10 @@ def test_region_losses_by_hand():
     terms = region_losses(predicted, targets([[1, 0, 11, 10]], [1]), *rest)
     loss, count = terms["classification_loss"]
     assert (float(loss), float(count)) == pytest.approx((-np.log(0.6) - np.log(0.5), 2), rel=1e-5)
+    each = losses_of_regions(predicted, targets([[1, 0, 11, 10]], [1]), *rest)
+    expected = [[-np.log(0.6), -np.log(0.5), 0]]
+    np.testing.assert_allclose(each["classification_loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(each["box_loss"], [[0.5, 0, 0]], rtol=1e-4)
     # 10 t_x = 1 meets the line: 0.5.
     loss, count = terms["box_loss"]
     assert (float(loss), float(count)) == pytest.approx((0.5, 2), rel=1e-4)
