@@ -59,12 +59,20 @@ class BatchNorm(keras.layers.Layer):
         Returns:
             Two float32 tensors (C,): the layer computes `x * scale + shift`.
         """
-        variance = self.moving_variance + self.epsilon
-        if self.epsilon == 0:
-            # PyTorch's variance of a dead channel decays to 5.6e-45, zero here, and its inverse is infinite.
-            variance = ops.maximum(variance, SMALLEST_VARIANCE)
-        scale = self.gamma * ops.rsqrt(variance)
+        scale = self.gamma * ops.rsqrt(self.usable_variance() + self.epsilon)
         return scale, self.beta - self.moving_mean * scale
+
+    def usable_variance(self):
+        """Return the moving variance (C,), of which the root of its sum with epsilon has an inverse."""
+        if self.epsilon:
+            return self.moving_variance
+        # PyTorch's variance of a dead channel decays to 5.6e-45, zero here, and its inverse is infinite.
+        return ops.maximum(self.moving_variance, SMALLEST_VARIANCE)
+
+    def fixed(self, inputs):
+        """Normalise (B, H, W, C) by the moving statistics, in one operation of TensorFlow."""
+        statistics = self.gamma, self.beta, self.moving_mean, self.usable_variance()
+        return native.fixed_norm(inputs, *statistics, self.epsilon)
 
     def call(self, inputs, training=False):
         """Normalise by the batch when training, by the moving statistics otherwise.
@@ -101,10 +109,10 @@ class ConvNorm(keras.layers.Layer):
     """Convolution without bias, followed by batch normalisation and an activation.
 
     Padding is PyTorch's: `dilation * (kernel_size // 2)` zeros on every side; or TensorFlow's, which with a
-    stride of 2 pads an even side only at its end. In inference, and
-    while the normalisation is frozen (`trainable=False` on this layer or on its `norm`), the
-    normalisation is folded into the kernel. The axes of `kernel` are height, width, input channels
-    of a group, filters; this holds for depthwise kernels too.
+    stride of 2 pads an even side only at its end. In inference, and while the normalisation is frozen
+    (`trainable=False` on this layer or on its `norm`), the normalisation is folded into the kernel, or fused
+    with the convolution where a graph for CPUs does that. The axes of `kernel` are height, width, input
+    channels of a group, filters; this holds for depthwise kernels too.
 
     Args:
         filters: number of output channels.
@@ -174,6 +182,9 @@ class ConvNorm(keras.layers.Layer):
         """
         if training and self.norm.trainable:
             outputs = self.norm(self._convolve(inputs, self.kernel), training=True)
+        elif self._is_fused(training):
+            # A copy of the kernel, scaled, takes a fifth of YOLOv2's time on one image.
+            outputs = self.norm.fixed(self._convolve(inputs, self.kernel))
         else:
             scale, shift = self.norm.scale_and_shift()
             kernel = self.kernel * scale
@@ -182,6 +193,11 @@ class ConvNorm(keras.layers.Layer):
                 shift = ops.saturate_cast(shift, self.compute_dtype)
             outputs = _add_bias(self._convolve(inputs, kernel), shift)
         return self.activation(outputs)
+
+    def _is_fused(self, training):
+        """Tell whether the graph fuses normalisation and convolution better than the kernel absorbs it."""
+        half = self.compute_dtype == "float16"  # in which a dead channel's scale overflows
+        return not training and self.groups == 1 and not half and native.fuses_norm()
 
     def _convolve(self, inputs, kernel):
         symmetric = self.padding == "symmetric"

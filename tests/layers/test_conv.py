@@ -129,6 +129,41 @@ def test_inference_equals_loops(shape, filters, size, stride, groups, dilation):
     assert layer.compute_output_shape(shape) == expected.shape
 
 
+def operations(layer, x):
+    """Kinds of the operations in a graph of the layer."""
+    import tensorflow as tf
+
+    graph = tf.function(layer).get_concrete_function(x).graph.as_graph_def()
+    return {node.op for node in graph.node}
+
+
+@pytest.mark.parametrize(
+    "activation", [None, "relu", "relu6", leaky], ids=["none", "relu", "relu6", "leaky"]
+)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@needs_tensorflow
+def test_a_graph_fuses_what_eager_code_folds(policy, activation):
+    import tensorflow as tf
+
+    layer = ConvNorm(5, 3, 2, activation=activation, norm_epsilon=1e-3, dtype=policy)
+    layer = randomized(layer, 4)
+    x = np.random.default_rng(1).normal(size=(2, 7, 8, 4)).astype("float32")
+    assert "FusedBatchNormV3" in operations(layer, x)
+    found, expected = (
+        np.asarray(tf.cast(function(x), "float32")) for function in (tf.function(layer), layer)
+    )
+    tolerance = 1e-5 if policy == "float32" else 0.02
+    scale = tolerance * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=scale)
+
+
+@needs_tensorflow
+def test_half_precision_and_groups_are_folded():
+    x = np.zeros((1, 5, 5, 4), "float32")
+    for options in ({"dtype": "mixed_float16"}, {"groups": 4}):
+        assert "FusedBatchNormV3" not in operations(randomized(ConvNorm(4, 3, **options), 4), x)
+
+
 def test_folded_equals_unfolded():
     layer = randomized(ConvNorm(16, 3, stride=2, activation="relu6"), 8)
     x = np.random.default_rng(1).normal(size=(2, 9, 12, 8)).astype("float32")
@@ -163,6 +198,15 @@ def test_a_frozen_norm_alone_keeps_its_statistics():
     assert ops.convert_to_numpy(norm.moving_variance) == [1]
 
 
+def compiled(layer):
+    """A graph of the layer, where the backend is TensorFlow."""
+    if not TENSORFLOW:
+        return layer
+    import tensorflow as tf
+
+    return tf.function(layer)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_dead_channels_without_epsilon_stay_finite(policy):
     # As files of torchvision have them, trained without epsilon: TensorFlow takes 5.6e-45 for zero.
@@ -174,9 +218,10 @@ def test_dead_channels_without_epsilon_stay_finite(policy):
         layer, [[[[2.0, 1e-42, 0.5]]]], [1, 1, 1], [1, 3, 5], [0, tiny, tiny], [4, tiny, tiny]
     )
     x = np.array([[[[0.0], [2.0]]]], "float32")
-    outputs = ops.convert_to_numpy(ops.cast(layer(x), "float32"))[0, 0]
-    np.testing.assert_allclose(outputs[0], [1, 3, 5])
-    np.testing.assert_allclose(outputs[1, :2], [3, 3])  # 2 * 2 / sqrt(4) + 1
+    for call in (layer, compiled(layer)):
+        outputs = ops.convert_to_numpy(ops.cast(call(x), "float32"))[0, 0]
+        np.testing.assert_allclose(outputs[0], [1, 3, 5])
+        np.testing.assert_allclose(outputs[1, :2], [3, 3])  # 2 * 2 / sqrt(4) + 1
     # A batch without variance is not divided by zero.
     trained = ops.convert_to_numpy(ops.cast(layer(x * 0, training=True), "float32"))[0, 0]
     np.testing.assert_allclose(trained, [[1, 3, 5], [1, 3, 5]])

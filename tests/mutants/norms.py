@@ -53,6 +53,26 @@ MUTANTS = {
         "kerasdet/layers/conv.py",
         "tests/layers/test_conv.py",
         {
+            "a fused norm has no least variance": (
+                "self.moving_mean, self.usable_variance()",
+                "self.moving_mean, self.moving_variance",
+                "test_dead_channels_without_epsilon_stay_finite",
+            ),
+            "float16 is fused": (
+                "and not half and native",
+                "and native",
+                "test_half_precision_and_groups_are_folded",
+            ),
+            "groups are fused": (
+                "self.groups == 1 and not half",
+                "not half",
+                "test_half_precision_and_groups_are_folded",
+            ),
+            "nothing is fused": (
+                "elif self._is_fused(training):",
+                "elif False:",
+                "test_a_graph_fuses_what_eager_code_folds",
+            ),
             "the mean stays": (
                 "(x - mean) * (gamma",
                 "x * (gamma",

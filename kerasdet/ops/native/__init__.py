@@ -13,6 +13,8 @@ import keras
 from kerasdet.ops.native.convolution import (
     batch_norm,
     bias_add,
+    fixed_norm,
+    fuses_norm,
     grouped_conv,
     sparsely_taught_conv,
 )
@@ -27,6 +29,8 @@ __all__ = [
     "batch_norm",
     "bias_add",
     "compiles_for_xla",
+    "fixed_norm",
+    "fuses_norm",
     "grouped_conv",
     "insist",
     "pool_lattice",

@@ -28,6 +28,44 @@ def batch_norm(inputs, gamma, beta, epsilon):
     return outputs, mean, variance
 
 
+def fuses_norm():
+    """Tell whether this thread traces a graph for CPUs, which fuses convolution, norm and activation."""
+    from kerasdet.ops.native import available
+
+    if not available():
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly() and not tf.config.list_physical_devices("GPU")
+
+
+def fixed_norm(inputs, gamma, beta, mean, variance, epsilon):
+    """Normalise by given statistics, in the operation that graphs fuse with a convolution and an activation.
+
+    Args:
+        inputs: (B, H, W, C) float tensor of any precision.
+        gamma: (C,) float32, like the next three.
+        beta: (C,).
+        mean: (C,).
+        variance: (C,), positive where epsilon is 0.
+        epsilon: added to the variance.
+
+    Returns:
+        A tensor of the shape and type of `inputs`.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=gamma,
+        offset=beta,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=False,
+    )[0]
+
+
 def bias_add(inputs, bias):
     """Add a bias to the last axis by the operation that graphs fuse with a convolution."""
     import tensorflow as tf
