@@ -56,7 +56,7 @@ def manifest(**fields):
 
 
 def run(*runs, **facts):
-    return {"matmul_flops_per_second": [100, 200], "facts": facts, "answers": dict(runs)}
+    return {"matmul_flops_per_second": [100e9, 200e9], "facts": facts, "answers": dict(runs)}
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def small(tmp_path):
     image = run(
         ("kerasdet", [{"seconds": 1.0}, {"seconds": 4.0}, {"seconds": 2.0}]),
         ("torchvision", [{"seconds": 8.0}]),
-        kerasdet={"flops": 300},
-        torchvision={"flops": 310},
+        kerasdet={"flops": 300e9},
+        torchvision={"flops": 310e9},
     )
     step = run(("kerasdet", [{"seconds": 3.0, "loss": 1.0}]), kerasdet={})
     report = {"machine": machine, "inference": {"newpaper": image}, "training": {"newpaper": step}}
@@ -122,16 +122,16 @@ def test_published_weights_say_whose_figures_they_have(small):
 
 
 def test_a_new_benchmark_joins_the_speed(small):
-    # Median 2 s of 8; 300 FLOPs in 2 s at 200 FLOP/s.
+    # Median 2 s of 8; 300 GFLOP in 2 s at 200 GFLOP/s.
     assert table(small, "inference") == [
         "| model | kerasdet, s | torchvision, s | kerasdet / torchvision "
-        "| share of the matrix-product rate |",
-        "| --- | --- | --- | --- | --- |",
-        "| New Paper | 2.00 | 8.00 | 0.25 | 0.75 |",
+        "| share of the matrix-product rate | GFLOP/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| New Paper | 2.00 | 8.00 | 0.25 | 0.75 | 200 |",
         "",
         "Machine: P, 2 cores.",
     ]
-    assert table(small, "training")[2] == "| New Paper | 3.00 |"
+    assert table(small, "training")[2] == "| New Paper | 3.00 | 200 |"
 
 
 FIGURES = """
@@ -178,14 +178,15 @@ def test_wrong_published_figures_are_named(small, old, new, message):
 
 def test_the_same_network_elsewhere_has_a_ratio(small):
     image = run(
-        ("kerasdet", [{"seconds": 1.0}]), ("opencv", [{"seconds": 4.0}]), kerasdet={"flops": 100}
+        ("kerasdet", [{"seconds": 1.0}]), ("opencv", [{"seconds": 4.0}]), kerasdet={"flops": 100e9}
     )
     report = {"machine": {"processor": "P", "cores": 2}, "inference": {"newpaper_9": image}}
     (small / "benchmarks/results/fresh.json").write_text(json.dumps(report), "utf-8")
     assert table(small, "inference")[:3] == [
-        "| model | kerasdet, s | opencv, s | kerasdet / opencv | share of the matrix-product rate |",
-        "| --- | --- | --- | --- | --- |",
-        "| New Paper, 9 | 1.00 | 4.00 | 0.25 | 0.50 |",
+        "| model | kerasdet, s | opencv, s | kerasdet / opencv | share of the matrix-product rate "
+        "| GFLOP/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| New Paper, 9 | 1.00 | 4.00 | 0.25 | 0.50 | 200 |",
     ]
 
 

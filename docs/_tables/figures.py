@@ -37,6 +37,7 @@ def timed(sources, runs, row):
                 **{f"{OWN} / {side}": decimals(ratio) for side, ratio in ratios.items()},
                 "bfloat16, s": decimals(times.get(HALF)),
                 **row(run, own),
+                "GFLOP/s": gigaflops(max(run.result["matmul_flops_per_second"])),
             }
         )
     return markdown(rows)
@@ -121,7 +122,7 @@ def learning_rows(sources, entries):
             "model": sources.title_of(key),
             "parameters": millions(entry["parameters"]),
             "minutes": f"{entry['minutes']:.1f}",
-            "GFLOP/s": f"{rate / 1e9:.0f}" if rate else "",
+            "GFLOP/s": gigaflops(rate),
         }
         for kind, figure in columns:
             value = entry["figures"].get(kind, {}).get(figure)
@@ -134,6 +135,11 @@ def middle(run, side, key="seconds"):
     """Median of a side's runs; None for a side or a part that was not measured."""
     answers = run.result["answers"].get(side, [])
     return statistics.median(a[key] for a in answers) if answers and key in answers[0] else None
+
+
+def gigaflops(rate):
+    """A machine's float32 matrix-product rate; "" where it was not measured."""
+    return f"{rate / 1e9:.0f}" if rate else ""
 
 
 def machines(runs):
