@@ -111,10 +111,10 @@ class DefaultBoxes(keras.layers.Layer):
         """Return default boxes fitted to the sizes and shapes of a data set's objects.
 
         The first map's boxes begin at the 5th percentile of the objects' sizes, at most at four of its cells,
-        about as the paper's. Every other map's begin at three of its cells, because the
-        centres of smaller boxes would be too far apart for an IoU of 0.5, and at 1.25 times those of the map
-        before at least. Sizes grow by at most 1.5 from one to the next, so the first map has several. The
-        aspect ratio is that of the object at the 90th percentile of elongation, at least 1.5.
+        about as the paper's. Every other map's begin at three of its cells, because the centres of smaller
+        boxes would be too far apart for an IoU of 0.5, and at 1.25 times those of the map before at least.
+        Sizes grow by at most 1.5 from one to the next, so the first map has several. The aspect ratio is that
+        of the object at the 90th percentile of elongation, at least 1.5.
 
         Args:
             shares: (N, 2), width and height of each object as shares of its canvas.

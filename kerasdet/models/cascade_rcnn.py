@@ -28,6 +28,7 @@ from keras import ops
 from kerasdet.models.fast_rcnn import (
     RegionClassifier,
     decode_regions,
+    losses_of,
     refine_regions,
     region_losses,
 )
@@ -100,16 +101,16 @@ class Cascade:
         stages = zip(self.classifiers, self.ious, self.delta_weights, self.loss_weights)
         for number, (classifier, iou, delta_weights, weight) in enumerate(stages, start=1):
             classify = functools.partial(classifier, maps)
-            count = self.regions_per_image
+            losses, count = losses_of(classify, targets, delta_weights), self.regions_per_image
             # Eq: cascade_rcnn §4.2 | y = g_y if IoU(x^t, g) >= u^t, else 0
-            sampled = self.sampler.sample(targets, outputs, count, keys, classify, iou)
+            sampled = self.sampler.sample(targets, outputs, count, keys, losses, iou)
             predicted = classify(sampled[0], training=training)
             found = region_losses(predicted, targets, *sampled, delta_weights)
             for branch in self.branches if number == 1 else self.later_branches[number - 2]:
                 found[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)
             # Eq: cascade_rcnn §4.2 | L(x^t, g) = L_cls(h_t(x^t), y^t) + lambda [y^t >= 1] L_loc(f_t(b^t), g)
-            for name, (loss, losses) in found.items():
-                terms[name if number == 1 else f"{name}_{number}"] = weight * loss, losses
+            for name, (loss, size) in found.items():
+                terms[name if number == 1 else f"{name}_{number}"] = weight * loss, size
             if number < len(self.ious):
                 outputs = self.next_regions(outputs, targets, sampled, predicted, delta_weights)
         return terms

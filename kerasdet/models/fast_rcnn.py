@@ -155,8 +155,8 @@ class RandomRegions(keras.layers.Layer):
             raise ValueError(f"background_iou is {background_iou!r}; give 0 to {FOREGROUND_IOU}.")
         self.background_iou = background_iou
 
-    def sample(self, targets, outputs, count, keys, classify, foreground_iou=FOREGROUND_IOU):
-        """Choose regions; see `sample_regions`, which does it without `classify`."""
+    def sample(self, targets, outputs, count, keys, losses, foreground_iou=FOREGROUND_IOU):
+        """Choose regions; see `sample_regions`, which needs no `losses`."""
         ious = self.background_iou, foreground_iou
         return sample_regions(targets, outputs, keys, count, *ious)
 
@@ -347,8 +347,8 @@ class FastRCNN(RegionDetector):
         """Compute the multi-task loss over sampled regions."""
         keys = functools.partial(random_keys, self.seed, *self.step_and_images(targets, training))
         classify = functools.partial(self.classifier, outputs["maps"])
-        count = self.regions_per_image
-        sampled = self.sampler.sample(targets, outputs, count, keys, classify)
+        losses, count = losses_of(classify, targets), self.regions_per_image
+        sampled = self.sampler.sample(targets, outputs, count, keys, losses)
         return region_losses(classify(sampled[0], training=training), targets, *sampled)
 
     def decode(self, outputs):
@@ -452,6 +452,23 @@ def losses_of_regions(predicted, targets, regions, objects, counted, delta_weigh
         "classification_loss": ops.where(counted, losses, 0.0),
         "box_loss": ops.where(positive, box_losses, 0.0),
     }
+
+
+def losses_of(classify, targets, delta_weights=DELTA_WEIGHTS):
+    """Return the function by which a sampler may choose: regions, objects and counted to losses (B, R).
+
+    Args:
+        classify: function from regions (B, R, 4) to the result of a `RegionClassifier`.
+        targets: prepared targets.
+        delta_weights: factors of the deltas.
+    """
+
+    def losses(regions, objects, counted):
+        predicted = classify(regions)
+        rest = targets, regions, objects, counted, delta_weights
+        return ops.stop_gradient(sum(losses_of_regions(predicted, *rest).values()))
+
+    return losses
 
 
 def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):

@@ -34,6 +34,7 @@ from kerasdet.models.detector import data_arguments
 from kerasdet.models.fast_rcnn import (
     RegionDetector,
     decode_regions,
+    losses_of,
     region_losses,
 )
 from kerasdet.models.region_proposals import (
@@ -300,7 +301,8 @@ class FasterRCNN(RegionDetector):
         """
         maps, count = self.region_maps(outputs["maps"]), self.regions_per_image
         classify = functools.partial(self.classifier, maps)
-        sampled = self.sampler.sample(targets, outputs, count, keys, classify)
+        losses = losses_of(classify, targets)
+        sampled = self.sampler.sample(targets, outputs, count, keys, losses)
         terms = region_losses(classify(sampled[0], training=training), targets, *sampled)
         for branch in self.branches:
             terms[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)

@@ -15,7 +15,7 @@ Axes: B batch, R proposals, S chosen regions, G ground truth.
 import keras
 from keras import ops
 
-from kerasdet.models.fast_rcnn import FOREGROUND_IOU, losses_of_regions, match_regions
+from kerasdet.models.fast_rcnn import FOREGROUND_IOU, match_regions
 from kerasdet.ops.gather import gather_rows
 from kerasdet.ops.matching import BACKGROUND, BETWEEN
 from kerasdet.ops.nms import nms
@@ -46,7 +46,7 @@ class HardRegions(keras.layers.Layer):
             )
         self.iou_threshold = iou_threshold
 
-    def sample(self, targets, outputs, count, keys, classify, foreground_iou=FOREGROUND_IOU):
+    def sample(self, targets, outputs, count, keys, losses, foreground_iou=FOREGROUND_IOU):
         """Choose regions.
 
         Args:
@@ -54,7 +54,8 @@ class HardRegions(keras.layers.Layer):
             outputs: "proposals" (B, R, 4) and "is_proposal" (B, R).
             count: S, regions per image.
             keys: not used: nothing is random.
-            classify: function from regions (B, R + G, 4) to the result of a `RegionClassifier`.
+            losses: function from regions (B, R + G, 4), their objects and whether they count, to the
+                loss of each, without gradient; see `losses_of`.
             foreground_iou: lowest IoU of a region with its object.
 
         Returns:
@@ -66,11 +67,10 @@ class HardRegions(keras.layers.Layer):
         regions, matches = match_regions(targets, outputs, foreground_iou=foreground_iou)
         usable = matches != BETWEEN
         objects = ops.where(usable, matches, BACKGROUND)
-        terms = losses_of_regions(classify(regions), targets, regions, objects, usable)
-        losses = ops.stop_gradient(sum(terms.values()))  # (B, R + G)
+        hardness = losses(regions, objects, usable)  # (B, R + G)
         # Eq: ohem §4.2 | sort by loss, NMS with an IoU of 0.7, keep the B / N hardest
-        hardest, _ = nms(regions, losses, self.iou_threshold, count, score_threshold=0.0)  # (B, S)
-        counted = hardest >= 0
+        hardest, _ = nms(regions, hardness, self.iou_threshold, count, score_threshold=0.0)
+        counted = hardest >= 0  # (B, S)
         objects = ops.where(counted, gather_rows(objects, hardest), BACKGROUND)
         size = ops.shape(objects)[1]
         places = ops.arange(size, dtype="int32") + ops.where(objects >= 0, 0, size)

@@ -27,9 +27,9 @@ REGION, MOVED = [10, 10, 30, 20], [[10, 10, 30, 20], [12, 10, 32, 20], [14, 10, 
 class Recorder(RandomRegions):
     """Samples as usual, and keeps what it was given."""
 
-    def sample(self, targets, outputs, count, keys, classify, foreground_iou):
+    def sample(self, targets, outputs, count, keys, losses, foreground_iou):
         self.calls.append((foreground_iou, outputs["proposals"], outputs["is_proposal"]))
-        return super().sample(targets, outputs, count, keys, classify, foreground_iou)
+        return super().sample(targets, outputs, count, keys, losses, foreground_iou)
 
 
 def moving(make=cascade_rcnn, **settings):
@@ -118,6 +118,19 @@ def test_stages_learn_by_rising_ious_on_each_others_boxes(model):
         boxes = np.asarray(proposals)[np.asarray(is_proposal)]
         assert len(boxes) == 2
         np.testing.assert_allclose(boxes[0], MOVED[stage], rtol=1e-5)
+
+
+def test_samplers_see_the_losses_of_their_stage(monkeypatch, model):
+    seen, original = [], paper.losses_of
+
+    def recorded(classify, targets, delta_weights=None):
+        seen.append(delta_weights)
+        return original(classify, targets, delta_weights)
+
+    monkeypatch.setattr(paper, "losses_of", recorded)
+    raw = model(given([REGION]), training=True)
+    model.region_terms(raw, targets([[50, 2, 60, 8]], [1]), in_order, False)
+    assert tuple(seen) == model.delta_weights
 
 
 def in_order(count):

@@ -6,7 +6,7 @@ import pytest
 
 from kerasdet.models import HardRegions
 from kerasdet.models.detector import prepare
-from kerasdet.models.fast_rcnn import RandomRegions, region_losses
+from kerasdet.models.fast_rcnn import RandomRegions, losses_of, region_losses
 from tests.contract.detectors import batch, fast_rcnn, faster_rcnn, mask_rcnn, rfcn
 
 # An object of class 0; a region on it, four on background, of which the second and third overlap by 0.8.
@@ -48,7 +48,9 @@ def chosen(count, sampler=None, right=RIGHT, truth=None):
     sampler = sampler or HardRegions()
     function = classify(right, [True, False, False, False, False, True])
     truth = truth or targets([OBJECT], [0])
-    regions, objects, counted = sampler.sample(truth, outputs(), count, None, function)
+    regions, objects, counted = sampler.sample(
+        truth, outputs(), count, None, losses_of(function, truth)
+    )
     places = [
         [*REGIONS, OBJECT].index(box) if used else None
         for box, used in zip(np.asarray(regions)[0].tolist(), np.asarray(counted)[0])
@@ -74,7 +76,9 @@ def test_neighbours_are_dropped_from_an_iou_of_seven_tenths():
         boxes = [[50, 50, 60, 60], [50, 50, 60, 50 + height]]
         truth = targets([[-1] * 4], [-1])
         function = classify([0.2, 0.2, 0.9], [False] * 3)
-        *_, counted = HardRegions().sample(truth, outputs(boxes, ()), 5, None, function)
+        *_, counted = HardRegions().sample(
+            truth, outputs(boxes, ()), 5, None, losses_of(function, truth)
+        )
         assert np.asarray(counted).sum() == kept
 
 
@@ -83,7 +87,9 @@ def test_the_box_loss_counts():
     boxes = [[0, 0, 10, 9], [40, 40, 50, 46]]
     truth = targets([[0, 0, 10, 10], [40, 40, 50, 50]], [0, 0])
     function = classify([0.8, 0.8, 0.99, 0.99], [True] * 4)
-    regions, *_ = HardRegions().sample(truth, outputs(boxes, ()), 1, None, function)
+    regions, *_ = HardRegions().sample(
+        truth, outputs(boxes, ()), 1, None, losses_of(function, truth)
+    )
     np.testing.assert_array_equal(regions[0], boxes[1:])
 
 
@@ -91,7 +97,9 @@ def test_there_is_no_quota():
     boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(4)]
     truth = targets([[20 * i, 0, 20 * i + 10, 9.5] for i in range(4)], [0] * 4)
     function = classify([0.1] * 4 + [0.9] * 4, [True] * 8)
-    _, objects, counted = HardRegions().sample(truth, outputs(boxes, ()), 4, None, function)
+    _, objects, counted = HardRegions().sample(
+        truth, outputs(boxes, ()), 4, None, losses_of(function, truth)
+    )
     assert sorted(np.asarray(objects)[0].tolist()) == [0, 1, 2, 3]
     assert np.asarray(counted).all()
 
@@ -99,7 +107,9 @@ def test_there_is_no_quota():
 def test_regions_in_ignored_objects_and_without_certainty_take_no_part():
     truth = targets([OBJECT, [45, 45, 65, 65]], [0, 0], [False, True])
     function = classify([*RIGHT, 0.5], [True, False, False, False, False, True, True])
-    regions, objects, counted = HardRegions().sample(truth, outputs(), 5, None, function)
+    regions, objects, counted = HardRegions().sample(
+        truth, outputs(), 5, None, losses_of(function, truth)
+    )
     assert np.asarray(objects)[0].tolist() == [0, -1, -1, -1, -1]
     assert np.asarray(counted)[0].tolist() == [True, True, False, False, False]
     np.testing.assert_array_equal(regions[0, :2], [REGIONS[0], REGIONS[3]])
@@ -125,7 +135,8 @@ def test_every_region_detector_takes_it(make):
     inputs, truth = batch(2, given=model.INPUTS)
     raw, truth = hard(inputs, training=True), prepare(truth)
     maps = hard.region_maps(raw["maps"]) if hasattr(hard, "region_maps") else raw["maps"]
-    sampled = hard.sampler.sample(truth, raw, 8, None, lambda boxes: hard.classifier(maps, boxes))
+    losses = losses_of(lambda boxes: hard.classifier(maps, boxes), truth)
+    sampled = hard.sampler.sample(truth, raw, 8, None, losses)
     expected = region_losses(hard.classifier(maps, sampled[0]), truth, *sampled)
     terms, random = hard.loss_terms(raw, truth), model.loss_terms(raw, truth)
     for name, (loss, count) in expected.items():

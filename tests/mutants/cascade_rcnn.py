@@ -24,19 +24,24 @@ MUTANTS = {
                 "test_constants_are_the_papers",
             ),
             "every stage samples by one half": (
-                "count, keys, classify, iou)",
-                "count, keys, classify, 0.5)",
+                "count, keys, losses, iou)",
+                "count, keys, losses, 0.5)",
                 "test_stages_learn_by_rising_ious_on_each_others_boxes",
             ),
             "the weight of a stage is not heeded": (
-                "weight * loss, losses",
-                "loss, losses",
+                "weight * loss, size",
+                "loss, size",
                 "test_later_stages_count_less",
             ),
             "later losses have the first stage's spread": (
                 "region_losses(predicted, targets, *sampled, delta_weights)",
                 "region_losses(predicted, targets, *sampled)",
                 "test_stages_do_not_share_their_spread",
+            ),
+            "samplers see losses of one spread": (
+                "losses_of(classify, targets, delta_weights)",
+                "losses_of(classify, targets)",
+                "test_samplers_see_the_losses_of_their_stage",
             ),
             "every stage sees the proposals": (
                 'return {**outputs, "proposals": boxes, "is_proposal": goes_on}',

@@ -18,19 +18,14 @@ MUTANTS = {
                 "test_neighbours_are_dropped_from_an_iou_of_seven_tenths",
             ),
             "the threshold is not heeded": (
-                "nms(regions, losses, self.iou_threshold,",
-                "nms(regions, losses, IOU_THRESHOLD,",
+                "nms(regions, hardness, self.iou_threshold,",
+                "nms(regions, hardness, IOU_THRESHOLD,",
                 "test_neighbours_are_dropped_from_an_iou_of_seven_tenths",
             ),
             "the easiest regions are chosen": (
-                "ops.stop_gradient(sum(terms.values()))",
-                "ops.stop_gradient(1.0 / (1e-3 + sum(terms.values())))",
+                "hardness = losses(regions, objects, usable)",
+                "hardness = 1.0 / (1e-3 + losses(regions, objects, usable))",
                 "test_the_hardest_regions_are_chosen",
-            ),
-            "the classes alone count": (
-                "ops.stop_gradient(sum(terms.values()))",
-                'ops.stop_gradient(terms["classification_loss"])',
-                "test_the_box_loss_counts",
             ),
             "what takes no part may be chosen": (
                 "usable = matches != BETWEEN",
@@ -68,6 +63,11 @@ MUTANTS = {
                 'self.sampler = sampler or RandomRegions(name="sampler")',
                 'self.sampler = RandomRegions(name="sampler")',
                 "test_every_region_detector_takes_it",
+            ),
+            "the classes alone count": (
+                "sum(losses_of_regions(predicted, *rest).values())",
+                'losses_of_regions(predicted, *rest)["classification_loss"]',
+                "test_the_box_loss_counts",
             ),
             "Fast R-CNN samples any background": (
                 "sampler or RandomRegions(BACKGROUND_IOU",
