@@ -4,7 +4,7 @@ from kerasdet.models.base import ImageModel
 from kerasdet.models.cascade_rcnn import CascadeRCNN
 from kerasdet.models.cascade_rfcn import CascadeRFCN
 from kerasdet.models.detector import Detector
-from kerasdet.models.fast_rcnn import FastRCNN
+from kerasdet.models.fast_rcnn import FastRCNN, RandomRegions
 from kerasdet.models.faster_rcnn import FasterRCNN
 from kerasdet.models.fcos import FCOS
 from kerasdet.models.keypoint_rcnn import KeypointBranch, KeypointRCNN
@@ -35,6 +35,7 @@ __all__ = [
     "MaskBranch",
     "MaskRCNN",
     "PositionSensitiveClassifier",
+    "RandomRegions",
     "RegionProposalNetwork",
     "RetinaNet",
     "SSDLite",
