@@ -292,6 +292,7 @@ class Data:
     [
         (Stretch(64), 0.1, 1.5),  # 0.1 x 0.1 of the image; ratios are at least 1.5
         (Fit(200, 200), math.sqrt(0.1 * 0.05), 2.0),  # 20 x 10 of a canvas of 200 x 200
+        (Stretch(64, 128), 0.1, 1.5),  # width and height are shares of their own sides
         (None, 0.1, 1.5),  # 300 x 300
     ],
     ids=str,

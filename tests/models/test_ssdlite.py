@@ -98,6 +98,7 @@ def test_small_detectors():
     assert model.backbone.levels == ("C3_expand", "C4_expand", "C5")
     assert type(model.head) is DepthwiseTowers
     assert model.default_boxes.scales[0] == pytest.approx(0.1, abs=1e-4)
+    assert model.default_boxes.ratios[0] == (1.5,)  # of the data; the paper's are 2 and 3
     assert SSDLite.for_data(Data(), Stretch(64), TinyBackbone()).resize == Stretch(64)
 
 
