@@ -32,3 +32,15 @@ def cheap_weights(monkeypatch):
 def parameters(part):
     """Number of a part's trainable weights."""
     return sum(math.prod(weight.shape) for weight in part.trainable_weights)
+
+
+def candidates_seen(monkeypatch, model, outputs, most):
+    """How many boxes of the outputs go into suppression, for each of several `max_detections`."""
+    seen = []
+    monkeypatch.setattr(
+        type(model), "suppress", lambda self, boxes, *_: seen.append(boxes.shape[1])
+    )
+    for count in most:
+        model.max_detections = count
+        model.decode(outputs)
+    return seen

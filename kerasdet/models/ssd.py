@@ -175,10 +175,10 @@ class SSD(Detector):
 
     def build(self, input_shape=None):
         """Create every weight."""
-        maps = self.backbone.compute_output_shape((None, *self.canvas_size, len(self.mean)))
-        shapes = self._all_maps(maps)
-        build_once(self.extras, maps)
-        maps = shapes
+        images = (None, *self.canvas_size, len(self.mean))
+        backbone_maps = self.backbone.compute_output_shape(images)
+        maps = self._all_maps(backbone_maps)
+        build_once(self.extras, backbone_maps)
         build_once(self.head, maps)
         counts = self.default_boxes.num_boxes
         if len(counts) != len(maps):

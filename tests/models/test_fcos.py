@@ -25,7 +25,7 @@ from kerasdet.models import fcos as paper
 from kerasdet.models.detector import prepare
 from kerasdet.zoo import untrained
 from tests.contract.detectors import DATA, batch, fcos
-from tests.tiny import TinyBackbone, cheap_weights
+from tests.tiny import TinyBackbone, candidates_seen, cheap_weights
 from tests.training_parts import SIDE, Squares
 
 CONSTANTS = {
@@ -338,14 +338,7 @@ def test_a_thousand_candidates_of_each_level(monkeypatch):
     found = model.decode({**both, "image_sizes": one["image_sizes"]})
     assert np.bincount(np.asarray(found["labels"])[0][:3000]).tolist() == [1500, 1500]
     # For many detections there is room for four candidates of each.
-    seen = []
-    monkeypatch.setattr(
-        type(model), "suppress", lambda self, boxes, *_: seen.append(boxes.shape[1])
-    )
-    for most in (100, 300):
-        model.max_detections = most
-        model.decode(one)
-    assert seen == [1000, 1200]
+    assert candidates_seen(monkeypatch, model, one, (100, 300)) == [1000, 1200]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +368,7 @@ def test_the_papers_variants_train_and_survive_saving(parts):
     ("settings", "message"),
     [
         ({"norm": "layer"}, "norm is 'layer'; give one of 'batch', 'group', 'none'"),
-        ({"box_loss": "l1"}, "box_loss is 'l1'; give one of 'giou', 'iou'"),
+        ({"box_loss": "l1"}, "box_loss is 'l1'; give one of 'giou', 'iou', 'diou', 'ciou', 'l2'"),
         ({"ranges": "small"}, "ranges is 'small'; give one of 'fitted', 'paper'"),
         ({"radius": -1.0}, "`radius` is -1.0; give positive strides, or None"),
         ({"score_power": 0}, "score_power must be above 0 and at most 1, not 0"),

@@ -25,7 +25,7 @@ from kerasdet.models import RetinaNet
 from kerasdet.models import retinanet as paper
 from kerasdet.models.detector import prepare
 from tests.contract.detectors import batch, retinanet
-from tests.tiny import TinyBackbone, cheap_weights
+from tests.tiny import TinyBackbone, candidates_seen, cheap_weights
 
 CONSTANTS = {
     "FOREGROUND_IOU": 0.5,  # section 4, Anchors
@@ -245,14 +245,7 @@ def test_a_thousand_candidates_of_each_level(monkeypatch):
     found = model.decode({**both, "image_sizes": one["image_sizes"]})
     assert np.bincount(np.asarray(found["labels"])[0][:3000]).tolist() == [1500, 1500]
     # For many detections there is room for four candidates of each.
-    seen = []
-    monkeypatch.setattr(
-        type(model), "suppress", lambda self, boxes, *_: seen.append(boxes.shape[1])
-    )
-    for most in (100, 300):
-        model.max_detections = most
-        model.decode(one)
-    assert seen == [1000, 1200]
+    assert candidates_seen(monkeypatch, model, one, (100, 300)) == [1000, 1200]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +273,7 @@ def test_the_papers_baselines_train_and_survive_saving(loss):
     ("settings", "message"),
     [
         ({"norm": "layer"}, "norm is 'layer'; give one of 'batch', 'group', 'none'"),
-        ({"box_loss": "iou"}, "box_loss is 'iou'; give one of 'smooth_l1', 'giou'"),
+        ({"box_loss": "iou"}, "box_loss is 'iou'; give one of 'smooth_l1', 'giou', 'diou', 'ciou'"),
         ({"anchors": "small"}, "anchors is 'small'; give one of 'fitted', 'paper'"),
         ({"num_classes": 0, "class_names": ()}, "num_classes must be at least 1 .*, not 0"),
     ],
