@@ -9,12 +9,10 @@ from keras import ops
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
 from kerasdet.ops.checks import check_choice
-from kerasdet.ops.clusters import PAPER_STRIDES, cluster_sizes, pyramid_strides
+from kerasdet.ops.clusters import FINEST_CELLS, PAPER_STRIDES, cluster_sizes, pyramid_strides
 from kerasdet.ops.gather import in_order
 
 MOST_ANCHORS = 10_000  # of a cell
-# The finest map takes objects below eight of its cells, as the paper's P3 takes those of 32 to 64 pixels.
-FINEST_CELLS = 8
 LARGEST_BASE = 4  # cells of the finest map, the smallest size at most: 32 pixels on P3
 
 

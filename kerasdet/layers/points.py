@@ -8,11 +8,10 @@ from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.checks import check_choice
-from kerasdet.ops.clusters import PAPER_STRIDES, pyramid_strides
+from kerasdet.ops.clusters import FINEST_CELLS, PAPER_STRIDES, pyramid_strides
 from kerasdet.ops.gather import in_order
 from kerasdet.ops.points import assign_points, grid_points
 
-FINEST_CELLS = 8  # of the finest map, the longest side that it learns: 64 pixels on P3
 LARGEST_LOG = 9.0  # exp of it is 8103; without a limit an untrained head's output overflows
 
 

@@ -6,6 +6,8 @@ from kerasdet.ops.checks import check_whole
 
 MOST_ROUNDS = 300
 CELLS = 2  # of the finest map, which a small object should measure
+# The finest map takes objects below eight of its cells, as the papers' P3 takes those of 32 to 64 pixels.
+FINEST_CELLS = 8
 PAPER_STRIDES = (8, 16, 32, 64, 128)  # retinanet §3: P3 to P7
 COARSE = 256  # pixels: eight cells of P5
 

@@ -68,11 +68,6 @@ MUTANTS = {
                 "base=32, aspect_ratios=(1 / 3, 1.0, 3.0), growth=2.0, scales",
                 "test_retinanet",
             ),
-            "P3 takes objects up to 128": (
-                "FINEST_CELLS = 8",
-                "FINEST_CELLS = 16",
-                "test_small_objects_are_found_on_the_finest_map",
-            ),
             "fitted sizes are an octave apart": (
                 "round(2 * math.log2",
                 "round(1 * math.log2",

@@ -154,11 +154,6 @@ MUTANTS = {
                 "first",
                 "tests/layers/test_points.py::test_large_objects_do_not_crowd_on_the_finest_level",
             ),
-            "the finest level learns half as large objects": (
-                "FINEST_CELLS = 8",
-                "FINEST_CELLS = 4",
-                "tests/layers/test_points.py::test_large_objects_do_not_crowd_on_the_finest_level",
-            ),
             "fitted ranges do not double": (
                 "first * 2**level for",
                 "first * 3**level for",

@@ -160,6 +160,17 @@ MUTANTS = {
                 "CELLS = 1",
                 "test_strides_by_hand test_pyramid_strides_by_hand",
             ),
+            "the finest map takes objects of sixteen cells": (
+                "FINEST_CELLS = 8",
+                "FINEST_CELLS = 16",
+                "tests/layers/test_anchors.py::test_small_objects_are_found_on_the_finest_map "
+                "tests/layers/test_points.py::test_large_objects_do_not_crowd_on_the_finest_level",
+            ),
+            "the finest map takes objects of four cells": (
+                "FINEST_CELLS = 8",
+                "FINEST_CELLS = 4",
+                "tests/layers/test_points.py::test_large_objects_do_not_crowd_on_the_finest_level",
+            ),
             "small objects are the tenth percentile": (
                 "[5, 95])",
                 "[10, 95])",
