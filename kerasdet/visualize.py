@@ -1,4 +1,4 @@
-"""Detections drawn on images by Pillow: boxes, labels, masks, keypoints; and contact sheets."""
+"""Detections, maps of classes and sampled points drawn on images by Pillow; and contact sheets."""
 
 import math
 

@@ -47,7 +47,7 @@ def sampled_points(backbone, image, place, depth=DEPTH):
 
 
 def _taps(layer, offsets, points):
-    """Move from points of a layer's output to those of its input that it reads: (N, 2) -> (N kh kw, 2), y and x."""
+    """Move from points of a layer's output to those of its input that it reads: (N, 2) -> (N kh kw, 2)."""
     branch = layer.offsets
     nearest = np.clip(np.round(points).astype(int), 0, np.array(offsets.shape[:2]) - 1)
     taps = np.stack(np.indices(branch.kernel_size), -1).reshape(-1, 2)  # (kh kw, 2)

@@ -69,7 +69,8 @@ class OffsetBranch(keras.layers.Layer):
         channels, (height, width) = input_shape[-1], self.kernel_size
         if channels % self.deformable_groups:
             raise ValueError(
-                f"deformable_groups is {self.deformable_groups}; it must divide the {channels} input channels."
+                f"deformable_groups is {self.deformable_groups}; it must divide the {channels} input "
+                "channels."
             )
         outputs = (3 if self.modulated else 2) * self.deformable_groups * height * width
         # Section 2.2: new layers that predict offsets start at zero. Replicas agree on what they assign where
@@ -90,7 +91,6 @@ class OffsetBranch(keras.layers.Layer):
         if not self.modulated:
             return outputs, None
         offsets, mask = ops.split(outputs, [outputs.shape[-1] // 3 * 2], axis=-1)
-        # Eq: deform_v2 §3.2 | dm_k in [0, 1] by a sigmoid
         return offsets, ops.sigmoid(mask)
 
     def get_config(self):

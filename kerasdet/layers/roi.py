@@ -64,7 +64,7 @@ class PositionSensitive:
     """The result's shape of position-sensitive layers, which turn k k channels of the features into one.
 
     Attributes:
-        TAKES_FEATURES: of the class, whether it is called with the features too, from which the score maps come.
+        TAKES_FEATURES: of the class, whether it is also called with the features that gave the scores.
     """
 
     TAKES_FEATURES = False

@@ -4,9 +4,9 @@
 
 Reading order: `kerasdet.ops.deform_conv2d` (section 2.1) and `deform_roi_pool` (section 2.2), the layers with
 their offsets in `kerasdet/layers/deform.py` and `deform_roi.py`, then what they change in a detector: its
-backbone takes `deformable=Deformable()` and its pooling is `DeformableRoIPool` (section 3). `deformable_rfcn.py`
-is the same for R-FCN. Any model on a `ResNet` or `MobileNetV2` takes deformable stages; version 2 (arXiv
-1811.11168v2) is `Deformable(("C3", "C4", "C5"), modulated=True)`.
+backbone takes `deformable=Deformable()` and its pooling is `DeformableRoIPool` (section 3). R-FCN has the
+same in `deformable_rfcn.py`. Any model on a `ResNet` or `MobileNetV2` takes deformable stages; version 2
+(arXiv 1811.11168v2) is `Deformable(("C3", "C4", "C5"), modulated=True)`.
 
 Departures from the paper:
     - Taps beyond the map fade over one cell, as in version 2; `Deformable(border="cut")` is the paper's code.
@@ -38,8 +38,8 @@ class Deformed:
         Args:
             data: `Dataset`, for its classes and the sizes of its objects.
             resize: `Resize` part of the model.
-            backbone: a `ResNet` or `MobileNetV2`, plain or trained, whose convolutions become deformable; default
-                MobileNetV2.
+            backbone: a `ResNet` or `MobileNetV2`, plain or trained, whose convolutions become deformable;
+                default MobileNetV2.
             levels: stages with deformable convolutions.
             version: 1, or 2 with masks.
             **options: as of the detector that is made deformable.
@@ -60,8 +60,8 @@ class DeformableFasterRCNN(Deformed, FasterRCNN):
     Args:
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; default `ResNet101(levels=("C4", "C4_conv5"),
-            deformable=Deformable())`, three deformable convolutions: conv4 proposes, and regions are pooled from
-            conv5.
+            deformable=Deformable())`, three deformable convolutions: conv4 proposes, and regions are pooled
+            from conv5.
         neck: a `FeaturePyramid`, or False (default) for none.
         pooling: a layer from a dict of maps and boxes to regions; default `DeformableRoIPool(7)` of the last
             level.

@@ -2,8 +2,8 @@
 
     Dai, Qi, Xiong, Li, Zhang, Hu, Wei. Deformable Convolutional Networks. ICCV 2017. arXiv 1703.06211v3.
 
-Reading order: `deformable_faster_rcnn.py` and `rfcn.py`; then the pooling, `DeformablePSRoIPool` (section 2.2,
-figure 4), whose offsets are maps of the whole image.
+Reading order: `deformable_faster_rcnn.py` and `rfcn.py`; then the pooling, `DeformablePSRoIPool` (section
+2.2, figure 4), whose offsets are maps of the whole image.
 
 Departures from the paper:
     - All classes and the box share the offsets of a region's bins; in the paper each class has its own.

@@ -1,7 +1,7 @@
 """Layers that learn at another rate than the rest of their model.
 
-A layer says so by an attribute `rate_factor`, the factor of the learning rate of its weights, as papers give it for
-new layers beside pretrained ones.
+A layer says so by an attribute `rate_factor`, the factor of the learning rate of its weights, as papers give
+it for new layers beside pretrained ones.
 """
 
 import functools
@@ -12,8 +12,8 @@ from keras import ops
 def follow_rates(model):
     """Let a model's optimizer multiply its changes of the weights of layers by their `rate_factor`.
 
-    The changes are multiplied, not the gradients, so that the factor is right under every optimizer: Adam does
-    not see how long a gradient is.
+    The changes are multiplied, not the gradients, so that the factor is right under every optimizer: Adam
+    does not see how long a gradient is.
 
     Args:
         model: compiled.
@@ -31,7 +31,6 @@ def follow_rates(model):
         before = [ops.copy(variable) for variable, _ in rates]
         plain(grads, trainable_variables)
         for (variable, rate), old in zip(rates, before):
-            # Eq: deform §2.2 | the rate of offsets is beta times the others'
             variable.assign(old + rate * (variable - old))
 
     apply.plain = plain

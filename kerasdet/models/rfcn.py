@@ -121,7 +121,7 @@ class RFCN(FasterRCNN):
     Args:
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; default `ResNet101(levels=("C4", "C4_conv5"))`. Without a
-            neck, conv4 proposes and conv5 classifies; see `FasterRCNN`.
+            neck, its first level proposes and its last one classifies.
         neck: a `FeaturePyramid`, or False (default) for none.
         pooling: a position-sensitive layer; default `PSRoIPool(7)` of the last level. With a neck,
             `MultilevelPSRoIAlign`. `DeformablePSRoIPool` moves the bins (arXiv 1703.06211).
@@ -183,6 +183,13 @@ class RFCN(FasterRCNN):
             "head": map_head(channels),
         }
         return super().for_data(data, resize, backbone, channels=channels, **{**parts, **options})
+
+    def proposal_maps_shape(self):
+        """Return the shapes of the maps that the proposal network sees: without a neck, the first level."""
+        if self.neck:
+            return super().proposal_maps_shape()
+        first = self.backbone.levels[0]
+        return {first: (None, None, None, self.backbone.channels[first])}
 
 
 def map_head(channels, **kwargs):
