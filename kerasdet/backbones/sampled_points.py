@@ -36,9 +36,8 @@ def sampled_points(backbone, image, place, depth=DEPTH):
     x, y = place
     if not (0 <= x < width and 0 <= y < height):
         raise ValueError(f"place is {place}, outside the image of {width} x {height} pixels.")
-    maps = keras.Model(backbone.inputs, [layer.input for layer in layers])(
-        backbone.normalize(image[None])
-    )
+    inputs = {layer.name: layer.input for layer in layers}
+    maps = list(keras.Model(backbone.inputs, inputs)(backbone.normalize(image[None])).values())
     stride = _stride(height, maps[0].shape[1])
     points = np.array([[y, x]], "float32") / (stride * np.prod([layer.stride for layer in layers]))
     for layer, features in zip(reversed(layers), reversed(maps)):
