@@ -59,6 +59,7 @@ MODELS = {
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
     "faster_rcnn_ohem": ("FasterRCNN", SMALL, hard_regions),
+    "deformable_faster_rcnn": ("DeformableFasterRCNN", {**SMALL, "levels": ("C4", "C5")}, None),
     "rfcn": ("RFCN", SMALL, None),
     "cascade_rcnn": ("CascadeRCNN", SMALL, None),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),

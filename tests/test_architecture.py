@@ -50,9 +50,11 @@ LAZY = {
 
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
-    "base": {"guards"},
+    "base": {"guards", "rates"},
     "cascade_rcnn": {"fast_rcnn", "faster_rcnn"},
     "cascade_rfcn": {"cascade_rcnn", "rfcn"},
+    "deformable_faster_rcnn": {"faster_rcnn"},
+    "deformable_rfcn": {"deformable_faster_rcnn", "rfcn"},
     "detector": {"base"},
     "fast_rcnn": {"base", "detector"},
     "faster_rcnn": {"base", "detector", "fast_rcnn", "region_proposals"},
@@ -61,6 +63,7 @@ FAMILY = {
     "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "ohem": {"fast_rcnn"},
+    "rates": set(),
     "region_proposals": set(),
     "retinanet": {"base", "detector"},
     "rfcn": {"base", "fast_rcnn", "faster_rcnn"},

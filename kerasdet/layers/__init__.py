@@ -3,7 +3,13 @@
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
 from kerasdet.layers.default_boxes import DefaultBoxes
-from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
+from kerasdet.layers.deform import (
+    Deformable,
+    DeformableConv2D,
+    DeformableConvNorm,
+    OffsetBranch,
+)
+from kerasdet.layers.deform_roi import DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.extra_layers import ExtraLayers, SeparableExtraLayers
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.grid_head import GridHead, LocallyConnected
@@ -58,7 +64,9 @@ __all__ = [
     "ConvNorm",
     "DIoULoss",
     "DefaultBoxes",
+    "Deformable",
     "DeformableConv2D",
+    "DeformableConvNorm",
     "DeformablePSRoIPool",
     "DeformableRoIPool",
     "DenseHead",
@@ -85,6 +93,7 @@ __all__ = [
     "MultilevelRoIAlign",
     "MultilevelRoIPool",
     "NonMaxSuppression",
+    "OffsetBranch",
     "OnlineHardExamples",
     "PSRoIAlign",
     "PSRoIPool",

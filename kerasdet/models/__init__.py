@@ -3,6 +3,8 @@
 from kerasdet.models.base import ImageModel
 from kerasdet.models.cascade_rcnn import CascadeRCNN
 from kerasdet.models.cascade_rfcn import CascadeRFCN
+from kerasdet.models.deformable_faster_rcnn import DeformableFasterRCNN
+from kerasdet.models.deformable_rfcn import DeformableRFCN
 from kerasdet.models.detector import Detector
 from kerasdet.models.fast_rcnn import FastRCNN, RandomRegions
 from kerasdet.models.faster_rcnn import FasterRCNN
@@ -25,6 +27,8 @@ __all__ = [
     "YOLO",
     "CascadeRCNN",
     "CascadeRFCN",
+    "DeformableFasterRCNN",
+    "DeformableRFCN",
     "Detector",
     "FastRCNN",
     "FasterRCNN",

@@ -114,6 +114,8 @@ class RegionClassifier(RegionPart):
 
     def build(self, maps_shape):
         """Create every weight for maps of these shapes, {level: (None, H, W, C)}."""
+        if not self.pooling.built:  # deformable pooling has weights
+            self.pooling.build(maps_shape, (None, None, 4))
         pooled = self.pooling.compute_output_shape(maps_shape, (None, None, 4))
         build_once(self.head, pooled)
         features = self.head.compute_output_shape(pooled)

@@ -57,8 +57,8 @@ class FasterRCNN(RegionDetector):
     Args:
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; default `ResNet50()`.
-        neck: a `FeaturePyramid`, or False for no neck: then the backbone's last level is the only map.
-            Default: P2 to P6 (FPN, section 4).
+        neck: a `FeaturePyramid`, or False for no neck: then regions are pooled from the backbone's last
+            level, and its first level of the same stride proposes. Default: P2 to P6 (FPN, section 4).
         rpn: a `RegionProposalNetwork` whose anchors fit the maps; default `default_rpn`: FPN's, or the
             paper's if there is no neck.
         pooling: a layer from a dict of maps and boxes to regions; default `MultilevelRoIAlign(7)`;
@@ -341,7 +341,9 @@ class FasterRCNN(RegionDetector):
     def proposal_maps_shape(self):
         """Return the shapes of the maps that the proposal network sees, {level: (None, None, None, C)}."""
         if not self.neck:
-            return self.region_maps_shape()
+            strides, (last,) = self.backbone.strides, self.region_maps_shape()
+            first = next(level for level in self.backbone.levels if strides[level] == strides[last])
+            return {first: (None, None, None, self.backbone.channels[first])}
         return {level: (None, None, None, self.neck.channels) for level in self.neck.output_levels}
 
     def region_maps(self, maps):

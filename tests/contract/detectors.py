@@ -33,6 +33,7 @@ def made(kind, options, data=DATA, **settings):
 
 
 REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}
+DEFORMED = {"levels": ("C3", "C5")}
 ONE_CANVAS = {"resize": Stretch(SIZE)}
 # Without dropout, which draws other numbers on two devices than on one.
 ON_GRID = {**ONE_CANVAS, "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
@@ -42,6 +43,12 @@ DETECTORS = {
     for name, kind, options in (
         ("cascade_rcnn", models.CascadeRCNN, REGIONS),
         ("cascade_rfcn", models.CascadeRFCN, {**REGIONS, "bins": 2}),
+        ("deformable_faster_rcnn", models.DeformableFasterRCNN, {**REGIONS, **DEFORMED}),
+        (
+            "deformable_rfcn",
+            models.DeformableRFCN,
+            {**REGIONS, **DEFORMED, "bins": 2, "version": 2},
+        ),
         ("fast_rcnn", models.FastRCNN, {"channels": 32}),
         ("fcos", models.FCOS, {"channels": 16, "depth": 1, "ranges": "paper"}),
         ("faster_rcnn", models.FasterRCNN, REGIONS),
@@ -57,6 +64,8 @@ DETECTORS = {
 }
 cascade_rcnn = DETECTORS["cascade_rcnn"]
 cascade_rfcn = DETECTORS["cascade_rfcn"]
+deformable_faster_rcnn = DETECTORS["deformable_faster_rcnn"]
+deformable_rfcn = DETECTORS["deformable_rfcn"]
 fast_rcnn = DETECTORS["fast_rcnn"]
 faster_rcnn = DETECTORS["faster_rcnn"]
 fcos = DETECTORS["fcos"]
