@@ -36,6 +36,7 @@ from kerasdet.layers.resizing import (
     Letterbox,
     PaddedSquare,
     Resize,
+    RoundedShortestEdge,
     ShortestEdge,
     Stretch,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "Resize",
     "RoIAlign",
     "RoIPool",
+    "RoundedShortestEdge",
     "SeparableExtraLayers",
     "ShortestEdge",
     "SigmoidConfidence",
