@@ -175,6 +175,16 @@ def torchvision_outputs(layers, detect):
     return seen
 
 
+def spread(layer, deviation, detect):
+    """Scale a layer's weights so that its outputs, without bias, have this mean deviation per channel."""
+    import torch
+
+    layer.bias.zero_()
+    outputs = torchvision_outputs([layer], detect)[layer]
+    channels = torch.cat([values.transpose(0, 1).flatten(1) for values in outputs], 1)
+    layer.weight.mul_(deviation / channels.std(1).mean())
+
+
 # -- a worker --------------------------------------------------------------------------------------
 
 
@@ -271,17 +281,17 @@ def judged(value, limit):
     return number(value) + (", MISSED" if limit is not None and value > limit else "")
 
 
-def memory_columns(result, limit):
+def memory_columns(result, limit, peer=PEER):
     """Return the columns of a training step's memory, without and with the libraries'."""
     memory = result["memory_bytes"]
-    peaks = {side: memory[side]["peak"] / 1e6 for side in (OWN, PEER)}
-    steps = {side: peaks[side] - memory[side]["libraries"] / 1e6 for side in (OWN, PEER)}
+    peaks = {side: memory[side]["peak"] / 1e6 for side in (OWN, peer)}
+    steps = {side: peaks[side] - memory[side]["libraries"] / 1e6 for side in (OWN, peer)}
     return {
         "kerasdet, MB": f"{steps[OWN]:.0f}",
-        "torchvision, MB": f"{steps[PEER]:.0f}",
-        "memory ratio": judged(steps[OWN] / steps[PEER], limit),
+        f"{peer}, MB": f"{steps[peer]:.0f}",
+        "memory ratio": judged(steps[OWN] / steps[peer], limit),
         "memory limit": limit,
-        "with libraries": number(peaks[OWN] / peaks[PEER]),
+        "with libraries": number(peaks[OWN] / peaks[peer]),
     }
 
 

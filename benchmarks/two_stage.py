@@ -36,6 +36,7 @@ from _detectors import (
     objects,
     random_images,
     serve_side,
+    spread,
     torchvision_detections,
     torchvision_images,
     torchvision_outputs,
@@ -240,16 +241,6 @@ def torchvision_lively(model, detect):
             spread(heads.mask_predictor.mask_fcn_logits, MASK_STD, detect)
         if heads.has_keypoint():
             spread(heads.keypoint_predictor.kps_score_lowres, KEYPOINT_STD, detect)
-
-
-def spread(layer, deviation, detect):
-    """Scale a layer's weights so that its outputs, without bias, have this mean deviation per channel."""
-    import torch
-
-    layer.bias.zero_()
-    outputs = torchvision_outputs([layer], detect)[layer]
-    channels = torch.cat([values.transpose(0, 1).flatten(1) for values in outputs], 1)
-    layer.weight.mul_(deviation / channels.std(1).mean())
 
 
 def torchvision_training(name, weights):

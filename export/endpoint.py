@@ -82,9 +82,9 @@ def _to_canvas(images, resize):
         canvas.set_shape([None, *size, None])
         return canvas, size, original
     resized = resize.target_size(*original, xp=xp)
-    images = tf.cast(images, "float32")
     if not static or resized != original:
-        images = tf.image.resize(images, tf.stack(resized))
+        images = resize.resample(images, resized, tf)
+    images = tf.cast(images, "float32")
     height, width = resize.canvas_size(*resized, xp=xp)
     padding = [[0, 0], [0, height - resized[0]], [0, width - resized[1]], [0, 0]]
     canvas = tf.pad(images, padding)

@@ -11,7 +11,8 @@ All origins (`kerasdet.zoo.origins`) share this module. A table gives an origin'
 Its keys are the classes of models and of their parts. Its values are rows, or functions from a part
 to its rows. A row has two or three entries:
 
-    ours    an attribute with a part that has rows of its own; or a pattern for the paths of layers
+    ours    an attribute with a part that has rows of its own, or one of its list, such as "branches.0";
+            or a pattern for the paths of layers
     theirs  the start of the names of that part; or the name of the layer, as `re` expands it
     change  a function of the file's arrays of this layer, called before their axes are reordered
 
@@ -125,7 +126,7 @@ def _named(part, table, suffixes, place, prefix):
     """
     patterns, inside = [], set()
     for row in _rows(part, table):
-        child = vars(part).get(row[0])  # not getattr: Keras has properties such as `output`
+        child = _child(part, row[0])
         if _rows(child, table):
             for found in _named(child, table, suffixes, f"{place}{row[0]}/", prefix + row[1]):
                 inside.add(id(found[2].variable))
@@ -139,6 +140,17 @@ def _named(part, table, suffixes, place, prefix):
             known = name is not None and weight in suffixes
             name = f"{prefix}{name}{suffixes[weight]}" if known else None
             yield name, place + path, Slot(variable, change)
+
+
+def _child(part, name):
+    """Return the attribute of a part, or what a list there has at the numbers after the points, or None."""
+    name, *numbers = name.split(".")
+    child = vars(part).get(name)  # not getattr: Keras has properties such as `output`
+    for number in numbers:
+        if not (isinstance(child, list) and number.isdigit() and int(number) < len(child)):
+            return None
+        child = child[int(number)]
+    return child
 
 
 def _rows(part, table):

@@ -110,7 +110,11 @@ PUBLISHED = {
         lambda value: value is None or value > 0,
         "its size or null",
     ),
-    "weights.mebibytes": ((int, float), _positive, "the size of all files as published, in MiB"),
+    "weights.mebibytes": (
+        (int, float, type(None)),
+        lambda value: value is None or value > 0,
+        "the size of all files as published, in MiB, or null",
+    ),
     "weights.format": (str, _matches(r"[a-z0-9_]+"), "the kind of file, such as torch"),
     "conversion": (str, _origin, "the name of a file in zoo/origins"),
     "published.data": (str, str.strip, "what was measured on"),

@@ -46,8 +46,8 @@ def summary(name):
     Returns:
         Dict with the keys name, task, paper (its title), source (arXiv number, DOI or address), class,
         parameters, metrics (measured here, a dict, empty if nothing is), published (the published
-        figures, a dict, empty if there are none), data, licence and bytes (size of the weights,
-        rounded where only MiB are published).
+        figures, a dict, empty if there are none), data, licence and bytes (size of the weights, rounded
+        where only MiB are published, and four bytes a parameter where no size is).
 
     Raises:
         ValueError: unknown name; suggests the nearest ones.
@@ -66,14 +66,19 @@ def summary(name):
         "published": published["metrics"],
         "data": published["data"] if is_published(manifest) else manifest["data"]["name"],
         "licence": weights["licence"],
-        "bytes": _size(weights),
+        "bytes": _size(manifest),
     }
 
 
-def _size(weights):
-    """Bytes of all files of a manifest's weights."""
+def _size(manifest):
+    """Bytes of all files of a manifest's weights, as exactly as they are published."""
+    weights = manifest["weights"]
     sizes = [file["bytes"] for file in (weights, *weights.get("parts", ()))]
-    return round(weights["mebibytes"] * 2**20) if None in sizes else sum(sizes)
+    if None not in sizes:
+        return sum(sizes)
+    if weights["mebibytes"] is None:
+        return 4 * manifest["parameters"]
+    return round(weights["mebibytes"] * 2**20)
 
 
 def info(name):

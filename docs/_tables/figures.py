@@ -5,7 +5,7 @@ import statistics
 from _tables.text import SHOWN, decimals, markdown, millions, significant
 
 OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
-COMPARED = (PEER, "opencv")  # sides that compute the same network
+COMPARED = (PEER, "opencv", "mmdetection")  # sides that compute the same network
 KINDS = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
 
 
@@ -56,10 +56,11 @@ def inference_row(run, own):
 
 
 def training_row(run, own):
-    """Memory beside torchvision's, both without what the libraries take."""
+    """Memory beside the peer's, both without what the libraries take."""
     memory = run.result.get("memory_bytes") or {}
     step = {side: values["peak"] - values["libraries"] for side, values in memory.items()}
-    return {"memory ratio": decimals(step[OWN] / step[PEER] if {OWN, PEER} <= set(step) else None)}
+    peer = next((step[side] for side in COMPARED if side in step), None)
+    return {"memory ratio": decimals(step[OWN] / peer if peer and OWN in step else None)}
 
 
 def operations(sources, folder):

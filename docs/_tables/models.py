@@ -44,7 +44,7 @@ def trained_row(manifest, sources, folder):
         "measured on": manifest["evaluation"]["data"],
         "figures": figures_text(manifest["metrics"]),
         "parameters": millions(manifest["parameters"]),
-        "file": size_text(manifest["weights"]),
+        "file": size_text(manifest),
         "minutes of training": manifest["training"]["minutes"],
         "licence": manifest["weights"]["licence"],
     }
@@ -68,7 +68,7 @@ def published_row(manifest, sources, folder):
             f"{name.replace('_', ' ')} {value:.3f}" for name, value in source["metrics"].items()
         ),
         "parameters": millions(manifest["parameters"]),
-        "file": size_text(manifest["weights"]),
+        "file": size_text(manifest),
         "licence": manifest["weights"]["licence"],
     }
 

@@ -27,10 +27,12 @@ def millions(count):
     return f"{count / 1e6:.2f} M"
 
 
-def size_text(weights):
-    """Size of all weights files; the publisher's rounded one where the exact is not known."""
+def size_text(manifest):
+    """Size of all weights files; the publisher's rounded one, or the parameters', where it is not known."""
+    weights = manifest["weights"]
     sizes = [file.get("bytes") for file in (weights, *weights.get("parts", ()))]
-    count = sum(sizes) if all(sizes) else weights["mebibytes"] * 2**20
+    known = weights.get("mebibytes")
+    count = sum(sizes) if all(sizes) else known * 2**20 if known else 4 * manifest["parameters"]
     return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"
 
 

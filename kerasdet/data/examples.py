@@ -122,8 +122,12 @@ def example(source, index, part, augment, rng, shapes, wanted):
     offset = np.asarray([left, top, left, top], "float32")
     canvas = part.canvas_size(*size)
     drawn = part.DRAWN
+    if drawn:
+        image = part.draw(image)
+    elif part.WHOLE:  # the pipeline finds nothing left to resize
+        image = part.resample(image, size)
     parts = {
-        "image": part.draw(image) if drawn else np.ascontiguousarray(image),
+        "image": np.ascontiguousarray(image),
         "size": np.asarray(canvas if drawn else size, "int32"),
         "canvas": np.asarray(canvas, "int32"),
         "boxes": _padded(record.boxes * scale + offset, max_boxes, "float32"),

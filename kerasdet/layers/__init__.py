@@ -42,6 +42,7 @@ from kerasdet.layers.resizing import (
     Letterbox,
     PaddedSquare,
     Resize,
+    RoundedShortestEdge,
     ShortestEdge,
     Stretch,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "Resize",
     "RoIAlign",
     "RoIPool",
+    "RoundedShortestEdge",
     "SeparableExtraLayers",
     "ShortestEdge",
     "SigmoidConfidence",

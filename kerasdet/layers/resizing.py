@@ -14,15 +14,18 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 LARGEST = 1 << 16  # pixels along a side
 GREY = 127.5  # Darknet's padding, 0.5 of 1
+WEIGHT = 2048  # parts of a pixel in OpenCV's integers
 
 
 class Resize:
     """A rule for the size of an image and its canvas. Two rules are equal if their configurations are."""
 
     DRAWN = False  # whether the part draws the canvas by itself, see `Drawn`
+    WHOLE = False  # whether resized pixels are whole numbers, see `RoundedShortestEdge`
 
     def target_size(self, height, width, xp=np):
         """Return the size to which an image is resized.
@@ -48,6 +51,23 @@ class Resize:
             (y, x) in pixels of the canvas, added to boxes: whole or half numbers.
         """
         return 0, 0
+
+    def resample(self, images, size, xp=np):
+        """Resize images, bilinear with half-pixel centres.
+
+        Args:
+            images: (..., H, W, C), raw pixels, an array or tensor of `xp`.
+            size: (height, width), integers or int32 scalars of `tensorflow`.
+            xp: `numpy`, or `tensorflow`.
+
+        Returns:
+            (..., height, width, C) float32.
+        """
+        if xp is not np:
+            return xp.image.resize(images, xp.stack(size))
+        images = ops.cast(images, "float32")
+        resized = ops.image.resize(images, size, "bilinear", data_format="channels_last")
+        return ops.convert_to_numpy(resized)
 
     def fixed_canvas(self):
         """Return the canvas (height, width) of every image, or None where it depends on the image's size."""
@@ -140,6 +160,54 @@ class ShortestEdge(Resize):
     def canvas_size(self, height, width, xp=np):
         """See `Resize.canvas_size`."""
         return _round_up(height, self.divisor), _round_up(width, self.divisor)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class RoundedShortestEdge(ShortestEdge):
+    """Scale as `ShortestEdge`, but round both the size and the pixels to whole numbers, as mmdetection does.
+
+    Pixels are those of OpenCV's bilinear `resize` of bytes, to the last digit: weights of 1/2048, and exact
+    halves are means of four pixels.
+    Source: `imrescale` of mmcv for the size; OpenCV's resize.cpp for the arithmetic.
+    """
+
+    WHOLE = True
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        h, w = _float64(height, xp), _float64(width, xp)
+        scale = xp.minimum(self.long / xp.maximum(h, w), self.short / xp.minimum(h, w))
+        return tuple(_int32(xp.maximum(xp.floor(s * scale + 0.5), 1.0), xp) for s in (h, w))
+
+    def resample(self, images, size, xp=np):
+        """See `Resize.resample`; fractions of pixels are rounded first."""
+        shape = images.shape if _are_numbers(images.shape[-3:-1]) else xp.shape(images)
+        old = shape[-3], shape[-2]
+        pixels = images if images.dtype == "uint8" else xp.round(images)
+        (top, bottom, *by_row), (left, right, *by_column) = (
+            _in_2048ths(*lengths, xp) for lengths in zip(old, size)
+        )
+        # At the left and right edges OpenCV takes one pixel whole, and at the upper and lower ones twice.
+        edge = (left != right)[:, None]
+        by_column = (
+            xp.where(edge, by_column[0][:, None], WEIGHT),
+            xp.where(edge, by_column[1][:, None], 0),
+        )
+        take = np.take if xp is np else xp.gather
+        first, second = (
+            sum(
+                _cast(take(line, column, axis=-2), "int32", xp) * weight
+                for column, weight in zip((left, right), by_column)
+            )
+            for line in (take(pixels, row, axis=-3) for row in (top, bottom))
+        )  # (..., height, width, C), in 1/2048 of a level
+        blended = sum(
+            weight[:, None, None] * (line // 16) // 65536
+            for weight, line in zip(by_row, (first, second))
+        )
+        halved = [_int32(a, xp) == 2 * _int32(b, xp) for a, b in zip(old, size)]
+        mean = (first + second + WEIGHT) // (2 * WEIGHT)
+        return _cast(xp.where(halved[0] & halved[1], mean, (blended + 2) // 4), "float32", xp)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -387,6 +455,21 @@ def _from_corner_to_corner(length, size, side, xp):
     return _between_pixels(xp.where(inside, place, np.float32(0)) * factor, length, xp)._replace(
         inside=inside
     )
+
+
+def _in_2048ths(length, size, xp):
+    """The two pixels (N,) int32 of each resized one, and their weights (N,) int32 in 1/2048."""
+    factor = 1.0 / (_float64(size, xp) / _float64(length, xp))
+    number = np.arange(size) if xp is np else xp.range(size)
+    places = _cast((_cast(number, "float64", xp) + 0.5) * factor - 0.5, "float32", xp)
+    before = xp.floor(places)
+    share, first = places - before, _cast(before, "int32", xp)
+    weights = [
+        _cast(xp.round(part * np.float32(WEIGHT)), "int32", xp)
+        for part in (np.float32(1) - share, share)
+    ]
+    cells = [xp.minimum(xp.maximum(cell, 0), length - 1) for cell in (first, first + 1)]
+    return *cells, *weights
 
 
 def _blend(images, samples, axis, xp):

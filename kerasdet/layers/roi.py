@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kerasdet.ops import roi
-from kerasdet.ops.checks import check_positive, pair
+from kerasdet.ops.checks import check_count, check_positive, pair
 
 
 class RegionPooling(keras.layers.Layer):
@@ -100,7 +100,7 @@ class RoIAlign(RegionPooling):
     Args:
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel, 1/16 for a map of stride 16.
-        sampling_ratio: points per bin in each direction.
+        sampling_ratio: points per bin in each direction; None: as many as the bin has cells, rounded up.
         aligned: whether cell (0, 0) is half a cell from the image's corner.
         reduction: "mean" or "max" of a bin's points.
 
@@ -184,7 +184,7 @@ class MultilevelRoIAlign(MultilevelPooling):
 
     Args:
         output_size: bins, an integer or (h, w).
-        sampling_ratio: points per bin in each direction.
+        sampling_ratio: points per bin in each direction; None: as many as the bin has cells, rounded up.
         aligned: whether cell (0, 0) is half a cell from the image's corner.
         reduction: "mean" or "max" of a bin's points.
 
@@ -280,7 +280,7 @@ class PSRoIAlign(PositionSensitive, RegionPooling):
 
     def __init__(self, output_size, spatial_scale, sampling_ratio=2, **kwargs):
         super().__init__(output_size, spatial_scale, **kwargs)
-        roi.check_sampling(sampling_ratio, "mean")
+        check_count("sampling_ratio", sampling_ratio)
         self.sampling_ratio = sampling_ratio
 
     def call(self, features, boxes):
@@ -309,7 +309,7 @@ class MultilevelPSRoIAlign(PositionSensitive, MultilevelPooling):
 
     def __init__(self, output_size, sampling_ratio=2, **kwargs):
         super().__init__(output_size, **kwargs)
-        roi.check_sampling(sampling_ratio, "mean")
+        check_count("sampling_ratio", sampling_ratio)
         self.sampling_ratio = sampling_ratio
 
     def call(self, pyramid, boxes):

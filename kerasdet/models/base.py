@@ -531,10 +531,7 @@ def _resized(image, resize):
     size = resize.target_size(*image.shape[:2])
     if tuple(size) == image.shape[:2]:
         return image
-    resized = ops.image.resize(
-        ops.cast(image, "float32"), size, interpolation="bilinear", data_format="channels_last"
-    )
-    return ops.convert_to_numpy(resized)
+    return resize.resample(image, size)
 
 
 def _inside(sizes, height, width):

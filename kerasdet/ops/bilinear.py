@@ -30,7 +30,7 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
         (N, h, w, C) in the type of the maps.
     """
     levels = maps if isinstance(maps, list) else [maps]
-    table, *places = _table(levels)
+    table, *places = table_of(levels)
     own = [ops.take(values, planes) for values in places]  # (N,) each
     if not native.available():
         pooled = _pool_by_gathers(table, own, starts, steps, output_size, sampling_ratio, reduction)
@@ -92,8 +92,15 @@ def read_points(maps, planes, points):
     return values
 
 
-def _table(levels):
-    """Return all maps as one table of cells (P, C), and each map's first row, height and width (M,)."""
+def table_of(levels):
+    """Join maps of different sizes.
+
+    Args:
+        levels: list of (M, H, W, C).
+
+    Returns:
+        All maps as one table of cells (P, C), and each map's first row, height and width: three (M,) int32.
+    """
     tables, first_rows, heights, widths, total = [], [], [], [], 0
     for maps in levels:
         count, height, width, channels = ops.shape(maps)

@@ -4,11 +4,12 @@
 pixel (1/16 for a map of stride 16). Results are (B, R, h, w, C) in the type of the features. Boxes have
 no gradient. A box that is not finite gives zeros. An inverted box, or one without area, is pooled as the
 smallest region at its first corner. With `aligned`, a box without area is a point, and an inverted box is
-read backwards, as in torchvision.
+read backwards, as in torchvision; if the number of points follows the bins, both give zeros, likewise.
 """
 
 from keras import ops
 
+from kerasdet.ops.adaptive import pool_adaptive
 from kerasdet.ops.bilinear import pool_lattice
 from kerasdet.ops.checks import check_axes, check_choice, check_count, check_positive, pair
 from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
@@ -59,7 +60,8 @@ def roi_align(
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel.
-        sampling_ratio: points per bin in each direction.
+        sampling_ratio: points per bin in each direction; None: as many as the bin has cells, rounded up, as
+            for the weights of mmdetection and Detectron2.
         aligned: whether cell (0, 0) is half a cell from the image's corner, as in Detectron2.
             torchvision's weights were trained without it.
         reduction: "mean" or "max" of a bin's points.
@@ -73,13 +75,9 @@ def roi_align(
     check_axes("features", features, "B H W C")
     output_size = check_regions(boxes, output_size, spatial_scale)
     check_sampling(sampling_ratio, reduction)
-    starts, steps = _lattice(
-        flat_boxes(boxes) * spatial_scale, output_size, sampling_ratio, aligned
-    )
-    pooled = pool_lattice(
-        features, image_of(boxes), starts, steps, output_size, sampling_ratio, reduction
-    )
-    return unflatten(pooled, boxes, output_size)
+    regions = flat_boxes(boxes) * spatial_scale
+    options = (output_size, sampling_ratio, aligned, reduction)
+    return unflatten(_align(features, image_of(boxes), regions, *options), boxes, output_size)
 
 
 def multilevel_roi_align(
@@ -95,7 +93,7 @@ def multilevel_roi_align(
             the first is used.
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: bins, an integer or (h, w).
-        sampling_ratio: points per bin in each direction.
+        sampling_ratio: as in `roi_align`.
         aligned: as in `roi_align`.
         reduction: "mean" or "max" of a bin's points.
 
@@ -109,9 +107,8 @@ def multilevel_roi_align(
     output_size = check_regions(boxes, output_size, 1.0)
     check_sampling(sampling_ratio, reduction)
     flat, planes = _on_levels(boxes, numbers)
-    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned)  # (N, 2)
-    pooled = pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction)
-    return unflatten(pooled, boxes, output_size)
+    options = (output_size, sampling_ratio, aligned, reduction)
+    return unflatten(_align(maps, planes, flat, *options), boxes, output_size)
 
 
 def multilevel_roi_pool(pyramid, boxes, output_size):
@@ -220,7 +217,7 @@ def ps_roi_align(features, boxes, output_size, spatial_scale, sampling_ratio=2):
     """
     maps, output_size = position_sensitive(features, output_size)
     check_regions(boxes, output_size, spatial_scale)
-    check_sampling(sampling_ratio, "mean")
+    check_count("sampling_ratio", sampling_ratio)
     flat = flat_boxes(boxes) * spatial_scale
     return _ps_lattice(maps, boxes, flat, image_of(boxes), output_size, sampling_ratio)
 
@@ -245,7 +242,7 @@ def multilevel_ps_roi_align(pyramid, boxes, output_size, sampling_ratio=2):
     """
     numbers, maps = _levels_of(pyramid)
     output_size = check_regions(boxes, output_size, 1.0)
-    check_sampling(sampling_ratio, "mean")
+    check_count("sampling_ratio", sampling_ratio)
     maps = [position_sensitive(level, output_size)[0] for level in maps]
     flat, images = _on_levels(boxes, numbers)
     return _ps_lattice(maps, boxes, flat, images, output_size, sampling_ratio)
@@ -274,13 +271,14 @@ def check_sampling(sampling_ratio, reduction):
     """Refuse a sampling ratio below 1 and an unknown reduction.
 
     Args:
-        sampling_ratio: points per bin in each direction.
+        sampling_ratio: points per bin in each direction; None: as many as cells, for the mean.
         reduction: "mean" or "max".
 
     Raises:
         ValueError: an argument is wrong; the message names it, its value and the fix.
     """
-    check_count("sampling_ratio", sampling_ratio)
+    if sampling_ratio is not None or reduction == "max":
+        check_count("sampling_ratio", sampling_ratio)
     check_choice("reduction", reduction, ("mean", "max"))
 
 
@@ -439,14 +437,24 @@ def unflatten(pooled, boxes, output_size):
     return ops.reshape(pooled, (batch, count, *output_size, pooled.shape[-1]))
 
 
-def _lattice(regions, output_size, sampling_ratio, aligned):
-    """Return first point and step of each region's lattice, y and x: (N, 4) in cells -> two (N, 2)."""
+def _align(maps, planes, regions, output_size, sampling_ratio, aligned, reduction):
+    """Pool regions (N, 4), in cells of their own maps `planes` (N,): (N, h, w, C)."""
+    corner, sides = _corner_and_sides(regions, aligned)
+    if sampling_ratio is None:
+        return pool_adaptive(maps, planes, corner, sides, output_size)
+    starts, steps = _lattice(corner, sides, output_size, sampling_ratio)
+    return pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction)
+
+
+def _corner_and_sides(regions, aligned):
+    """Return first corner, and height and width of each region: (N, 4) in cells -> two (N, 2), y and x."""
     corner, other = ops.flip(regions[:, :2], axis=1), ops.flip(regions[:, 2:], axis=1)
     sides = other - corner
-    if aligned:
-        corner = corner - 0.5
-    else:
-        sides = ops.maximum(sides, 1.0)
+    return (corner - 0.5, sides) if aligned else (corner, ops.maximum(sides, 1.0))
+
+
+def _lattice(corner, sides, output_size, sampling_ratio):
+    """Return first point and step of each region's lattice: two (N, 2), y and x in cells."""
     points = [sampling_ratio * size for size in output_size]
     steps = sides / ops.array(points, "float32")
     return corner + 0.5 * steps, steps
@@ -462,7 +470,8 @@ def _on_levels(boxes, numbers):
 
 def _ps_lattice(maps, boxes, flat, images, output_size, sampling_ratio):
     """Pool each bin of the regions `flat` (N, 4), in cells, from its own map: (B, R, k, k, C)."""
-    starts, steps = _lattice(flat, output_size, sampling_ratio, aligned=True)  # (N, 2)
+    region = _corner_and_sides(flat, aligned=True)
+    starts, steps = _lattice(*region, output_size, sampling_ratio)  # (N, 2)
     index = ops.arange(output_size[0], dtype="float32")
     corners = ops.stack([index[:, None] + 0.0 * index, index + 0.0 * index[:, None]], axis=-1)
     bin_steps = sampling_ratio * steps[:, None, None]  # (N, 1, 1, 2)

@@ -111,7 +111,7 @@ def _switches(cells, extent, planes, starts, sizes):
     ((rows, _, _),) = corners(extent, planes, starts)
     values = ops.take(cells, rows, 0)
     rows = rows[:, None] + ops.zeros_like(values, dtype="int32")
-    return _walk(sizes, compare, (ops.full_like(values, -float("inf")), rows))[1]
+    return walk(sizes, compare, (ops.full_like(values, -float("inf")), rows))[1]
 
 
 def _sum(cells, extent, planes, starts, sizes):
@@ -143,18 +143,25 @@ def _sum(cells, extent, planes, starts, sizes):
                     by_starts = by_starts + slope * read
                 return by_cells, by_starts
 
-            return _walk(sizes, collect, (ops.zeros_like(cells), ops.zeros_like(origins)))
+            return walk(sizes, collect, (ops.zeros_like(cells), ops.zeros_like(origins)))
 
         blank = ops.zeros_like(ops.take(cells, ops.zeros_like(planes), 0))
-        return _walk(sizes, add, (blank,))[0], gradient
+        return walk(sizes, add, (blank,))[0], gradient
 
     return total(cells, ops.cast(starts, "float32"))
 
 
-def _walk(sizes, visit, state):
+def walk(sizes, visit, state):
     """Visit the points of all windows, one point of each window at a time, row by row.
 
-    `visit(offset (2,), whether each window has that point (T,), *state)` returns the next state.
+    Args:
+        sizes: (T, 2) int32, rows and columns of points.
+        visit: function of an offset (2,) int32, whether each window has that point (T,), and the state; it
+            returns the next state.
+        state: tuple of tensors.
+
+    Returns:
+        The last state.
     """
     rows, columns = ops.unstack(
         ops.max(ops.concatenate([sizes, ops.ones((1, 2), "int32")], 0), 0), 2

@@ -93,7 +93,7 @@ def roi_align(seed, output_size, sampling_ratio, aligned, names=tuple(REGIONS)):
     check_samples(boxes, output_size, 1 / 8, sampling_ratio, shift, least, (ROWS, COLUMNS))
     return record_regions(
         "roi_align",
-        lambda x, b: ops.roi_align(x, b, output_size, 1 / 8, sampling_ratio, aligned),
+        lambda x, b: ops.roi_align(x, b, output_size, 1 / 8, sampling_ratio or -1, aligned),
         features,
         boxes,
         output_size=output_size,
@@ -279,6 +279,7 @@ def smooth_l1(seed, beta):
 
 
 FEW = ("inside", "tiny", "left", "right")
+BOUNDED = [name for name in REGIONS if name != "huge"]  # no bin is larger than the map
 
 CASES = {
     "roi_pool/7x7": partial(roi_pool, 0, (7, 7)),
@@ -292,6 +293,8 @@ CASES = {
     "roi_align/3_samples_aligned": partial(roi_align, 15, (3, 5), 3, True),
     "roi_align/7x7": partial(roi_align, 16, (7, 7), 2, False),
     "roi_align/7x7_aligned": partial(roi_align, 17, (7, 7), 2, True),
+    "roi_align/as_many_as_cells": partial(roi_align, 22, (3, 5), None, False, BOUNDED),
+    "roi_align/as_many_as_cells_aligned": partial(roi_align, 23, (5, 7), None, True, BOUNDED),
     "roi_align/14x14": partial(roi_align, 18, (14, 14), 2, False, FEW),
     "roi_align/14x14_aligned": partial(roi_align, 19, (14, 14), 1, True, FEW),
     "multilevel_roi_align/7x7": partial(multilevel_roi_align, 20, (7, 7), 2),

@@ -70,12 +70,20 @@ def check_bins(boxes, output_size, spatial_scale, inclusive, last=None):
 
 
 def check_samples(boxes, output_size, spatial_scale, sampling_ratio, shift, least, size):
-    """Refuse samples on the line one cell outside the map, where values jump to 0."""
+    """Refuse samples on the line one cell outside the map, where values jump to 0.
+
+    Without a sampling ratio, a bin has as many points as cells: also refuse what rounding would decide there,
+    and bins that are larger than the map.
+    """
     corners = boxes.reshape(-1, 2, 2) * spatial_scale - shift
     for axis, bins in enumerate(output_size):
         start, end = corners[:, 0, 1 - axis], corners[:, 1, 1 - axis]
         extent = end - start if least is None else np.maximum(end - start, least)
-        count = bins * sampling_ratio
-        samples = start[:, None] + (np.arange(count) + 0.5) * extent[:, None] / count
-        jumps = np.minimum(np.abs(samples + 1), np.abs(samples - size[axis]))
-        refuse(jumps < MARGIN, "samples lie on the edge of the map's surroundings")
+        counts = bins * (sampling_ratio or np.maximum(np.ceil(extent / bins), 0)) + 0 * extent
+        if sampling_ratio is None:
+            refuse(near_integer(extent / bins) & (extent != 0), "bins have a whole number of cells")
+            refuse(extent / bins > size[axis], "bins are larger than their map")
+        for first, side, count in zip(start, extent, counts):
+            samples = first + (np.arange(count) + 0.5) * side / max(count, 1)
+            jumps = np.minimum(np.abs(samples + 1), np.abs(samples - size[axis]))
+            refuse(jumps < MARGIN, "samples lie on the edge of the map's surroundings")

@@ -1,20 +1,24 @@
 """The sizes that images and canvases get."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from kerasdet.data import digit_scenes
 from kerasdet.layers.resizing import (
     Fit,
     KeepSize,
     Letterbox,
     PaddedSquare,
+    RoundedShortestEdge,
     ShortestEdge,
     Stretch,
     images_on_canvas,
 )
+from kerasdet.models.base import ImageModel
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,11 @@ from kerasdet.layers.resizing import (
         (ShortestEdge(800, 1333), (480, 640), (800, 1066), (800, 1088)),
         # The longer side bounds: 1333 / 1000 = 1.333; 300 * 1.333 = 399.9.
         (ShortestEdge(800, 1333), (1000, 300), (1333, 399), (1344, 416)),
+        # Rounded: 1066.67 and 399.9 become 1067 and 400; 427 * 800 / 640 = 533.75 becomes 534.
+        (RoundedShortestEdge(800, 1333), (480, 640), (800, 1067), (800, 1088)),
+        (RoundedShortestEdge(800, 1333), (1000, 300), (1333, 400), (1344, 416)),
+        (RoundedShortestEdge(800, 800), (640, 427), (800, 534), (800, 544)),
+        (RoundedShortestEdge(800, 1333), (3000, 1), (1333, 1), (1344, 32)),
         (Fit(384, 512), (480, 640), (384, 512), (384, 512)),
         (Fit(384, 512), (100, 400), (128, 512), (384, 512)),
         (Fit(64, 64), (1, 1000), (1, 64), (64, 64)),
@@ -56,7 +65,7 @@ def test_sizes(part, size, target, canvas):
     "part",
     [
         *(KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), PaddedSquare(416)),
-        Stretch(300),
+        *(RoundedShortestEdge(), Stretch(300)),
     ],
 )
 def test_graph_sizes_equal_python_sizes(part):
@@ -78,7 +87,7 @@ def test_graph_sizes_equal_python_sizes(part):
     "part",
     [
         *(KeepSize(64), ShortestEdge(600, 1000, 16), Fit(2, 3), Letterbox(64, 96), PaddedSquare(7)),
-        Stretch(5, 6),
+        *(RoundedShortestEdge(500, 700, 8), Stretch(5, 6)),
     ],
 )
 def test_config_round_trip(part):
@@ -192,3 +201,53 @@ def test_boxes_lie_on_the_canvas_where_the_image_does():
     ((boxes, canvas),) = images_on_canvas(data, Letterbox(416))
     np.testing.assert_allclose(boxes, [[0, 52.5, 416, 363.5]])
     assert canvas == (416, 416)
+
+
+with np.load(Path(__file__).parents[1] / "golden" / "mmdetection.npz") as file:
+    MMCV = {key: file[key] for key in file.files}
+
+
+@pytest.mark.parametrize("name", sorted({key.partition("/")[0] for key in MMCV} - {"versions"}))
+def test_rounded_pixels_are_mmcvs(name):
+    tf = pytest.importorskip("tensorflow")
+    image, expected = MMCV[f"{name}/image"], MMCV[f"{name}/resized"]
+    part = RoundedShortestEdge(*MMCV[f"{name}/edges"].tolist())
+    size = part.target_size(*image.shape[:2])
+    assert size == expected.shape[:2]
+    resized = part.resample(image, size)
+    assert resized.dtype == np.float32
+    np.testing.assert_array_equal(resized, expected)
+    in_graph = part.resample(tf.constant(image)[None], size, tf)
+    assert in_graph.dtype == "float32"
+    np.testing.assert_array_equal(in_graph[0], expected)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), "uint8")], autograph=False)
+    def resample(images):
+        size = part.target_size(*tf.unstack(tf.shape(images)[1:3]), xp=tf)
+        return part.resample(images, size, tf)
+
+    np.testing.assert_array_equal(resample(image[None])[0], expected)
+
+
+def test_rounded_pixels_by_hand():
+    part, image = RoundedShortestEdge(2, 8), np.array([[[0], [10], [21], [30]]], np.uint8)
+    # Twice as large: pixel 1 is read at 0.25, 0.75 * 0 + 0.25 * 10 = 2.5. Of 2.5 and of 7.5, the shares of
+    # the two rows, a quarter and three, are cut to quarters of a level: 2.25 and 7.25.
+    assert part.target_size(1, 4) == (2, 8)
+    resized = part.resample(image, (2, 8))
+    np.testing.assert_array_equal(resized[0, :, 0], [0, 2, 7, 13, 18, 23, 28, 30])
+    np.testing.assert_array_equal(resized[1], resized[0])
+    # Fractions are rounded before; halves are means of four pixels.
+    square = np.array([[1.4, 2.6], [4.0, 0.2]], np.float32)[..., None]
+    np.testing.assert_array_equal(part.resample(square, (1, 1)), [[[2]]])
+
+
+def test_the_pipeline_resizes_as_detection_does():
+    data = digit_scenes("val", size=1, image_size=128)
+    part = RoundedShortestEdge(80, 200)
+    inputs, _ = next(iter(data.batches(1, resize=part)))
+    model = SimpleNamespace(resize=part, mean=(0.0,) * 3)
+    expected = ImageModel.to_canvas(model, [data.image(0)])
+    np.testing.assert_array_equal(inputs["image_sizes"], expected["image_sizes"])
+    np.testing.assert_array_equal(inputs["images"], expected["images"])
+    assert np.unique(np.asarray(inputs["images"]) % 1).tolist() == [0.0]

@@ -67,13 +67,13 @@ MUTANTS = mutants(
             "test_corners_are_rounded_half_away_from_zero",
         ),
         "aligned points are not moved": (
-            "corner = corner - 0.5",
-            "corner = corner - 0.0",
+            "(corner - 0.5, sides) if aligned",
+            "(corner, sides) if aligned",
             "test_roi_align_of_a_ramp_is_the_ramp_at_the_bins_centres",
         ),
         "a flat region has no extent": (
-            "sides = ops.maximum(sides, 1.0)",
-            "sides = ops.maximum(sides, 0.0)",
+            "else (corner, ops.maximum(sides, 1.0))",
+            "else (corner, ops.maximum(sides, 0.0))",
             "test_inverted_and_flat_boxes_are_the_smallest_region_at_their_first_corner",
         ),
         "points lie at the corners of their shares": (

@@ -218,6 +218,9 @@ OPERATIONS = {
     "roi_align, max": _regions(
         K.roi_align, 2, output_size=2, sampling_ratio=2, aligned=True, reduction="max"
     ),
+    "roi_align, as many points as cells": _regions(
+        K.roi_align, 2, output_size=2, sampling_ratio=None, aligned=True
+    ),
     "multilevel_roi_pool": _pyramid(K.multilevel_roi_pool, output_size=2),
     "multilevel_roi_align": _pyramid(K.multilevel_roi_align, output_size=2, sampling_ratio=1),
     "ps_roi_pool": _regions(K.ps_roi_pool, 8, output_size=2),

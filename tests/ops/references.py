@@ -3,6 +3,8 @@
 Names, arguments and layouts are those of `kerasdet.ops`; the tests compare the two.
 """
 
+import math
+
 import numpy as np
 
 
@@ -44,7 +46,8 @@ def roi_align(
     for (b, r, i, j), points in _points(
         boxes, output_size, spatial_scale, sampling_ratio, shift, least
     ):
-        pooled[b, r, i, j] = reduce([_clamped(features[b], *point) for point in points], axis=0)
+        if points:
+            pooled[b, r, i, j] = reduce([_clamped(features[b], *p) for p in points], axis=0)
     return pooled
 
 
@@ -204,14 +207,20 @@ def _windows(boxes, output_size, spatial_scale, inclusive, clip):
 
 
 def _points(boxes, output_size, spatial_scale, sampling_ratio, shift, least):
-    """((b, r, i, j), points) of every bin: s x s points, evenly, in cells."""
-    share = (np.arange(sampling_ratio) + 0.5) / sampling_ratio
+    """((b, r, i, j), points) of every bin: s x s points, evenly, in cells; without s, as many as cells."""
     for b, r in np.ndindex(*boxes.shape[:2]):
         x1, y1, x2, y2 = np.asarray(boxes[b, r], "float64") * spatial_scale - shift
         bins_y, bins_x = _pair(output_size)
         height, width = max(y2 - y1, least) / bins_y, max(x2 - x1, least) / bins_x
+        shares = [
+            (np.arange(count) + 0.5) / count if count else []
+            for count in (sampling_ratio or max(math.ceil(side), 0) for side in (height, width))
+        ]
         for i, j in np.ndindex(bins_y, bins_x):
-            ys, xs = y1 + (i + share) * height, x1 + (j + share) * width
+            ys, xs = (
+                [first + (n + s) * side for s in share]
+                for first, n, side, share in ((y1, i, height, shares[0]), (x1, j, width, shares[1]))
+            )
             yield (b, r, i, j), [(y, x) for y in ys for x in xs]
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerasdet import ops as K
 from kerasdet.ops import native
+from kerasdet.ops.adaptive import points_of_bins
 from kerasdet.ops.bilinear import pool_lattice
 from kerasdet.ops.native import windows
 from kerasdet.ops.neighbours import clamped_neighbours
@@ -193,6 +194,51 @@ def test_roi_align_maximum_of_a_ramp_is_its_last_point(form):
     pooled = K.roi_align(ramp(), one_box(2, 1, 5, 5), 2, 1.0, reduction="max")
     expected = np.array([[23.75, 25.25], [43.75, 45.25]]) + 5 + 0.375
     np.testing.assert_allclose(pooled[0, 0, :, :, 0], expected, rtol=1e-5)
+
+
+def test_roi_align_with_as_many_points_as_cells_is_the_mean_of_the_cells(form):
+    features = np.random.default_rng(0).normal(size=(1, 6, 8, 3)).astype("float32")
+    # Two rows of three bins: 2 x 2 cells each, from cell (1, 2) on.
+    boxes = one_box(2, 1, 8, 5)
+    pooled = K.roi_align(features, boxes, (2, 3), 1.0, None, aligned=True)
+    cells = features[0, 1:5, 2:8].reshape(2, 2, 3, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(pooled[0, 0], cells, rtol=1e-5, atol=1e-6)
+    # Bins of 1.5 rows and 3 columns take two rows of points, 0.875 and 1.625, and three columns.
+    pooled = K.roi_align(features, one_box(2, 1, 8, 4), 2, 1.0, None, aligned=True)
+    rows = features[0, :4, 2:8].reshape(4, 2, 3, 3).mean(2)  # (4, 2, C)
+    first = (0.125 * rows[0] + 0.875 * rows[1]) / 2 + (0.375 * rows[1] + 0.625 * rows[2]) / 2
+    np.testing.assert_allclose(pooled[0, 0, 0], first, rtol=1e-5, atol=1e-6)
+
+
+def test_regions_of_different_numbers_of_points_are_pooled_as_if_alone(form):
+    pyramid = {
+        f"P{k}": np.random.default_rng(k).normal(size=(2, 96 // 2**k, 96 // 2**k, 3))
+        for k in (2, 3)
+    }
+    pyramid = {name: level.astype("float32") for name, level in pyramid.items()}
+    boxes = np.float32([[[1, 2, 90, 40], [3, 3, 9, 90]], [[9, 9, 50, 60], [0, 0, 90, 250]]])
+    pooled = K.multilevel_roi_align(pyramid, boxes, (3, 2), None, aligned=True)
+    for image in range(2):
+        maps = {name: level[image : image + 1] for name, level in pyramid.items()}
+        for region in range(2):
+            own = boxes[image : image + 1, region : region + 1]
+            alone = K.multilevel_roi_align(maps, own, (3, 2), None, aligned=True)
+            np.testing.assert_allclose(pooled[image, region], alone[0, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_points_of_bins_by_hand():
+    sides = np.float32([[14, 7.01], [3, -2], [0, 700]])
+    counts, steps = points_of_bins(sides, np.int32([[50, 50]] * 3), (7, 7))
+    # 14 / 7 = 2 points; 1.0014 cells need two; a bin of 100 cells has no more points than its map.
+    np.testing.assert_array_equal(counts, [[2, 2], [1, 0], [0, 50]])
+    expected = [[1, 7.01 / 14], [3 / 7, -2 / 7], [0, 2]]
+    np.testing.assert_allclose(steps, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("box", [(3, 2, 3, 5), (5, 4, 2, 1), (NAN, 1, 5, 5)])
+def test_a_region_without_area_has_no_points(box, form):
+    pooled = K.roi_align(ramp() + 1.0, one_box(*box), 2, 1.0, None, aligned=True)
+    np.testing.assert_array_equal(pooled, np.zeros((1, 1, 2, 2, 1)))
 
 
 def test_ps_roi_align_of_ramps_is_each_bins_own_at_its_centre(form):
@@ -428,6 +474,8 @@ FEATURES, BOX = ramp(channels=4), one_box(2, 1, 6, 5)
         ("roi_align", (FEATURES, BOX, 2, 1.0, 1.5), "sampling_ratio is 1.5"),
         ("roi_align", (FEATURES, BOX, 2, 1.0, (2, 2)), r"sampling_ratio is \(2, 2\)"),
         ("ps_roi_align", (FEATURES, BOX, 2, 1.0, -1), "sampling_ratio is -1"),
+        ("ps_roi_align", (FEATURES, BOX, 2, 1.0, None), "sampling_ratio is None"),
+        ("roi_align", (FEATURES, BOX, 2, 1.0, None, False, "max"), "sampling_ratio is None; give"),
         (
             "roi_align",
             (FEATURES, BOX, 2, 1.0, 2, False, "median"),

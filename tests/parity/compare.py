@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kerasdet.layers import ShortestEdge
+from kerasdet.layers import RoundedShortestEdge, ShortestEdge
 from kerasdet.zoo import untrained
-from kerasdet.zoo.origins import torchvision
+from kerasdet.zoo.origins import mmdetection, torchvision
 from tests.parity import branches
 from tests.parity.lively import image, lively_state, sample
 from tests.parity.models import MODELS
@@ -45,6 +45,10 @@ WORST = {
     **dict.fromkeys(("found", "matched", "unexplained"), sum),
     **dict.fromkeys(("raw", "box", "score", "mask"), lambda values: np.max(list(values))),
     **dict.fromkeys(("proposals", "labels", "pasted", "keypoints"), min),
+}
+ORIGINS = {
+    "torchvision": (torchvision.fill, ShortestEdge),
+    "mmdetection": (mmdetection.fill, RoundedShortestEdge),
 }
 NONE = dict.fromkeys(COLUMNS, 0) | dict.fromkeys(("proposals", "mask", "pasted", "keypoints"))
 
@@ -84,9 +88,10 @@ def compare(path, tensors=None):
         tensors = _state(meta, reference, entry)
     images = [_image(i, meta, reference) for i in range(len(meta["images"]))]
     resized = entry.calibrated and meta["edges"]
-    settings = {"resize": ShortestEdge(*meta["edges"])} if resized else {}
+    fill, resize = ORIGINS[entry.origin]
+    settings = {"resize": resize(*meta["edges"])} if resized else {}
     model = untrained(meta["name"], **settings)
-    torchvision.fill(model, tensors, path.name)
+    fill(model, tensors, path.name)
     for number, batch in enumerate(meta["batches"]):
         expected = _under(reference, f"{number}/")
         run = _detect if entry.calibrated else _classify
@@ -155,6 +160,11 @@ def _detect(model, entry, images, batch, expected, limit):
     for position, (i, ours, stage) in enumerate(zip(batch, detections, stages)):
         theirs = _under(expected, f"{i}/")
         cuts = [_last_of_best(scores[position], limit) for scores, limit in ranked]
+        # Columns of the logits: torchvision's are COCO's ids, mmdetection's follow the background.
+        ids = (
+            model.category_ids if entry.origin == "torchvision" else range(1, model.num_classes + 1)
+        )
+        ours = ours | {"scores": ours["confidence"], "labels": np.asarray(ids)[ours["labels"]]}
         rows.append(_image_row(model, theirs, ours, stage, cuts, images[position].shape[:2]))
     row = {name: WORST[name](row[name] for row in rows) for name in rows[0]}
     # NumPy's maximum, because it keeps NaN.
@@ -163,8 +173,6 @@ def _detect(model, entry, images, batch, expected, limit):
 
 def _image_row(model, theirs, ours, stage, cuts, size):
     """One image's columns."""
-    labels = np.asarray(model.category_ids)[ours["labels"]]  # torchvision's columns
-    ours = ours | {"scores": ours["confidence"], "labels": labels}
     pairs = match(theirs, ours)
     a, b = np.array(pairs, int).reshape(-1, 2).T
     row, strangers = {}, None
@@ -190,7 +198,7 @@ def _raw_error(outputs, expected, limit):
     """Largest difference of the modules' outputs, as a share of the output's largest value."""
     raw = _under(expected, "raw/")
     if raw.keys() != outputs.keys():
-        raise ValueError(f"torchvision's outputs are {sorted(raw)}, ours {sorted(outputs)}.")
+        raise ValueError(f"the reference's outputs are {sorted(raw)}, ours {sorted(outputs)}.")
     errors = [
         np.abs(sample(np.asarray(outputs[name]), limit, name) - value.reshape(-1)).max()
         / np.abs(value).max()

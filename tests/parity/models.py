@@ -1,4 +1,4 @@
-"""The models whose boxes must be torchvision's, and what of their insides is compared: one entry each.
+"""The models whose boxes must be their origin's, and what of their insides is compared: one entry each.
 
 Nothing of PyTorch or Keras is imported here: both sides read this table.
 """
@@ -12,8 +12,8 @@ class Model(NamedTuple):
     """One row of the table.
 
     Fields:
-        torchvision: name of the model there.
-        modules: {name: torchvision's module}, whose outputs are compared under that name; a container's
+        there: name of the model in torchvision; of mmdetection the file of its configuration.
+        modules: {name: the origin's module}, whose outputs are compared under that name; a container's
             entries as "name/key".
         ours: a function of our model (of a detector: its call) and the inputs that returns the same outputs,
             channels last, and a list of (scores (B, N), limit) where only the best `limit` of N go on.
@@ -22,12 +22,13 @@ class Model(NamedTuple):
         two_stages: whether proposals, and the class logits of each, are compared too: pair by pair, as
             ties decide which there are and in which order. `ours` then returns two outputs more, lists of
             an array for each image: "proposals" (P, 4) and "class_logits" (P, 1 + K).
-        calibrated: for detectors, {torchvision's module: standard deviation to give to its outputs}, in
+        calibrated: for detectors, {the origin's module: standard deviation to give to its outputs}, in
             rounds: what is done to a round's outputs changes what the next is computed from.
         confident: of these, the module whose logits are raised until enough pass the score threshold.
+        origin: a name in zoo/origins.
     """
 
-    torchvision: str
+    there: str
     modules: dict
     ours: object
     norm_epsilon: float = 1e-5
@@ -35,6 +36,7 @@ class Model(NamedTuple):
     two_stages: bool = False
     calibrated: tuple = ()
     confident: str | None = None
+    origin: str = "torchvision"
 
 
 def _retina_head(call, inputs):
@@ -181,6 +183,21 @@ KEYPOINT_RCNN = {
 }
 FIRST = {"norm_epsilon": 0.0, "old_names": True}  # trained before 2022
 
+MMDETECTION = {"modules": {"rpn": "rpn_head"}, "ours": _two_stages, "two_stages": True}
+MMDETECTION |= {"origin": "mmdetection"}
+MMDETECTION_PROPOSALS = {"rpn_head.rpn_cls": 1.5, "rpn_head.rpn_reg": 0.25}
+
+
+def _cascade(masks):
+    """The rounds of calibration of a cascade's three stages, and of what each draws."""
+    stages = [
+        {f"roi_head.bbox_head.{i}.fc_cls": 3.0, f"roi_head.bbox_head.{i}.fc_reg": 1.0}
+        for i in range(3)
+    ]
+    drawn = {f"roi_head.mask_head.{i}.conv_logits": 2.0 for i in range(3)}
+    return MMDETECTION_PROPOSALS, *stages, *([drawn] if masks else [])
+
+
 # By the name of the manifest that describes the model.
 MODELS = {
     "fasterrcnn_resnet50_fpn_coco": Model("fasterrcnn_resnet50_fpn", **FASTER_RCNN, **FIRST),
@@ -204,6 +221,16 @@ MODELS = {
     "ssd300_vgg16_coco": Model("ssd300_vgg16", **SSD),
     "ssdlite320_mobilenet_v3_large_coco": Model(
         "ssdlite320_mobilenet_v3_large", **SSDLITE, norm_epsilon=1e-3
+    ),
+    "cascade_rcnn_r50_fpn_20e_coco": Model(
+        "cascade_rcnn/cascade-rcnn_r50_fpn_20e_coco.py",
+        **MMDETECTION,
+        calibrated=_cascade(masks=False),
+    ),
+    "cascade_mask_rcnn_r50_fpn_20e_coco": Model(
+        "cascade_rcnn/cascade-mask-rcnn_r50_fpn_20e_coco.py",
+        **MMDETECTION,
+        calibrated=_cascade(masks=True),
     ),
     "resnet18_imagenet": Model("resnet18", RESNET, _levels_and_logits),
     "resnet34_imagenet": Model("resnet34", RESNET, _levels_and_logits),

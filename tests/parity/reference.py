@@ -1,6 +1,7 @@
 """torchvision's side: lively weights in its models, what they give for images, one file per model.
 
-Runs where PyTorch and torchvision are, and nothing of this package need be. Started by `run.py`.
+Runs where PyTorch and torchvision are, and nothing of this package need be. Started by `run.py`. Another
+program's side has a `Side` of its own (`mmdetection.py`).
 For each model NAME the folder receives NAME.pth, a state dict as published files have it, and NAME.npz:
 
     meta                    JSON: name, seed, shapes of the state dict, images, batches, settings
@@ -19,7 +20,9 @@ import argparse
 import copy
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,11 +43,32 @@ CONFIDENT = 500  # (anchor, class) pairs over the score threshold, at least, in 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def main():
+class Side(NamedTuple):
+    """What differs between the programs whose models are the reference.
+
+    Fields:
+        origin: a name in zoo/origins; the side's models are those of this origin.
+        build: function of an entry and the shortest and longest edge, or None, that returns the model.
+        prepare: function of an image (H, W, 3) uint8 and an entry that returns it as the model takes it.
+        run: function of the model, an entry, images as the model takes them, and the limit; see `run`.
+        published: function of the state dict and an entry that returns what the published file holds.
+        versions: {package: version}.
+    """
+
+    origin: str
+    build: Callable
+    prepare: Callable
+    run: Callable
+    published: Callable
+    versions: dict
+
+
+def main(side):
     """Write the files of the models that the command line names."""
+    names = [name for name, entry in MODELS.items() if entry.origin == side.origin]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=names, choices=list(MODELS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", nargs="+", default=["480x640", "640x427", "333x500", "800x1088"])
     parser.add_argument("--images", type=Path, help="folder of images to take instead")
@@ -58,8 +82,9 @@ def main():
     torch.set_grad_enabled(False)
     titles, images = load_images(options)
     for name in options.models:
-        write(name, titles, images, options)
-        print(f"{name}: written", flush=True)
+        if name in names:
+            write(side, name, titles, images, options)
+            print(f"{name}: written", flush=True)
 
 
 def load_images(options):
@@ -72,23 +97,23 @@ def load_images(options):
     return options.sizes, [image(*size, options.seed + i) for i, size in enumerate(sizes)]
 
 
-def write(name, titles, images, options):
+def write(side, name, titles, images, options):
     """Build the model, run it on each image alone and on all together, write its files."""
     entry = MODELS[name]
-    model = build(entry, options.edges)
+    model = side.build(entry, options.edges)
     state = lively_state(
         {key: tuple(value.shape) for key, value in model.state_dict().items()},
         options.seed,
         dead_channels=entry.norm_epsilon == 0,
     )
     load(model, state)
-    tensors = [_tensor(array, entry) for array in images]
+    tensors = [side.prepare(array, entry) for array in images]
     arrays = calibrate(model, entry, state, tensors) if entry.calibrated else {}
     batches = [[i] for i in range(len(tensors))]
     if entry.calibrated and len(tensors) > 1:
         batches.append(list(range(len(tensors))))
     for number, batch in enumerate(batches):
-        outputs, detections = run(model, entry, [tensors[i] for i in batch], options.limit)
+        outputs, detections = side.run(model, entry, [tensors[i] for i in batch], options.limit)
         for key, value in outputs.items():
             arrays[f"{number}/raw/{key}"] = sample(value, options.limit, key)
         for i, found in zip(batch, detections):
@@ -101,16 +126,16 @@ def write(name, titles, images, options):
         "batches": batches,
         "edges": options.edges,
         "limit": options.limit,
-        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+        "versions": side.versions,
     }
     if not options.golden:
         arrays |= {f"image/{i}": value for i, value in enumerate(images)}
-        torch.save(published(state, entry), options.out / f"{name}.pth")
+        torch.save(side.published(state, entry), options.out / f"{name}.pth")
     save = np.savez_compressed if options.golden else np.savez
     save(options.out / f"{name}.npz", meta=json.dumps(meta), **arrays)
 
 
-def _tensor(array, entry):
+def prepare(array, entry):
     """An image as the model takes it: detectors in 0..1, as their first step is to normalise it."""
     tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
     return tensor if entry.calibrated else normalize(tensor, IMAGENET_MEAN, IMAGENET_STD)
@@ -119,11 +144,9 @@ def _tensor(array, entry):
 def build(entry, edges):
     """torchvision's model in inference, with the epsilon that it sets when it loads published weights."""
     if not entry.calibrated:
-        return torchvision.models.get_model(entry.torchvision, weights=None).eval()
+        return torchvision.models.get_model(entry.there, weights=None).eval()
     sides = {} if edges is None else {"min_size": edges[0], "max_size": edges[1]}
-    model = torchvision.models.get_model(
-        entry.torchvision, weights=None, weights_backbone=None, **sides
-    )
+    model = torchvision.models.get_model(entry.there, weights=None, weights_backbone=None, **sides)
     # SSD's backbones are built with the epsilon of their weights.
     for module in model.backbone.body.modules() if hasattr(model.backbone, "body") else ():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -145,14 +168,14 @@ def run(model, entry, tensors, limit=None):
     """
     seen, hooks = {}, []
     for name, path in (entry.modules | (SECOND_STAGE if entry.two_stages else {})).items():
-        keep = _keeper(seen, name)
+        keep = keeper(seen, name)
         hooks.append(model.get_submodule(path).register_forward_hook(keep))
     detections = model(tensors if entry.calibrated else torch.stack(tensors))
     for hook in hooks:
         hook.remove()
     outputs = {}
     for name in entry.modules:
-        outputs |= _flat(name, seen[name])
+        outputs |= flat(name, seen[name])
     if not entry.calibrated:
         return outputs, []
     found = [_image(detection) for detection in detections]
@@ -164,7 +187,7 @@ def run(model, entry, tensors, limit=None):
     return outputs, found
 
 
-def _keeper(seen, name):
+def keeper(seen, name):
     def keep(module, inputs, result):
         seen[name] = copy.deepcopy(result)  # torchvision writes into its own results
 
@@ -188,13 +211,13 @@ def _second_stage(proposals, logits, regions, limit):
     return found | ({"masks": regions["masks"][:, 0].numpy()} if "masks" in regions else {})
 
 
-def _flat(name, result):
+def flat(name, result):
     """{name: array} of a module's result, a container's entries as "name/key"."""
     if isinstance(result, torch.Tensor):
         result = result.permute(0, 2, 3, 1) if result.ndim == 4 else result
         return {name: result.contiguous().numpy()}
     entries = result.items() if isinstance(result, dict) else enumerate(result)
-    return {k: v for key, entry in entries for k, v in _flat(f"{name}/{key}", entry).items()}
+    return {k: v for key, entry in entries for k, v in flat(f"{name}/{key}", entry).items()}
 
 
 def calibrate(model, entry, state, tensors):
@@ -260,5 +283,14 @@ def published(state, entry):
     return old
 
 
+TORCHVISION = Side(
+    "torchvision",
+    build,
+    prepare,
+    run,
+    published,
+    {"torch": torch.__version__, "torchvision": torchvision.__version__},
+)
+
 if __name__ == "__main__":
-    main()
+    main(TORCHVISION)

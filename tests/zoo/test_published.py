@@ -26,6 +26,7 @@ from kerasdet.zoo.download import DownloadError
 from kerasdet.zoo.manifest import METRICS, manifest_paths, read_manifest, validate
 from kerasdet.zoo.origins import torchvision
 from kerasdet.zoo.pack import described
+from kerasdet.zoo.pytorch import AXES
 from tests.zoo.checkpoint_files import zip_of
 from tests.zoo.server import Answer, Server
 
@@ -59,7 +60,7 @@ def checkpoint(model, seed=0, **more):
         spread = rng.uniform(0.5, 1.5) if "variance" in variable.path else 0
         value = rng.normal(0, 0.1, variable.shape) + np.ones(variable.shape) * spread
         variable.assign(abs(value) if "variance" in variable.path else value)
-        array = variable.numpy().transpose(np.argsort(torchvision.AXES.get(value.ndim, (0,))))
+        array = variable.numpy().transpose(np.argsort(AXES.get(value.ndim, (0,))))
         arrays[name] = with_background(array, name)
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     return zip_of(arrays | more)
@@ -348,8 +349,10 @@ def test_a_manifest_describes_its_model_whole(name):
     assert model.name == name
 
 
-# As they were trained: detectors of 2021 keep ImageNet's statistics, all others learn their own.
+# As they were trained: torchvision's detectors of 2021 and mmdetection's keep ImageNet's statistics, all
+# others learn their own.
 FROZEN = {
+    *("cascade_rcnn_r50_fpn_20e_coco", "cascade_mask_rcnn_r50_fpn_20e_coco"),
     *("fasterrcnn_resnet50_fpn_coco", "fasterrcnn_mobilenet_v3_large_fpn_coco"),
     *("fasterrcnn_mobilenet_v3_large_320_fpn_coco", "maskrcnn_resnet50_fpn_coco"),
     *("keypointrcnn_resnet50_fpn_coco", "keypointrcnn_resnet50_fpn_coco_legacy"),

@@ -4,23 +4,10 @@ In the patterns of layers, the right side has torchvision's modules as in a stat
 version; `OLD_NAMES` converts older names to that form.
 """
 
-import re
-
+from kerasdet.zoo import pytorch
 from kerasdet.zoo.checkpoints import read_checkpoint
-from kerasdet.zoo.filling import fill_weights, name_weights
-
-# PyTorch's axes in our order, by number of axes: dense kernels output x input, convolutions OIHW.
-AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
-WEIGHTS = {
-    "kernel": ".weight",
-    "bias": ".bias",
-    "gamma": ".weight",
-    "beta": ".bias",
-    "moving_mean": ".running_mean",
-    "moving_variance": ".running_var",
-    "scale": "",
-}
-REGION_CELLS = 7 * 7
+from kerasdet.zoo.filling import name_weights
+from kerasdet.zoo.pytorch import RESNET, WEIGHTS, channels_last, normed
 
 
 def load(model, path):
@@ -62,16 +49,8 @@ def fill(model, tensors, source):
     if isinstance(model, Backbone):
         filled = ImageClassifier(model)
         filled.build()
-    slots = name_weights(filled, TABLE, WEIGHTS, "torchvision")
-    arrays, faults = {}, []
-    for old, value in tensors.items():
-        # The towers of FCOS are numbered as those of older files, and are not old.
-        name = old if old in slots else newest_name(old)
-        if name in arrays:
-            faults.append(f"{name} appears twice, once as {old}")
-        if not name.endswith(".num_batches_tracked"):  # counters of training steps
-            arrays[name] = value
-    fill_weights(filled, slots, arrays, source, AXES, faults)
+    # The towers of FCOS are numbered as those of older files, and are not old.
+    pytorch.fill(filled, tensors, source, TABLE, "torchvision", OLD_NAMES)
     return model
 
 
@@ -93,9 +72,7 @@ def names(model):
 
 def newest_name(name):
     """Return a name from a state dict of either generation as today's torchvision has it."""
-    for pattern, new in OLD_NAMES:
-        name = re.sub(rf"^{pattern}$", new, name)
-    return name
+    return pytorch.newest_name(name, OLD_NAMES)
 
 
 # Older files number their layers differently: activations of a head count too.
@@ -120,28 +97,8 @@ def without_background_mask(array):
     return array[1:]
 
 
-def channels_last(array):
-    """Reorder a dense layer's columns for regions flattened as H, W, C; PyTorch uses C, H, W."""
-    if array.ndim != 2 or array.shape[1] % REGION_CELLS:
-        return array
-    columns = array.reshape(len(array), -1, REGION_CELLS)
-    return columns.transpose(0, 2, 1).reshape(array.shape)
-
-
 # -- backbones, and the classifiers on them --------------------------------------------------------
 
-
-def normed(ours, theirs, conv="0", norm="1"):
-    """Return the rows of a convolution and its normalisation, by default the first two of a module."""
-    return (ours, f"{theirs}{conv}"), (f"{ours}/norm", f"{theirs}{norm}")
-
-
-RESNET = (
-    (r"conv1", r"conv1"),
-    (r"conv1/norm", r"bn1"),
-    *normed(r"layer(\d)_(\d+)_conv(\d)", r"layer\1.\2.", r"conv\3", r"bn\3"),
-    *normed(r"layer(\d)_(\d+)_downsample", r"layer\1.\2.downsample."),
-)
 # Names within `features`. The first block has no expansion: its layer numbers are one lower.
 MOBILENET_V2 = (
     *normed(r"stem", r"0."),

@@ -10,6 +10,7 @@ import threading
 
 import keras
 
+from kerasdet.ops.native.adaptive import pool_adaptive
 from kerasdet.ops.native.convolution import (
     batch_norm,
     bias_add,
@@ -33,6 +34,7 @@ __all__ = [
     "fuses_norm",
     "grouped_conv",
     "insist",
+    "pool_adaptive",
     "pool_lattice",
     "portable",
     "raise_refused",

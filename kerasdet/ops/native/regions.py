@@ -29,23 +29,41 @@ def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
 
     shape = (starts.shape[0], *output_size, table.shape[-1])
     rows, weights = _bins_as_cells(maps, starts, steps, output_size, sampling_ratio)
-    count = tf.shape(rows)[0]
+    pooled = product_of_cells(table, *_flat(rows, weights), tf.shape(rows)[0])
+    size = (tf.shape(starts)[0], *shape[1:])
+    return tf.ensure_shape(tf.reshape(pooled, size), shape)
+
+
+def product_of_cells(table, own, rows, weights, count):
+    """Sum weighted rows of a table, with a gradient to the table.
+
+    Args:
+        table: (P, C) float32.
+        own: (T,) int32, the sum that each row belongs to.
+        rows: (T,) int32, rows of the table.
+        weights: (T,) float32.
+        count: number of sums, K.
+
+    Returns:
+        (K, C) float32.
+    """
+    import tensorflow as tf
 
     def product(table):
-        matrix = _sparse(rows, weights, tf.shape(table)[0])
+        matrix = _sparse(own, rows, weights, (count, tf.shape(table)[0]))
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=table)
 
     @tf.custom_gradient
     def pool(table):
         def gradient(upstream):
-            spread = lambda: _spread(upstream, rows, weights, tf.shape(table)[0])  # noqa: E731
+            size = count, tf.shape(table)[0]
+            spread = lambda: _spread(upstream, own, rows, weights, size)  # noqa: E731
             return _unless_empty(count, spread, tf.zeros_like(table))
 
         blank = tf.zeros((0, table.shape[-1]))
         return _unless_empty(count, lambda: product(table), blank), gradient
 
-    size = (tf.shape(starts)[0], *shape[1:])
-    return tf.ensure_shape(tf.reshape(pool(table), size), shape)
+    return pool(table)
 
 
 def read_points(maps, planes, points):
@@ -72,7 +90,8 @@ def read_points(maps, planes, points):
             def spread():
                 extent = tf.unstack(tf.shape(maps)[1:3])
                 cells, weights, _ = (tf.stack(v, -1) for v in zip(*corners(extent, planes, points)))
-                total = _spread(upstream, cells, weights, tf.reduce_prod(tf.shape(maps)[:3]))
+                size = tf.size(planes), tf.reduce_prod(tf.shape(maps)[:3])
+                total = _spread(upstream, *_flat(cells, weights), size)
                 return tf.reshape(total, tf.shape(maps))
 
             by_map = _unless_empty(tf.size(planes), spread, tf.zeros_like(maps))
@@ -127,8 +146,16 @@ def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
     return tf.reshape(rows, around), tf.reshape(product, around)
 
 
-def _spread(upstream, rows, weights, count):
-    """Add each upstream (P, C), weighted, to K rows (P, K) of a table: (count, C).
+def _flat(rows, weights):
+    """Return the row of `rows` and `weights` (P, K) that each entry stands in, and both: three (P K,)."""
+    import tensorflow as tf
+
+    own = tf.broadcast_to(tf.range(tf.shape(rows)[0])[:, None], tf.shape(rows))
+    return tuple(tf.reshape(values, [-1]) for values in (own, rows, weights))
+
+
+def _spread(upstream, own, rows, weights, size):
+    """Add upstream (K, C), weighted, to the rows of a table: (P, C), for a size of (K, P).
 
     (The dedicated kernel, CropAndResizeGradImage, adds from several threads without a lock and sometimes
     loses a part.)
@@ -136,21 +163,19 @@ def _spread(upstream, rows, weights, count):
     import tensorflow as tf
 
     # Transposed first: the product with `transpose_a` would be made once per thread.
-    matrix = _sparse(rows, weights, count)
+    matrix = _sparse(own, rows, weights, size)
     matrix = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=weights.dtype)
     return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream)
 
 
-def _sparse(rows, weights, count):
-    """Return a sparse matrix (P, count) with `weights` (P, K) in the columns `rows` (P, K)."""
+def _sparse(own, rows, weights, size):
+    """Return a sparse matrix (K, P) with `weights` (T,) at the rows `own` and the columns `rows`."""
     import tensorflow as tf
 
-    points = tf.shape(rows)[0]
-    own = tf.broadcast_to(tf.range(points)[:, None], tf.shape(rows))  # (P, K)
     return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=tf.cast(tf.reshape(tf.stack([own, rows], -1), (-1, 2)), "int64"),
-        values=tf.reshape(weights, [-1]),
-        dense_shape=tf.cast(tf.stack([points, count]), "int64"),
+        indices=tf.cast(tf.stack([own, rows], -1), "int64"),
+        values=weights,
+        dense_shape=tf.cast(tf.stack(size), "int64"),
     )
 
 
