@@ -51,13 +51,14 @@ LAZY = {
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
     "base": {"guards"},
-    "cascade_rcnn": {"fast_rcnn", "faster_rcnn"},
+    "cascade_rcnn": {"detector", "fast_rcnn", "faster_rcnn"},
     "cascade_rfcn": {"cascade_rcnn", "rfcn"},
     "detector": {"base"},
     "fast_rcnn": {"base", "detector"},
     "faster_rcnn": {"base", "detector", "fast_rcnn", "region_proposals"},
     "fcos": {"base", "detector"},
     "guards": set(),
+    "integral_rcnn": {"base", "cascade_rcnn", "fast_rcnn", "faster_rcnn"},
     "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "ohem": {"fast_rcnn"},
@@ -66,6 +67,7 @@ FAMILY = {
     "rfcn": {"base", "fast_rcnn", "faster_rcnn"},
     "ssd": {"base", "detector"},
     "ssdlite": {"detector", "ssd"},
+    "truncated_svd": {"fast_rcnn"},
     "yolo": {"base", "detector"},
     "yolo_v2": {"base", "detector"},
 }
