@@ -51,7 +51,7 @@ LAZY = {
 # Paper: the ancestors whose parts it may use. Never a sibling.
 FAMILY = {
     "base": {"guards", "rates"},
-    "cascade_rcnn": {"fast_rcnn", "faster_rcnn"},
+    "cascade_rcnn": {"detector", "fast_rcnn", "faster_rcnn"},
     "cascade_rfcn": {"cascade_rcnn", "rfcn"},
     "deformable_faster_rcnn": {"faster_rcnn"},
     "deformable_rfcn": {"deformable_faster_rcnn", "rfcn"},
@@ -60,6 +60,7 @@ FAMILY = {
     "faster_rcnn": {"base", "detector", "fast_rcnn", "region_proposals"},
     "fcos": {"base", "detector"},
     "guards": set(),
+    "integral_rcnn": {"base", "cascade_rcnn", "fast_rcnn", "faster_rcnn"},
     "keypoint_rcnn": {"base", "faster_rcnn", "mask_rcnn"},
     "mask_rcnn": {"base", "fast_rcnn", "faster_rcnn"},
     "ohem": {"fast_rcnn"},
@@ -69,6 +70,7 @@ FAMILY = {
     "rfcn": {"base", "fast_rcnn", "faster_rcnn"},
     "ssd": {"base", "detector"},
     "ssdlite": {"detector", "ssd"},
+    "truncated_svd": {"fast_rcnn"},
     "yolo": {"base", "detector"},
     "yolo_v2": {"base", "detector"},
 }

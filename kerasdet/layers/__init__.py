@@ -15,6 +15,15 @@ from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.grid_head import GridHead, LocallyConnected
 from kerasdet.layers.image_pyramid import ImagePyramid
 from kerasdet.layers.level_towers import DepthwiseTowers, LevelTowers
+from kerasdet.layers.location import (
+    AnchorDeltas,
+    Argmax,
+    Bipartite,
+    BoxCenter,
+    CenterRoots,
+    Corners,
+    Location,
+)
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
     CIoULoss,
@@ -56,13 +65,20 @@ from kerasdet.layers.roi import (
     RoIPool,
 )
 from kerasdet.layers.subnets import Subnets
+from kerasdet.layers.truncated import TruncatedDense
 
 __all__ = [
     "AlphaBalancedCrossEntropy",
+    "AnchorDeltas",
     "AnchorGenerator",
+    "Argmax",
     "BatchNorm",
+    "Bipartite",
+    "BoxCenter",
     "CIoULoss",
+    "CenterRoots",
     "ConvNorm",
+    "Corners",
     "DIoULoss",
     "DefaultBoxes",
     "Deformable",
@@ -87,6 +103,7 @@ __all__ = [
     "Letterbox",
     "LevelTowers",
     "LocallyConnected",
+    "Location",
     "LogIoULoss",
     "MaskHead",
     "Maxout",
@@ -114,4 +131,5 @@ __all__ = [
     "SquaredError",
     "Stretch",
     "Subnets",
+    "TruncatedDense",
 ]

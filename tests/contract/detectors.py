@@ -52,6 +52,7 @@ DETECTORS = {
         ("fast_rcnn", models.FastRCNN, {"channels": 32}),
         ("fcos", models.FCOS, {"channels": 16, "depth": 1, "ranges": "paper"}),
         ("faster_rcnn", models.FasterRCNN, REGIONS),
+        ("integral_rcnn", models.IntegralRCNN, {**REGIONS, "ious": (0.5, 0.75)}),
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
@@ -69,6 +70,7 @@ deformable_rfcn = DETECTORS["deformable_rfcn"]
 fast_rcnn = DETECTORS["fast_rcnn"]
 faster_rcnn = DETECTORS["faster_rcnn"]
 fcos = DETECTORS["fcos"]
+integral_rcnn = DETECTORS["integral_rcnn"]
 keypoint_rcnn = DETECTORS["keypoint_rcnn"]
 mask_rcnn = DETECTORS["mask_rcnn"]
 retinanet = DETECTORS["retinanet"]
