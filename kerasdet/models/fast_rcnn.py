@@ -27,7 +27,7 @@ from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIPool
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments
-from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
+from kerasdet.ops.boxes import clip_boxes, clip_pixels, sides_reach, valid_mask
 from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
@@ -175,13 +175,23 @@ class RegionDetector(Detector):
         regions_per_image: S, regions sampled for training.
         sampler: `RandomRegions()` (default), or another part that chooses them, such as `HardRegions()`.
         seed: seed of the sampling.
+        whole_pixels: whether deltas give the first and the last pixel of a box, so that it ends one pixel
+            further, as in the authors' code (their published weights).
         **detector: see `Detector`.
     """
 
     CLASSIFIER = RegionClassifier
 
     def __init__(
-        self, num_classes, pooling, head, regions_per_image, sampler=None, seed=0, **detector
+        self,
+        num_classes,
+        pooling,
+        head,
+        regions_per_image,
+        sampler=None,
+        seed=0,
+        whole_pixels=False,
+        **detector,
     ):
         super().__init__(num_classes, **detector)
         self.classifier = self.CLASSIFIER(
@@ -191,12 +201,18 @@ class RegionDetector(Detector):
         self.regions_per_image = regions_per_image
         self.sampler = sampler or RandomRegions(name="sampler")
         self.seed = seed
+        self.whole_pixels = whole_pixels
         # Its state is the seed and the number of training steps; it is not a weight. The optimizer's count
         # cannot replace it, because JAX's stateless loss does not see it.
         self.steps = keras.random.SeedGenerator(seed)
 
     pooling = property(lambda self: self.classifier.pooling, doc="How regions are pooled.")
     head = property(lambda self: self.classifier.head, doc="What each region passes through.")
+
+    @property
+    def clip(self):
+        """The function that clips decoded boxes to their images."""
+        return clip_pixels if self.whole_pixels else clip_boxes
 
     def given_proposals(self, inputs, image_sizes):
         """Return the proposals of the inputs, clipped to their image.
@@ -249,8 +265,8 @@ class FastRCNN(RegionDetector):
             `DenseHead((4096, 4096), dropout=0.5)`.
         regions_per_image: S, regions sampled for training (section 2.3: 64 of each of two images).
         sampler: chooses them; default `RandomRegions(0.1)`.
-        **detector: `seed` of the sampling, `class_names`, `category_ids`, `resize`, `score_threshold`,
-            `iou_threshold`, `max_detections`, `name`: see `Detector`.
+        **detector: `seed` of the sampling, `whole_pixels` (`RegionDetector`), `class_names`, `category_ids`,
+            `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
 
     Call arguments:
         inputs: {"images": ..., "image_sizes": (B, 2), "proposals": (B, R, 4)}, xyxy in pixels of the
@@ -353,7 +369,7 @@ class FastRCNN(RegionDetector):
 
     def decode(self, outputs):
         """Refine every class of every proposal, and apply non-maximum suppression per class."""
-        return self.suppress(*decode_regions(outputs))
+        return self.suppress(*decode_regions(outputs, clip=self.clip))
 
 
 def sample_regions(
@@ -487,13 +503,14 @@ def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
     return ops.stop_gradient(clip_boxes(boxes, image_sizes))
 
 
-def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
+def decode_regions(outputs, delta_weights=DELTA_WEIGHTS, clip=clip_boxes):
     """Return every class of every proposal, with its box refined and clipped.
 
     Args:
         outputs: "class_logits" (B, R, 1 + K), "box_deltas" (B, R, K, 4), or (B, R, 1, 4) for every class,
             "proposals", "is_proposal" and "image_sizes" from `call`.
         delta_weights: factors of the deltas.
+        clip: function of boxes and image sizes.
 
     Returns:
         boxes (B, R K, 4), labels (B, R K) int32, scores (B, R K); the score is 0 where there is no proposal
@@ -504,7 +521,7 @@ def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
     boxes = decode_deltas(outputs["box_deltas"], proposals, delta_weights)  # (B, R, K or 1, 4)
     batch, count, classes = ops.shape(scores)
     boxes = ops.broadcast_to(boxes, (batch, count, classes, 4))
-    boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])  # (B, R K, 4)
+    boxes = clip(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])  # (B, R K, 4)
     scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
     scores = ops.reshape(scores, (batch, -1))  # (B, R K)
     scores = ops.where(sides_reach(boxes, SMALLEST_DETECTION), scores, 0.0)
