@@ -4,7 +4,7 @@ He et al., Deep Residual Learning for Image Recognition, arXiv 1512.03385; Xie e
 Residual Transformations for Deep Neural Networks, arXiv 1611.05431. Read `residual_stage` first.
 
 Departure from the paper: bottlenecks stride in their 3x3 convolution, not in the first 1x1
-("v1.5"), as torchvision's do.
+("v1.5"), as torchvision's do; `caffe=True` is the paper's.
 
 Layer names are torchvision's with `_` for `.`: `layer1_0_conv1` holds `layer1.0.conv1` and
 `layer1.0.bn1`, `layer1_0_downsample` holds `layer1.0.downsample.0` and `.1`.
@@ -44,6 +44,8 @@ class ResNet(Backbone):
         norm_epsilon: epsilon of the batch normalisation.
         deformable: a `kerasdet.layers.Deformable`, which says where the 3x3 convolutions are deformable,
             or None.
+        caffe: whether the layers are those of the authors' Caffe network: bottlenecks stride in their first
+            1x1 convolution (the paper), and the pooling has no padding, but keeps an incomplete last window.
 
     Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
     """
@@ -58,6 +60,7 @@ class ResNet(Backbone):
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         norm_epsilon=1e-5,
+        caffe=False,
         *,
         deformable=None,
         dtype=None,
@@ -66,8 +69,10 @@ class ResNet(Backbone):
         shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
         inputs = keras.Input((None, None, len(mean)), name="images")
         x = ConvNorm(64, 7, stride=2, activation="relu", name="conv1", **shared)(inputs)
-        # torchvision pads by one on every side; after the ReLU, zero is equivalent to -infinity.
-        x = keras.layers.ZeroPadding2D(1, name="maxpool_pad", dtype=dtype)(x)
+        # torchvision pads by one on every side; after the ReLU, zero is equivalent to -infinity. Caffe's last
+        # window is incomplete if the number of rows is even.
+        around = ((0, 1), (0, 1)) if caffe else 1
+        x = keras.layers.ZeroPadding2D(around, name="maxpool_pad", dtype=dtype)(x)
         x = keras.layers.MaxPooling2D(3, 2, name="maxpool", dtype=dtype)(x)
         outputs = {}
         dilated = DILATED in levels
@@ -76,8 +81,12 @@ class ResNet(Backbone):
         highest = 5 if dilated else highest_stage(levels)
         for stage in range(2, highest + 1):
             widths = (blocks[stage - 2], bottleneck, groups, group_width)
-            wide = {"dilated": dilated and stage == 5, "deformable": deformable}
-            x = residual_stage(x, stage, *widths, **wide, **shared)
+            where = {
+                "dilated": dilated and stage == 5,
+                "stride_in_1x1": caffe,
+                "deformable": deformable,
+            }
+            x = residual_stage(x, stage, *widths, **where, **shared)
             outputs[DILATED if dilated and stage == 5 else f"C{stage}"] = x
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.blocks = tuple(blocks)
@@ -86,6 +95,7 @@ class ResNet(Backbone):
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
         self.deformable = deformable
+        self.caffe = caffe
 
     def region_head(self, classifier, frozen_norm=True):
         """Return the fifth stage of a trained classifier, a `ResNetHead` on regions of 14 x 14 cells."""
@@ -114,6 +124,7 @@ class ResNet(Backbone):
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
             "deformable": keras.saving.serialize_keras_object(self.deformable),
+            "caffe": self.caffe,
         }
 
 
@@ -213,6 +224,7 @@ def residual_stage(
     *,
     dilated=False,
     deformable=None,
+    stride_in_1x1=False,
     norm_epsilon=1e-5,
     dtype=None,
 ):
@@ -228,6 +240,7 @@ def residual_stage(
         group_width: channels per group in stage 2.
         dilated: whether the stage has stride 1, and its 3x3 convolutions dilation 2.
         deformable: a `Deformable`, or None.
+        stride_in_1x1: whether a bottleneck's first convolution has the stride, not its 3x3.
         norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
@@ -245,7 +258,8 @@ def residual_stage(
         name = f"layer{stage - 1}_{index}"
         if bottleneck:
             inner = width * group_width // 64 * groups
-            x = _bottleneck_block(x, inner, 4 * width, stride, groups, name, shared, **wide)
+            strides = (stride, 1) if stride_in_1x1 else (1, stride)
+            x = _bottleneck_block(x, inner, 4 * width, strides, groups, name, shared, **wide)
         else:
             x = _basic_block(x, width, stride, name, shared, **wide)
     return x
@@ -259,13 +273,14 @@ def _basic_block(x, width, stride, name, shared, conv, dilation):
     return _add_shortcut(x, y, stride, name, shared)
 
 
-def _bottleneck_block(x, inner, outer, stride, groups, name, shared, conv, dilation):
+def _bottleneck_block(x, inner, outer, strides, groups, name, shared, conv, dilation):
     """Apply 1x1, 3x3 (made by `conv`) and 1x1 convolutions and the shortcut: resnet figure 5, right."""
-    y = ConvNorm(inner, 1, activation="relu", name=f"{name}_conv1", **shared)(x)
-    wide = {"stride": stride, "groups": groups, "dilation": dilation, "activation": "relu"}
+    first, second = strides
+    y = ConvNorm(inner, 1, first, activation="relu", name=f"{name}_conv1", **shared)(x)
+    wide = {"stride": second, "groups": groups, "dilation": dilation, "activation": "relu"}
     y = conv(inner, 3, name=f"{name}_conv2", **wide, **shared)(y)
     y = ConvNorm(outer, 1, name=f"{name}_conv3", **shared)(y)
-    return _add_shortcut(x, y, stride, name, shared)
+    return _add_shortcut(x, y, first * second, name, shared)
 
 
 def _add_shortcut(x, y, stride, name, shared):

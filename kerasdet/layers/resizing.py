@@ -142,20 +142,23 @@ class ShortestEdge(Resize):
     """Scale the shorter side to `short`, or less if the longer side would exceed `long` (torchvision's rule).
 
     The scale is computed in float64 and the size is floored, to one pixel at least; the canvas is
-    rounded up to `divisor`.
+    rounded up to `divisor`. With `nearest` the size is the nearest whole number, halves to even (OpenCV's
+    rule, which Faster R-CNN's code has).
     Source: Faster R-CNN, section 3.3 (s = 600); torchvision's GeneralizedRCNNTransform for the rounding.
     """
 
-    def __init__(self, short=800, long=1333, divisor=32):
+    def __init__(self, short=800, long=1333, divisor=32, nearest=False):
         self.short = _positive("short", short)
         self.long = _positive("long", long)
         self.divisor = _positive("divisor", divisor)
+        self.nearest = bool(nearest)
 
     def target_size(self, height, width, xp=np):
         """See `Resize.target_size`."""
         h, w = _float64(height, xp), _float64(width, xp)
         scale = xp.minimum(self.short / xp.minimum(h, w), self.long / xp.maximum(h, w))
-        return tuple(_int32(xp.maximum(xp.floor(s * scale), 1.0), xp) for s in (h, w))
+        rounded = xp.round if self.nearest else xp.floor
+        return tuple(_int32(xp.maximum(rounded(s * scale), 1.0), xp) for s in (h, w))
 
     def canvas_size(self, height, width, xp=np):
         """See `Resize.canvas_size`."""

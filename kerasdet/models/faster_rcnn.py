@@ -68,8 +68,9 @@ class FasterRCNN(RegionDetector):
             per step; FPN uses 512).
         branches: parts that predict more for each detection, such as `MaskBranch()`.
         **detector: `sampler` of the regions (default `RandomRegions()`), `seed` of the sampling of anchors
-            and regions, `box_weight`, `refinements`: see `RegionDetector`; `class_names`, `category_ids`,
-            `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
+            and regions, `box_weight`, `refinements`, `whole_pixels`: see `RegionDetector`; `class_names`,
+            `category_ids`, `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see
+            `Detector`.
 
     Call arguments:
         inputs: as in `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then replace the
@@ -227,7 +228,7 @@ class FasterRCNN(RegionDetector):
         elif self.proposer:
             proposals, is_proposal = self.proposer(inputs, training)
         else:
-            proposals, is_proposal = propose(outputs, self.rpn, training)
+            proposals, is_proposal = propose(outputs, self.rpn, training, self.clip)
         outputs = {**outputs, "proposals": proposals, "is_proposal": is_proposal}
         if training:
             return outputs
@@ -241,7 +242,7 @@ class FasterRCNN(RegionDetector):
 
     def refined(self, outputs):
         """Return every class of every proposal before suppression; see `decode_regions`."""
-        return decode_regions(outputs)
+        return decode_regions(outputs, clip=self.clip)
 
     def draw(self, maps, boxes):
         """Return what each branch draws in boxes (B, D, 4), by its `OUTPUT`."""
@@ -257,7 +258,7 @@ class FasterRCNN(RegionDetector):
         Returns:
             Boxes (B, P, 4), zeros if there are fewer than P, and whether each is a proposal (B, P) bool.
         """
-        return propose(self._first_stage(inputs), self.rpn, training)
+        return propose(self._first_stage(inputs), self.rpn, training, self.clip)
 
     def _first_stage(self, inputs, training=False):
         images, image_sizes = self.normalize(inputs)
