@@ -162,7 +162,7 @@ class Cascade:
 
     def refined(self, outputs):
         """Return every class of every proposal before suppression; see `decode_regions`."""
-        return decode_regions(outputs, self.delta_weights[-1])
+        return decode_regions(outputs, self.delta_weights[-1], self.clip)
 
     def draw(self, maps, boxes):
         """Return the mean over the stages of what the branches draw in boxes (B, D, 4), by their `OUTPUT`."""

@@ -49,7 +49,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         score_threshold: lowest probability of an object for proposals in inference.
         location: a `Location`: how anchors learn and predict boxes; default the paper's matching, deltas and
             smooth L1.
-        smallest: shortest side of a proposal after clipping, in pixels of the canvas (16 in the authors' code).
+        smallest: shortest side of a proposal after clipping, in pixels of the canvas (authors: 16).
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
