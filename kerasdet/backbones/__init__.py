@@ -26,6 +26,7 @@ from kerasdet.backbones.resnet import (
     ResNeXt101,
     residual_stage,
 )
+from kerasdet.backbones.slim_resnet import SlimResNet
 from kerasdet.backbones.vgg import VGG16
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "ResNet152",
     "ResNetHead",
     "SeparableTinyYOLOv2",
+    "SlimResNet",
     "TinyYOLOv2",
     "YOLO20Convs",
     "residual_stage",

@@ -2,6 +2,7 @@
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.crop import CropAndResize, PSCropAndResize
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.extra_layers import ExtraLayers, SeparableExtraLayers
@@ -37,7 +38,9 @@ from kerasdet.layers.resizing import (
     PaddedSquare,
     Resize,
     ShortestEdge,
+    ShortestEdgeFromCorner,
     Stretch,
+    StretchFromCorner,
 )
 from kerasdet.layers.roi import (
     MultilevelPSRoIAlign,
@@ -56,6 +59,7 @@ __all__ = [
     "BatchNorm",
     "CIoULoss",
     "ConvNorm",
+    "CropAndResize",
     "DIoULoss",
     "DefaultBoxes",
     "DeformableConv2D",
@@ -86,6 +90,7 @@ __all__ = [
     "MultilevelRoIPool",
     "NonMaxSuppression",
     "OnlineHardExamples",
+    "PSCropAndResize",
     "PSRoIAlign",
     "PSRoIPool",
     "PaddedSquare",
@@ -96,11 +101,13 @@ __all__ = [
     "RoIPool",
     "SeparableExtraLayers",
     "ShortestEdge",
+    "ShortestEdgeFromCorner",
     "SigmoidConfidence",
     "SmoothL1",
     "SoftmaxConfidence",
     "SpatialPyramidPooling",
     "SquaredError",
     "Stretch",
+    "StretchFromCorner",
     "Subnets",
 ]

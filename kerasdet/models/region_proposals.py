@@ -18,7 +18,7 @@ from kerasdet.layers.conv import Conv
 from kerasdet.layers.subnets import DEEPEST
 from kerasdet.ops import native
 from kerasdet.ops.boxes import clip_boxes, sides_reach
-from kerasdet.ops.checks import check_whole
+from kerasdet.ops.checks import check_choice, check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
@@ -46,6 +46,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         candidates: anchors per level that enter suppression, (in training, in inference).
         proposals: proposals per image, (in training, in inference).
         score_threshold: lowest probability of an object for proposals in inference.
+        activation: of the hidden maps, "relu" or "relu6".
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
@@ -62,9 +63,11 @@ class RegionProposalNetwork(keras.layers.Layer):
         candidates=(2000, 1000),
         proposals=(2000, 1000),
         score_threshold=0.0,
+        activation="relu",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_choice("activation", activation, ("relu", "relu6"))
         check_whole("channels", channels)
         check_whole("depth", depth, least=0, most=DEEPEST)
         for name, counts in (("candidates", candidates), ("proposals", proposals)):
@@ -78,6 +81,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.candidates = tuple(candidates)
         self.proposals = tuple(proposals)
         self.score_threshold = score_threshold
+        self.activation = activation
         count = anchors.num_anchors
         if not isinstance(count, int):
             raise ValueError(
@@ -88,7 +92,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             Conv(
                 channels,
                 3,
-                activation="relu",
+                activation=activation,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
                 sparsely_taught=True,  # the loss counts 256 anchors
                 dtype=policy,
@@ -142,6 +146,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             "candidates": self.candidates,
             "proposals": self.proposals,
             "score_threshold": self.score_threshold,
+            "activation": self.activation,
         }
 
     @classmethod

@@ -20,6 +20,7 @@ from kerasdet.ops.boxes import (
     xyxy_to_xywh,
 )
 from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.crop import crop_and_resize, ps_crop_and_resize
 from kerasdet.ops.deform import deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.losses import (
     alpha_balanced_cross_entropy,
@@ -69,6 +70,7 @@ __all__ = [
     "centerness",
     "ciou_loss",
     "clip_boxes",
+    "crop_and_resize",
     "cut_masks",
     "cxcywh_to_xyxy",
     "decode_deltas",
@@ -99,6 +101,7 @@ __all__ = [
     "paired_giou",
     "paired_iou",
     "paste_masks",
+    "ps_crop_and_resize",
     "ps_roi_align",
     "ps_roi_pool",
     "region_levels",
