@@ -27,6 +27,7 @@ from kerasdet.backbones.resnet import (
     residual_stage,
 )
 from kerasdet.backbones.sampled_points import sampled_points
+from kerasdet.backbones.slim_resnet import SlimResNet
 from kerasdet.backbones.vgg import VGG16
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "ResNet152",
     "ResNetHead",
     "SeparableTinyYOLOv2",
+    "SlimResNet",
     "TinyYOLOv2",
     "YOLO20Convs",
     "residual_stage",

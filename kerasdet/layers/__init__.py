@@ -2,6 +2,7 @@
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.crop import CropAndResize, PSCropAndResize
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.deform import (
     Deformable,
@@ -53,7 +54,9 @@ from kerasdet.layers.resizing import (
     Resize,
     RoundedShortestEdge,
     ShortestEdge,
+    ShortestEdgeFromCorner,
     Stretch,
+    StretchFromCorner,
 )
 from kerasdet.layers.roi import (
     MultilevelPSRoIAlign,
@@ -79,6 +82,7 @@ __all__ = [
     "CenterRoots",
     "ConvNorm",
     "Corners",
+    "CropAndResize",
     "DIoULoss",
     "DefaultBoxes",
     "Deformable",
@@ -113,6 +117,7 @@ __all__ = [
     "NonMaxSuppression",
     "OffsetBranch",
     "OnlineHardExamples",
+    "PSCropAndResize",
     "PSRoIAlign",
     "PSRoIPool",
     "PaddedSquare",
@@ -124,12 +129,14 @@ __all__ = [
     "RoundedShortestEdge",
     "SeparableExtraLayers",
     "ShortestEdge",
+    "ShortestEdgeFromCorner",
     "SigmoidConfidence",
     "SmoothL1",
     "SoftmaxConfidence",
     "SpatialPyramidPooling",
     "SquaredError",
     "Stretch",
+    "StretchFromCorner",
     "Subnets",
     "TruncatedDense",
 ]

@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
+from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.checks import check_choice, check_positive
 from kerasdet.ops.clusters import FINEST_CELLS, PAPER_STRIDES, cluster_sizes, pyramid_strides
 from kerasdet.ops.gather import in_order
@@ -29,6 +30,7 @@ class AnchorGenerator(keras.layers.Layer):
         rounded: round the cells' corners to whole pixels (torchvision's weights need it).
         base: a size whose sides are rounded to whole pixels, all others being multiples of them; see
             `kerasdet.ops.anchors.cell_anchors` (the weights of Faster R-CNN's authors need 16).
+        clip: whether anchors end at the canvas (TensorFlow's Object Detection API).
 
     Call arguments:
         features: the map (B, h, w, C) of each level, as a list or an ordered dict.
@@ -50,7 +52,15 @@ class AnchorGenerator(keras.layers.Layer):
     """
 
     def __init__(
-        self, sizes, aspect_ratios, strides=None, offset=0.0, rounded=False, base=None, **kwargs
+        self,
+        sizes,
+        aspect_ratios,
+        strides=None,
+        offset=0.0,
+        rounded=False,
+        base=None,
+        clip=False,
+        **kwargs,
     ):
         super().__init__(**{**kwargs, "autocast": False, "trainable": False})
         self.sizes = tuple(tuple(float(size) for size in level) for level in sizes)
@@ -68,6 +78,7 @@ class AnchorGenerator(keras.layers.Layer):
         self.offset = offset
         self.rounded = rounded
         self.base = base
+        self.clip = clip
         self.cells = [
             cell_anchors(level_sizes, level_ratios, rounded, base)
             for level_sizes, level_ratios in zip(self.sizes, self.aspect_ratios)
@@ -185,10 +196,14 @@ class AnchorGenerator(keras.layers.Layer):
             if self.strides is None
             else [(stride, stride) for stride in self.strides]
         )
-        return [
+        anchors = [
             grid_anchors(cell, grid, stride, self.offset)
             for cell, grid, stride in zip(self.cells, grids, strides)
         ]
+        if not self.clip:
+            return anchors
+        size = ops.cast(ops.stack(canvas), "float32")
+        return [clip_boxes(level, size) for level in anchors]
 
     def compute_output_spec(self, features, images):
         """Return one row per anchor, float32 under every policy."""
@@ -209,6 +224,7 @@ class AnchorGenerator(keras.layers.Layer):
             "offset": self.offset,
             "rounded": self.rounded,
             "base": self.base,
+            "clip": self.clip,
         }
 
     def _check_numbers(self, offset):

@@ -236,7 +236,7 @@ class Conv(keras.layers.Layer):
         kernel_size: height and width of the kernel, odd.
         stride: step in both directions.
         use_bias: whether to add a bias.
-        activation: None, "relu", "hard_sigmoid" or the function `leaky`.
+        activation: None, "relu", "relu6", "hard_sigmoid" or the function `leaky`.
         kernel_initializer, bias_initializer: as in Keras.
         sparsely_taught: whether the loss counts only few cells of the output, so that computing the
             gradient from these cells alone is faster (TensorFlow without XLA; stride 1).

@@ -20,7 +20,7 @@ from kerasdet.layers.losses import SmoothL1
 from kerasdet.layers.subnets import DEEPEST
 from kerasdet.ops import native
 from kerasdet.ops.boxes import clip_boxes, sides_reach
-from kerasdet.ops.checks import check_part, check_positive, check_whole
+from kerasdet.ops.checks import check_choice, check_part, check_positive, check_whole
 from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.losses import alpha_balanced_cross_entropy
 from kerasdet.ops.matching import BACKGROUND
@@ -50,6 +50,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         location: a `Location`: how anchors learn and predict boxes; default the paper's matching, deltas and
             smooth L1.
         smallest: shortest side of a proposal after clipping, in pixels of the canvas (authors: 16).
+        activation: of the hidden maps, "relu" or "relu6".
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
@@ -68,9 +69,11 @@ class RegionProposalNetwork(keras.layers.Layer):
         score_threshold=0.0,
         location=None,
         smallest=SMALLEST_PROPOSAL,
+        activation="relu",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_choice("activation", activation, ("relu", "relu6"))
         check_whole("channels", channels)
         check_whole("depth", depth, least=0, most=DEEPEST)
         for name, counts in (("candidates", candidates), ("proposals", proposals)):
@@ -88,6 +91,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.location = location or paper_location()
         check_part("location", self.location, Location)
         self.smallest = smallest
+        self.activation = activation
         count = anchors.num_anchors
         if not isinstance(count, int):
             raise ValueError(
@@ -98,7 +102,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             Conv(
                 channels,
                 3,
-                activation="relu",
+                activation=activation,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
                 sparsely_taught=True,  # the loss counts 256 anchors
                 dtype=policy,
@@ -154,6 +158,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             "score_threshold": self.score_threshold,
             "location": keras.saving.serialize_keras_object(self.location),
             "smallest": self.smallest,
+            "activation": self.activation,
         }
 
     @classmethod

@@ -27,6 +27,7 @@ from kerasdet.ops.coders import (
     encode_deltas,
     encode_roots,
 )
+from kerasdet.ops.crop import crop_and_resize, ps_crop_and_resize
 from kerasdet.ops.deform import deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.losses import (
     alpha_balanced_cross_entropy,
@@ -76,6 +77,7 @@ __all__ = [
     "centerness",
     "ciou_loss",
     "clip_boxes",
+    "crop_and_resize",
     "cut_masks",
     "cxcywh_to_xyxy",
     "decode_corners",
@@ -111,6 +113,7 @@ __all__ = [
     "paired_giou",
     "paired_iou",
     "paste_masks",
+    "ps_crop_and_resize",
     "ps_roi_align",
     "ps_roi_pool",
     "region_levels",
