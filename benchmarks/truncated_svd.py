@@ -61,7 +61,7 @@ def measure(models, data, images):
             "seconds": median(times[name][WARM_UP:]),
             "times": times[name],
             "head_seconds": head_time(model),
-            **{figure: measured["bbox"][figure] for figure in FIGURES},
+            **{figure: measured[figure] for figure in FIGURES},
         }
     return result
 
