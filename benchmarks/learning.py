@@ -59,6 +59,7 @@ MODELS = {
     "faster_rcnn": ("FasterRCNN", SMALL, None),
     "faster_rcnn_roi_pool": ("FasterRCNN", SMALL, roi_pool),
     "faster_rcnn_ohem": ("FasterRCNN", SMALL, hard_regions),
+    "deformable_faster_rcnn": ("DeformableFasterRCNN", {**SMALL, "levels": ("C4", "C5")}, None),
     "rfcn": ("RFCN", SMALL, None),
     "cascade_rcnn": ("CascadeRCNN", SMALL, None),
     "mask_rcnn": ("MaskRCNN", {**SMALL, "depth": 2}, None),
@@ -80,13 +81,12 @@ def make(name, data):
     return getattr(models, kind).for_data(data, resize, backbone, **options)
 
 
-def pace(name, data, validation):
+def pace(model, data, validation):
     """Measure the seconds of a training step and of validating a scene."""
     import keras
 
     from kerasdet import metrics
 
-    model = make(name, data)
     model.compile(keras.optimizers.AdamW(1e-4))
     batches = data.batches(BATCH, model.resize, masks="masks" in model.TARGETS, repeat=True)
     ends = []
@@ -109,40 +109,68 @@ def run(name, minutes, out):
     """
     from kerasdet import metrics
     from kerasdet.data import digit_scenes
+
+    test = digit_scenes("test")
+    model, data, trained = teach(name, minutes, out)
+    kinds = metrics.iou_types(model, test)
+    measured, _ = metrics.evaluate(model, test, iou_type=kinds)
+    return {
+        **trained,
+        "figures": _figures(measured),
+        "bfloat16": _figures(
+            metrics.evaluate(in_bfloat16(model, name, data), test, iou_type=kinds)[0]
+        ),
+    }
+
+
+def teach(name, minutes, out, make=make, validated=VALIDATED):
+    """Train one model for as many minutes, validation included, or continue an interrupted run.
+
+    Args:
+        name: of the model, and of its folder.
+        minutes: that it trains.
+        out: folder of the runs.
+        make: function of the name and the data that builds it.
+        validated: scenes of each validation.
+
+    Returns:
+        The model, its data, and a dict of facts for the report.
+    """
+    from kerasdet.data import digit_scenes
     from kerasdet.training import Recipe, train
 
-    validation, test = digit_scenes("val", size=VALIDATED), digit_scenes("test")
+    validation = digit_scenes("val", size=validated)
     plan = out / name / "plan.json"
     if not plan.exists():
-        step, scene = pace(name, digit_scenes("train", size=1000), validation)
+        few = digit_scenes("train", size=1000)
+        step, scene = pace(make(name, few), few, validation)
         # Twice, because the validation loss also passes over the scenes.
-        seconds = 60 * minutes - 2 * EPOCHS * VALIDATED * scene
+        seconds = 60 * minutes - 2 * EPOCHS * validated * scene
+        steps = max(EPOCHS, int(seconds / step))
         plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_text(json.dumps({"steps": int(seconds / step), "step": step, "scene": scene}))
+        plan.write_text(json.dumps({"steps": steps, "step": step, "scene": scene}))
     steps = json.loads(plan.read_text())["steps"]
     data = digit_scenes("train", size=steps * BATCH // EPOCHS)
     model = make(name, data)
     recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATES.get(name, RATE))
     folder = out / name / "run"
     train(model, data, recipe, validation=validation, out=folder, resume=True, verbose=2)
-    kinds = metrics.iou_types(model, test)
-    measured, _ = metrics.evaluate(model, test, iou_type=kinds)
     with open(folder / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {
-        "machine": {**machine(), "matmul_flops_per_second": tensorflow_matmul_rate()},
-        "parameters": model.count_params(),
-        "steps": steps,
-        "minutes": float(rows[-1]["minutes"]),
-        "figures": _figures(measured),
-        "bfloat16": _figures(
-            metrics.evaluate(in_bfloat16(model, name, data), test, iou_type=kinds)[0]
-        ),
-        "curve": [
-            {key: float(row[key]) for key in ("minutes", "loss", "val_mAP", "val_AP50")}
-            for row in rows
-        ],
-    }
+    return (
+        model,
+        data,
+        {
+            "machine": {**machine(), "matmul_flops_per_second": tensorflow_matmul_rate()},
+            "parameters": model.count_params(),
+            "steps": steps,
+            "minutes": float(rows[-1]["minutes"]),
+            "curve": [
+                {key: float(row[key]) for key in ("minutes", "loss", "val_mAP", "val_AP50")}
+                for row in rows
+            ],
+        },
+    )
 
 
 def in_bfloat16(model, name, data):

@@ -18,7 +18,7 @@ _SUBMODULES = (
     "visualize",
     "zoo",
 )
-_FUNCTIONS = {"list_models": "zoo", "load": "zoo"}
+_FUNCTIONS = {"list_models": "zoo", "load": "zoo", "truncate_dense": "models"}
 
 
 def __getattr__(name):

@@ -1,4 +1,4 @@
-"""Detections drawn on images by Pillow: boxes, labels, masks, keypoints; and contact sheets."""
+"""Detections, maps of classes and sampled points drawn on images by Pillow; and contact sheets."""
 
 import math
 
@@ -100,6 +100,29 @@ def draw_classes(image, classes, names):
     for row, label in enumerate(present):
         place = (0, line * (row + 1), 0, 0)
         _draw_label(pen, canvas.size, place, [str(names[label])], class_color(label), font)
+    return canvas
+
+
+def draw_sampled_points(image, points, place):
+    """Draw where deformable convolutions look for one place of an image (Deformable ConvNets, figure 6).
+
+    Args:
+        image: as `draw` takes.
+        points: (N, 2) x and y in pixels; see `kerasdet.backbones.sampled_points`.
+        place: (x, y) in pixels.
+
+    Returns:
+        PIL.Image, RGB, of the image's size: the points in red, the place in green.
+    """
+    canvas = _as_canvas(image)
+    pen = ImageDraw.Draw(canvas)
+    radius = max(1.0, max(canvas.size) / 250)
+    for spots, size, color in ((points, 1, (230, 0, 0)), ([place], 3, (0, 200, 0))):
+        for x, y in np.asarray(spots, float):
+            r = radius * size
+            pen.ellipse(
+                (x - r, y - r, x + r, y + r), fill=color, outline=(0, 0, 0) if size > 1 else None
+            )
     return canvas
 
 

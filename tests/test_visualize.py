@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from kerasdet.visualize import as_rgb, class_color, contact_sheet, draw
+from kerasdet.visualize import as_rgb, class_color, contact_sheet, draw, draw_sampled_points
 
 ORANGE, SKY = (230, 159, 0), (86, 180, 233)
 GREY = np.full((200, 300, 3), 100, "uint8")
@@ -183,3 +183,12 @@ def test_contact_sheet():
     assert contact_sheet([blue], columns=5).size == (48, 88)
     with pytest.raises(ValueError, match="at least one image"):
         contact_sheet([])
+
+
+def test_sampled_points_are_red_and_their_place_green():
+    drawn = draw_sampled_points(GREY, [[50, 60], [-5, 20], [299, 199]], (150, 100))
+    assert (drawn.size, drawn.mode) == ((300, 200), "RGB")
+    assert pixel(drawn, 50, 60) == pixel(drawn, 299, 199) == (230, 0, 0)
+    assert pixel(drawn, 150, 100) == (0, 200, 0)
+    assert pixel(drawn, 60, 50) == (100, 100, 100)
+    assert (GREY == 100).all()

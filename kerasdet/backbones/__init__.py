@@ -26,6 +26,7 @@ from kerasdet.backbones.resnet import (
     ResNeXt101,
     residual_stage,
 )
+from kerasdet.backbones.sampled_points import sampled_points
 from kerasdet.backbones.vgg import VGG16
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "TinyYOLOv2",
     "YOLO20Convs",
     "residual_stage",
+    "sampled_points",
 ]

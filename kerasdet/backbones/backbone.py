@@ -77,6 +77,16 @@ class Backbone(keras.Model):
             freeze_norms(self.layers)
 
     @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuild the backbone and its parts from `get_config`."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects)
+            for name, value in config.items()
+            if isinstance(value, dict) and "class_name" in value
+        }
+        return cls(**config | parts)
+
+    @classmethod
     def from_preset(cls, name, freeze_at=None, frozen_norm=True, levels=None):
         """A trained backbone, of a classifier, of a detector or alone, to build another model on.
 
@@ -172,8 +182,24 @@ class Backbone(keras.Model):
         """
         return self._copy(levels, self.freeze_at, self.frozen_norm)
 
-    def _copy(self, levels, freeze_at, frozen_norm):
-        settings = {"levels": levels, "freeze_at": freeze_at, "frozen_norm": frozen_norm}
+    def with_deformable(self, deformable):
+        """Return a copy with the same weights whose 3x3 convolutions are deformable, at rest at first.
+
+        Args:
+            deformable: a `kerasdet.layers.Deformable`, or None for plain convolutions.
+
+        Raises:
+            ValueError: this class of backbone has no deformable form.
+        """
+        if "deformable" not in self.get_config():
+            raise ValueError(
+                f"A {type(self).__name__} has no deformable convolutions; use a ResNet or a MobileNetV2."
+            )
+        deformable = keras.saving.serialize_keras_object(deformable)
+        return self._copy(self.levels, self.freeze_at, self.frozen_norm, deformable=deformable)
+
+    def _copy(self, levels, freeze_at, frozen_norm, **settings):
+        settings |= {"levels": levels, "freeze_at": freeze_at, "frozen_norm": frozen_norm}
         backbone = type(self).from_config(self.get_config() | settings)
         copy_layers(self, backbone)
         return backbone
@@ -250,9 +276,14 @@ def expansions(inputs, x, names):
 
 
 def copy_layers(source, target):
-    """Give each layer of a functional model the weights of the other model's layer of that name."""
+    """Give each layer of a functional model the weights of the other model's layer of that name.
+
+    A deformable convolution has those of a plain one, followed by those of its offsets: the weights that
+    one of the two lacks stay as they are.
+    """
     for layer in filter(lambda layer: layer.weights, target.layers):
-        layer.set_weights(source.get_layer(layer.name).get_weights())
+        weights = source.get_layer(layer.name).get_weights()[: len(layer.weights)]
+        layer.set_weights(weights + layer.get_weights()[len(weights) :])
 
 
 def highest_stage(levels, known=LEVELS):

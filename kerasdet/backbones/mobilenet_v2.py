@@ -26,6 +26,7 @@ from kerasdet.backbones.backbone import (
     highest_stage,
 )
 from kerasdet.layers.conv import ConvNorm
+from kerasdet.layers.deform import conv_norm_of
 
 # Source: mobilenet_v2 table 2: expansion t, channels c, repetitions n, stride s.
 BLOCKS = (
@@ -53,6 +54,8 @@ class MobileNetV2(Backbone):
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         norm_epsilon: epsilon of the batch normalisation.
+        deformable: a `kerasdet.layers.Deformable`, which says where the depthwise convolutions are
+            deformable, or None.
 
     Source: mobilenet_v2 §4 and table 2.
     """
@@ -67,6 +70,7 @@ class MobileNetV2(Backbone):
         std=IMAGENET_STD,
         norm_epsilon=1e-5,
         *,
+        deformable=None,
         dtype=None,
         **kwargs,
     ):
@@ -86,7 +90,8 @@ class MobileNetV2(Backbone):
             for index in range(repetitions):
                 stride = first_stride if index == 0 else 1
                 width = round_channels(channels * alpha)
-                x = inverted_residual(x, width, stride, expansion, f"block{number}", **shared)
+                options = shared | {"conv": conv_norm_of(deformable, stage)}
+                x = inverted_residual(x, width, stride, expansion, f"block{number}", **options)
                 number += 1
             outputs[f"C{stage}"] = x
         outputs |= expansions(inputs, x, EXPANSIONS)
@@ -95,6 +100,7 @@ class MobileNetV2(Backbone):
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.alpha = alpha
         self.norm_epsilon = norm_epsilon
+        self.deformable = deformable
 
     def classifier_layers(self):
         """Return the last 1x1 convolution, with at least 1280 channels (mobilenet_v2 §4)."""
@@ -102,10 +108,17 @@ class MobileNetV2(Backbone):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "alpha": self.alpha, "norm_epsilon": self.norm_epsilon}
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "norm_epsilon": self.norm_epsilon,
+            "deformable": keras.saving.serialize_keras_object(self.deformable),
+        }
 
 
-def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5, dtype=None):
+def inverted_residual(
+    x, filters, stride, expansion, name, *, conv=ConvNorm, norm_epsilon=1e-5, dtype=None
+):
     """Expand by 1x1, filter each channel by 3x3, project by 1x1 without activation.
 
     Args:
@@ -114,6 +127,7 @@ def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5,
         stride: stride of the 3x3 convolution.
         expansion: the inner width as a multiple of C; 1 leaves out the expanding convolution.
         name: prefix of the layers' names.
+        conv: makes the 3x3 convolution, `ConvNorm` or `DeformableConvNorm`.
         norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
@@ -128,10 +142,9 @@ def inverted_residual(x, filters, stride, expansion, name, *, norm_epsilon=1e-5,
     y = x
     if expansion > 1:
         y = ConvNorm(inner, 1, activation="relu6", name=f"{name}_expand", **shared)(y)
-    depthwise = ConvNorm(
-        inner, 3, stride, inner, activation="relu6", name=f"{name}_depthwise", **shared
-    )
-    y = ConvNorm(filters, 1, name=f"{name}_project", **shared)(depthwise(y))
+    wide = {"stride": stride, "groups": inner, "activation": "relu6"}
+    y = conv(inner, 3, name=f"{name}_depthwise", **wide, **shared)(y)
+    y = ConvNorm(filters, 1, name=f"{name}_project", **shared)(y)
     if stride == 1 and x.shape[-1] == filters:
         y = keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, y])
     return y

@@ -23,6 +23,7 @@ from kerasdet.backbones.backbone import (
     highest_stage,
 )
 from kerasdet.layers.conv import ConvNorm
+from kerasdet.layers.deform import conv_norm_of
 
 DILATED = "C4_conv5"
 
@@ -41,6 +42,8 @@ class ResNet(Backbone):
         mean: per input channel, the value subtracted from images, in units of 0..255.
         std: per input channel, the value that images are then divided by, in units of 0..255.
         norm_epsilon: epsilon of the batch normalisation.
+        deformable: a `kerasdet.layers.Deformable`, which says where the 3x3 convolutions are deformable,
+            or None.
 
     Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
     """
@@ -56,6 +59,7 @@ class ResNet(Backbone):
         std=IMAGENET_STD,
         norm_epsilon=1e-5,
         *,
+        deformable=None,
         dtype=None,
         **kwargs,
     ):
@@ -72,7 +76,8 @@ class ResNet(Backbone):
         highest = 5 if dilated else highest_stage(levels)
         for stage in range(2, highest + 1):
             widths = (blocks[stage - 2], bottleneck, groups, group_width)
-            x = residual_stage(x, stage, *widths, dilated=dilated and stage == 5, **shared)
+            wide = {"dilated": dilated and stage == 5, "deformable": deformable}
+            x = residual_stage(x, stage, *widths, **wide, **shared)
             outputs[DILATED if dilated and stage == 5 else f"C{stage}"] = x
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.blocks = tuple(blocks)
@@ -80,6 +85,7 @@ class ResNet(Backbone):
         self.groups = groups
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
+        self.deformable = deformable
 
     def region_head(self, classifier, frozen_norm=True):
         """Return the fifth stage of a trained classifier, a `ResNetHead` on regions of 14 x 14 cells."""
@@ -107,6 +113,7 @@ class ResNet(Backbone):
             "groups": self.groups,
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
+            "deformable": keras.saving.serialize_keras_object(self.deformable),
         }
 
 
@@ -205,6 +212,7 @@ def residual_stage(
     group_width=64,
     *,
     dilated=False,
+    deformable=None,
     norm_epsilon=1e-5,
     dtype=None,
 ):
@@ -219,6 +227,7 @@ def residual_stage(
         groups: groups of the 3x3 convolutions.
         group_width: channels per group in stage 2.
         dilated: whether the stage has stride 1, and its 3x3 convolutions dilation 2.
+        deformable: a `Deformable`, or None.
         norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
@@ -230,31 +239,31 @@ def residual_stage(
     """
     width = 64 * 2 ** (stage - 2)
     shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
-    dilation = 2 if dilated else 1
+    wide = {"conv": conv_norm_of(deformable, stage), "dilation": 2 if dilated else 1}
     for index in range(blocks):
         stride = 2 if stage > 2 and index == 0 and not dilated else 1
         name = f"layer{stage - 1}_{index}"
         if bottleneck:
             inner = width * group_width // 64 * groups
-            x = _bottleneck_block(x, inner, 4 * width, stride, groups, dilation, name, shared)
+            x = _bottleneck_block(x, inner, 4 * width, stride, groups, name, shared, **wide)
         else:
-            x = _basic_block(x, width, stride, dilation, name, shared)
+            x = _basic_block(x, width, stride, name, shared, **wide)
     return x
 
 
-def _basic_block(x, width, stride, dilation, name, shared):
-    """Apply two 3x3 convolutions and the shortcut: resnet figure 5, left."""
+def _basic_block(x, width, stride, name, shared, conv, dilation):
+    """Apply two 3x3 convolutions, made by `conv`, and the shortcut: resnet figure 5, left."""
     wide = shared | {"dilation": dilation}
-    y = ConvNorm(width, 3, stride, activation="relu", name=f"{name}_conv1", **wide)(x)
-    y = ConvNorm(width, 3, name=f"{name}_conv2", **wide)(y)
+    y = conv(width, 3, stride=stride, activation="relu", name=f"{name}_conv1", **wide)(x)
+    y = conv(width, 3, name=f"{name}_conv2", **wide)(y)
     return _add_shortcut(x, y, stride, name, shared)
 
 
-def _bottleneck_block(x, inner, outer, stride, groups, dilation, name, shared):
-    """Apply 1x1, 3x3 and 1x1 convolutions and the shortcut: resnet figure 5, right."""
+def _bottleneck_block(x, inner, outer, stride, groups, name, shared, conv, dilation):
+    """Apply 1x1, 3x3 (made by `conv`) and 1x1 convolutions and the shortcut: resnet figure 5, right."""
     y = ConvNorm(inner, 1, activation="relu", name=f"{name}_conv1", **shared)(x)
-    wide = shared | {"dilation": dilation, "activation": "relu"}
-    y = ConvNorm(inner, 3, stride, groups, name=f"{name}_conv2", **wide)(y)
+    wide = {"stride": stride, "groups": groups, "dilation": dilation, "activation": "relu"}
+    y = conv(inner, 3, name=f"{name}_conv2", **wide, **shared)(y)
     y = ConvNorm(outer, 1, name=f"{name}_conv3", **shared)(y)
     return _add_shortcut(x, y, stride, name, shared)
 

@@ -3,12 +3,27 @@
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
 from kerasdet.layers.default_boxes import DefaultBoxes
-from kerasdet.layers.deform import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
+from kerasdet.layers.deform import (
+    Deformable,
+    DeformableConv2D,
+    DeformableConvNorm,
+    OffsetBranch,
+)
+from kerasdet.layers.deform_roi import DeformablePSRoIPool, DeformableRoIPool
 from kerasdet.layers.extra_layers import ExtraLayers, SeparableExtraLayers
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.grid_head import GridHead, LocallyConnected
 from kerasdet.layers.image_pyramid import ImagePyramid
 from kerasdet.layers.level_towers import DepthwiseTowers, LevelTowers
+from kerasdet.layers.location import (
+    AnchorDeltas,
+    Argmax,
+    Bipartite,
+    BoxCenter,
+    CenterRoots,
+    Corners,
+    Location,
+)
 from kerasdet.layers.losses import (
     AlphaBalancedCrossEntropy,
     CIoULoss,
@@ -50,16 +65,25 @@ from kerasdet.layers.roi import (
     RoIPool,
 )
 from kerasdet.layers.subnets import Subnets
+from kerasdet.layers.truncated import TruncatedDense
 
 __all__ = [
     "AlphaBalancedCrossEntropy",
+    "AnchorDeltas",
     "AnchorGenerator",
+    "Argmax",
     "BatchNorm",
+    "Bipartite",
+    "BoxCenter",
     "CIoULoss",
+    "CenterRoots",
     "ConvNorm",
+    "Corners",
     "DIoULoss",
     "DefaultBoxes",
+    "Deformable",
     "DeformableConv2D",
+    "DeformableConvNorm",
     "DeformablePSRoIPool",
     "DeformableRoIPool",
     "DenseHead",
@@ -79,6 +103,7 @@ __all__ = [
     "Letterbox",
     "LevelTowers",
     "LocallyConnected",
+    "Location",
     "LogIoULoss",
     "MaskHead",
     "Maxout",
@@ -86,6 +111,7 @@ __all__ = [
     "MultilevelRoIAlign",
     "MultilevelRoIPool",
     "NonMaxSuppression",
+    "OffsetBranch",
     "OnlineHardExamples",
     "PSRoIAlign",
     "PSRoIPool",
@@ -105,4 +131,5 @@ __all__ = [
     "SquaredError",
     "Stretch",
     "Subnets",
+    "TruncatedDense",
 ]

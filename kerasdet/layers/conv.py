@@ -181,25 +181,26 @@ class ConvNorm(keras.layers.Layer):
             (B, ceil(H / stride), ceil(W / stride), filters) tensor in the compute type.
         """
         if training and self.norm.trainable:
-            outputs = self.norm(self._convolve(inputs, self.kernel), training=True)
-        elif self._is_fused(training):
+            outputs = self.norm(self.convolve(inputs, self.kernel), training=True)
+        elif self.is_fused(training):
             # A copy of the kernel, scaled, takes a fifth of YOLOv2's time on one image.
-            outputs = self.norm.fixed(self._convolve(inputs, self.kernel))
+            outputs = self.norm.fixed(self.convolve(inputs, self.kernel))
         else:
             scale, shift = self.norm.scale_and_shift()
             kernel = self.kernel * scale
             if self.norm.epsilon == 0:  # a dead channel's scale may exceed float16's range
                 kernel = ops.saturate_cast(kernel, self.compute_dtype)
                 shift = ops.saturate_cast(shift, self.compute_dtype)
-            outputs = _add_bias(self._convolve(inputs, kernel), shift)
+            outputs = _add_bias(self.convolve(inputs, kernel), shift)
         return self.activation(outputs)
 
-    def _is_fused(self, training):
+    def is_fused(self, training):
         """Tell whether the graph fuses normalisation and convolution better than the kernel absorbs it."""
         half = self.compute_dtype == "float16"  # in which a dead channel's scale overflows
         return not training and self.groups == 1 and not half and native.fuses_norm()
 
-    def _convolve(self, inputs, kernel):
+    def convolve(self, inputs, kernel):
+        """Convolve (B, H, W, C) with a kernel, which may be the layer's own with its scales."""
         symmetric = self.padding == "symmetric"
         return _convolve(inputs, kernel, self.stride, self.groups, self.dilation, symmetric)
 

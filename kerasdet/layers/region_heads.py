@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasdet.layers.conv import Conv, ConvNorm
+from kerasdet.layers.truncated import TruncatedDense
 from kerasdet.ops.checks import check_whole
 
 
@@ -16,6 +17,8 @@ class DenseHead(keras.layers.Layer):
         convs: channels of each 3x3 convolution before the dense layers (Detectron2's, torchvision's v2 head).
         norm: None, or "batch" for batch normalisation after each convolution.
         dropout: share of each dense layer's outputs dropped in training (VGG-16's classifier: 0.5).
+        ranks: None, or for each dense layer the rank of its kernel, which then is two factors
+            (`TruncatedDense`); None for a whole kernel.
 
     Call arguments:
         regions: (B, R, h, w, C).
@@ -24,25 +27,22 @@ class DenseHead(keras.layers.Layer):
         (B, R, units[-1]) in the compute type.
     """
 
-    def __init__(self, units=(1024, 1024), convs=(), norm=None, dropout=0.0, **kwargs):
+    def __init__(self, units=(1024, 1024), convs=(), norm=None, dropout=0.0, ranks=None, **kwargs):
         super().__init__(**kwargs)
         for width in (*units, *convs):
             check_whole("a width of units or convs", width)
+        if ranks is not None and len(ranks) != len(units):
+            raise ValueError(f"ranks has {len(ranks)} entries for {len(units)} dense layers.")
         self.units = tuple(units)
         self.convs = tuple(convs)
         self.norm = norm
         self.dropout = dropout
+        self.ranks = None if ranks is None else tuple(ranks)
         self.conv_layers = [self._conv(f"conv{i}", width) for i, width in enumerate(self.convs)]
         # fc6 and fc7 are the names in VGG-16's classifier.
+        ranks = self.ranks or (None,) * len(self.units)
         self.dense_layers = [
-            keras.layers.Dense(
-                width,
-                activation="relu",
-                kernel_initializer="he_uniform",
-                dtype=self.dtype_policy,
-                name=f"fc{6 + i}",
-            )
-            for i, width in enumerate(self.units)
+            self._dense(f"fc{6 + i}", *sizes) for i, sizes in enumerate(zip(self.units, ranks))
         ]
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
 
@@ -52,7 +52,7 @@ class DenseHead(keras.layers.Layer):
         for layer in self.conv_layers:
             layer.build((None, height, width, channels))
             channels = layer.filters
-        inputs = height * width * channels
+        self.width = inputs = height * width * channels
         for layer in self.dense_layers:
             layer.build((None, inputs))
             inputs = layer.units
@@ -64,7 +64,7 @@ class DenseHead(keras.layers.Layer):
         x = ops.reshape(regions, (batch * count, *regions.shape[2:]))  # (B R, h, w, C)
         for layer in self.conv_layers:
             x = layer(x, training=training)
-        x = ops.reshape(x, (batch * count, self.dense_layers[0].kernel.shape[0]))  # (B R, h w C)
+        x = ops.reshape(x, (batch * count, self.width))  # (B R, h w C)
         for layer in self.dense_layers:
             x = self.drop(layer(x), training=training)
         return ops.reshape(x, (batch, count, self.units[-1]))
@@ -81,7 +81,14 @@ class DenseHead(keras.layers.Layer):
             "convs": self.convs,
             "norm": self.norm,
             "dropout": self.dropout,
+            "ranks": self.ranks,
         }
+
+    def _dense(self, name, width, rank):
+        settings = {"activation": "relu", "dtype": self.dtype_policy, "name": name}
+        if rank:
+            return TruncatedDense(width, rank, **settings)
+        return keras.layers.Dense(width, kernel_initializer="he_uniform", **settings)
 
     def _conv(self, name, width):
         if self.norm:

@@ -61,7 +61,13 @@ class RegionPooling(keras.layers.Layer):
 
 
 class PositionSensitive:
-    """The result's shape of position-sensitive layers, which turn k k channels of the features into one."""
+    """The result's shape of position-sensitive layers, which turn k k channels of the features into one.
+
+    Attributes:
+        TAKES_FEATURES: of the class, whether it is also called with the features that gave the scores.
+    """
+
+    TAKES_FEATURES = False
 
     def compute_output_shape(self, features_shape, boxes_shape):
         """Return (B, R, k, k, C)."""

@@ -32,6 +32,7 @@ from kerasdet.models.guards import (
     guards,
     readable_errors,
 )
+from kerasdet.models.rates import follow_rates
 from kerasdet.ops import native
 from kerasdet.ops.checks import check_choice
 
@@ -247,6 +248,7 @@ class ImageModel(keras.Model):
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         super().compile(optimizer=optimizer, loss=None, jit_compile=jit_compile, **kwargs)
+        follow_rates(self)
 
     def compile_from_config(self, config):
         """Compile like the saved model, and give the optimizer its variables to load."""

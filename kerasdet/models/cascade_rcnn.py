@@ -5,7 +5,8 @@
 
 Reading order: first Faster R-CNN (`faster_rcnn.py`); then what this paper changed: `Cascade.region_terms`
 (sections 4.1 and 4.2: each stage samples and learns on the boxes of the one before) and `Cascade.classify`
-(the same cascade at test). R-FCN's cascade is in `cascade_rfcn.py`.
+(the same cascade at test). R-FCN's cascade is in `cascade_rfcn.py`. Of the paper's baselines, iterative BBox
+(section 3.1) is `refinements=3` of any two-stage detector, and the integral loss is in `integral_rcnn.py`.
 
 Departures from the paper:
     - The scores are the softmax of the mean of all stages' logits, each on its own boxes (mmdetection); the
@@ -25,6 +26,7 @@ import itertools
 import keras
 from keras import ops
 
+from kerasdet.models.detector import decoding_setting
 from kerasdet.models.fast_rcnn import (
     RegionClassifier,
     decode_regions,
@@ -55,6 +57,10 @@ class Cascade:
             its `branches`.
     """
 
+    refinements = decoding_setting(
+        "refinements", lambda v: v == 1, "1, because each stage of a cascade refines the boxes"
+    )
+
     def __init__(
         self,
         num_classes,
@@ -75,9 +81,9 @@ class Cascade:
         if self.built:
             return
         numbers = range(2, len(self.ious) + 1)
-        self.later_classifiers = [_copy(self.classifier, number) for number in numbers]
+        self.later_classifiers = [copy_of(self.classifier, number) for number in numbers]
         self.later_branches = [
-            [_copy(part, number) for part in self.branches] for number in numbers
+            [copy_of(part, number) for part in self.branches] for number in numbers
         ]
         terms = (*REGION_TERMS, *(branch.LOSS_TERM for branch in self.branches))
         self._add_loss_terms(f"{name}_{number}" for number in numbers for name in terms)
@@ -101,14 +107,15 @@ class Cascade:
         stages = zip(self.classifiers, self.ious, self.delta_weights, self.loss_weights)
         for number, (classifier, iou, delta_weights, weight) in enumerate(stages, start=1):
             classify = functools.partial(classifier, maps)
-            losses, count = losses_of(classify, targets, delta_weights), self.regions_per_image
-            # Eq: cascade_rcnn §4.2 | y = g_y if IoU(x^t, g) >= u^t, else 0
+            each = functools.partial(self.losses_of_each, delta_weights=delta_weights)
+            losses, count = losses_of(classify, targets, each), self.regions_per_image
+            # Eq: cascade_rcnn 5 | y = g_y if IoU(x^t, g) >= u^t, else 0
             sampled = self.sampler.sample(targets, outputs, count, keys, losses, iou)
             predicted = classify(sampled[0], training=training)
-            found = region_losses(predicted, targets, *sampled, delta_weights)
+            found = region_losses(predicted, targets, *sampled, each)
             for branch in self.branches if number == 1 else self.later_branches[number - 2]:
                 found[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)
-            # Eq: cascade_rcnn §4.2 | L(x^t, g) = L_cls(h_t(x^t), y^t) + lambda [y^t >= 1] L_loc(f_t(b^t), g)
+            # Eq: cascade_rcnn 8 | L(x^t, g) = L_cls(h_t(x^t), y^t) + lambda [y^t >= 1] L_loc(f_t(b^t), g)
             for name, (loss, size) in found.items():
                 terms[name if number == 1 else f"{name}_{number}"] = weight * loss, size
             if number < len(self.ious):
@@ -144,7 +151,7 @@ class Cascade:
         proposals, logits, predicted = outputs["proposals"], [], None
         for number, classifier in enumerate(self.classifiers):
             if predicted:
-                # Eq: cascade_rcnn §4.1 | f(x, b) = f_T o f_{T-1} o ... o f_1 (x, b)
+                # Eq: cascade_rcnn 7 | f(x, b) = f_T o f_{T-1} o ... o f_1 (x, b)
                 deltas, weights = predicted["box_deltas"], self.delta_weights[number - 1]
                 proposals = refine_regions(proposals, deltas, outputs["image_sizes"], weights)
             predicted = classifier(maps, proposals)
@@ -207,7 +214,7 @@ class CascadeRCNN(Cascade, FasterRCNN):
     CLASSIFIER = functools.partial(RegionClassifier, box_of_each_class=False)
 
 
-def _copy(part, number):
+def copy_of(part, number):
     """Return a part of the same configuration, with weights of its own, for a later stage."""
     config = part.get_config()
     return type(part).from_config({**config, "name": f"{config['name']}_{number}"})

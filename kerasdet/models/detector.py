@@ -23,7 +23,7 @@ MOST_DETECTIONS = 1_000_000
 ROOM = 4  # candidates for each detection: a dense detector finds an object several times
 
 
-def _decoding_setting(name, valid, meaning):
+def decoding_setting(name, valid, meaning):
     """Return a property for a number that may change after loading and holds everywhere."""
 
     def get(self):
@@ -67,11 +67,11 @@ class Detector(ImageModel):
     EXTRAS = ()  # what detections hold besides boxes, labels and confidence
     ADJUSTABLE = ("score_threshold", "iou_threshold", "max_detections")
 
-    score_threshold = _decoding_setting(
+    score_threshold = decoding_setting(
         "score_threshold", lambda v: 0 <= v < 1, "a confidence in [0, 1)"
     )
-    iou_threshold = _decoding_setting("iou_threshold", lambda v: 0 < v <= 1, "an IoU in (0, 1]")
-    max_detections = _decoding_setting(
+    iou_threshold = decoding_setting("iou_threshold", lambda v: 0 < v <= 1, "an IoU in (0, 1]")
+    max_detections = decoding_setting(
         "max_detections",
         lambda v: 1 <= v <= MOST_DETECTIONS and int(v) == v,
         f"a whole number of at least 1 and at most {MOST_DETECTIONS}",

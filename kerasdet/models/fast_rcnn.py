@@ -4,8 +4,10 @@
 
 Reading order: `FastRCNN.call` (section 2: the whole image, then its regions), `RegionClassifier` (section 2.1
 and figure 1), `RandomRegions` and `sample_regions` (section 2.3, Mini-batch sampling), `region_losses`
-(section 2.3, equations 1 to 3), `decode_regions` (section 3). Later papers build on these parts: Faster R-CNN
-proposes the regions itself, Mask R-CNN adds branches, R-FCN has another classifier, and OHEM another sampler.
+(section 2.3, equations 1 to 3), `decode_regions` (section 3). The experiments: `RegionWise` (section 2.3),
+`box_weight` and `refinements` of `RegionDetector` (section 5.1), `truncated_svd.py` (section 3.1). Later
+papers build on these parts: Faster R-CNN proposes the regions itself, Mask R-CNN adds branches, R-FCN has
+another classifier, and OHEM another sampler.
 
 Departures from the paper:
     - The objects themselves are added to the proposals in training (the authors' code).
@@ -26,7 +28,7 @@ from kerasdet.backbones import VGG16, MobileNetV2
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIPool
 from kerasdet.models.base import build_once
-from kerasdet.models.detector import Detector, data_arguments
+from kerasdet.models.detector import Detector, data_arguments, decoding_setting
 from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
 from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
@@ -43,6 +45,7 @@ DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the usual spread of the deltas (th
 CLASS_STD = 0.01  # section 2.3, SGD hyper-parameters: initial weights of the last layers
 BOX_STD = 0.001
 SMALLEST_DETECTION = 1e-2  # pixels
+MOST_REFINEMENTS = 100
 
 
 class RegionPart(keras.layers.Layer):
@@ -98,22 +101,14 @@ class RegionClassifier(RegionPart):
         super().__init__(pooling, head, **kwargs)
         self.num_classes = num_classes
         self.box_of_each_class = box_of_each_class
-        normal = keras.initializers.RandomNormal
-        self.class_output = keras.layers.Dense(
-            1 + num_classes,
-            kernel_initializer=normal(stddev=CLASS_STD),
-            dtype="float32",
-            name="class_output",
-        )
-        self.box_output = keras.layers.Dense(
-            4 * (num_classes if box_of_each_class else 1),
-            kernel_initializer=normal(stddev=BOX_STD),
-            dtype="float32",
-            name="box_output",
-        )
+        boxes = num_classes if box_of_each_class else 1
+        self.class_output = output_layer(1 + num_classes, CLASS_STD, "class_output")
+        self.box_output = output_layer(4 * boxes, BOX_STD, "box_output")
 
     def build(self, maps_shape):
         """Create every weight for maps of these shapes, {level: (None, H, W, C)}."""
+        if not self.pooling.built:  # deformable pooling has weights
+            self.pooling.build(maps_shape, (None, None, 4))
         pooled = self.pooling.compute_output_shape(maps_shape, (None, None, 4))
         build_once(self.head, pooled)
         features = self.head.compute_output_shape(pooled)
@@ -141,6 +136,12 @@ class RegionClassifier(RegionPart):
         }
 
 
+def output_layer(units, std, name):
+    """Return a last layer, in float32, whose kernel begins with a standard deviation of `std`."""
+    normal = keras.initializers.RandomNormal(stddev=std)
+    return keras.layers.Dense(units, kernel_initializer=normal, dtype="float32", name=name)
+
+
 @keras.saving.register_keras_serializable("kerasdet")
 class RandomRegions(keras.layers.Layer):
     """Chooses the regions of a training step at random, a quarter of them with an object (section 2.3).
@@ -165,6 +166,34 @@ class RandomRegions(keras.layers.Layer):
         return {**super().get_config(), "background_iou": self.background_iou}
 
 
+@keras.saving.register_keras_serializable("kerasdet")
+class RegionWise(RandomRegions):
+    """Chooses one region of each image, as R-CNN and SPPnet draw them from the whole data set (section 2.3).
+
+    A mini-batch of R regions has R images: `regions_per_image=1`, and batches of 128. A quarter of the images
+    give a region with an object, where they have one, the others background. How much this costs beside
+    hierarchical sampling says `kerasdet.ops.minibatch_cost`.
+
+    Args:
+        background_iou: lowest IoU of a background region with an object (Fast R-CNN: 0.1).
+    """
+
+    def sample(self, targets, outputs, count, keys, losses, foreground_iou=FOREGROUND_IOU):
+        """Choose regions; see `sample_regions`. `count` must be 1."""
+        if count != 1:
+            raise ValueError(
+                f"RegionWise takes one region of each image, but regions_per_image is {count}: give 1, and "
+                "batches of as many images as a step shall have regions."
+            )
+        boxes, matches = match_regions(targets, outputs, self.background_iou, foreground_iou)
+        size = ops.shape(boxes)[1]
+        keys = keys(size + 1)  # (B, R + G + 1): the last decides which kind is wanted
+        wanted = keys[:, size:] < POSITIVES  # (B, 1)
+        positive, keys = (matches >= 0) & wanted, keys[:, :size]
+        sampled, counted = sample_quota(positive, matches == BACKGROUND, keys, 1, 1.0)
+        return _picked(boxes, matches, sampled, counted)
+
+
 class RegionDetector(Detector):
     """Base of the detectors that train on sampled regions and classify all regions in inference. Abstract.
 
@@ -175,15 +204,38 @@ class RegionDetector(Detector):
         regions_per_image: S, regions sampled for training.
         sampler: `RandomRegions()` (default), or another part that chooses them, such as `HardRegions()`.
         seed: seed of the sampling.
+        box_weight: lambda of equation 1, the factor of the loss of boxes; 0: regions are only classified.
+        refinements: how often a region is refined in inference, and classified again where it then lies
+            (Cascade R-CNN's "iterative BBox": 3); 0: boxes are proposals. It can be set after loading.
         **detector: see `Detector`.
     """
 
     CLASSIFIER = RegionClassifier
+    ADJUSTABLE = (*Detector.ADJUSTABLE, "refinements")
+
+    refinements = decoding_setting(
+        "refinements",
+        lambda v: 0 <= v <= MOST_REFINEMENTS and int(v) == v,
+        f"a whole number of at least 0 and at most {MOST_REFINEMENTS}",
+    )
 
     def __init__(
-        self, num_classes, pooling, head, regions_per_image, sampler=None, seed=0, **detector
+        self,
+        num_classes,
+        pooling,
+        head,
+        regions_per_image,
+        sampler=None,
+        seed=0,
+        box_weight=1.0,
+        refinements=1,
+        **detector,
     ):
         super().__init__(num_classes, **detector)
+        if not isinstance(box_weight, (int, float)) or not 0 <= box_weight < float("inf"):
+            raise ValueError(f"box_weight is {box_weight!r:.80}; give a number of 0 or more.")
+        self.box_weight = box_weight
+        self.refinements = refinements
         self.classifier = self.CLASSIFIER(
             self.num_classes, pooling, head, dtype=self.dtype_policy, name="classifier"
         )
@@ -197,6 +249,52 @@ class RegionDetector(Detector):
 
     pooling = property(lambda self: self.classifier.pooling, doc="How regions are pooled.")
     head = property(lambda self: self.classifier.head, doc="What each region passes through.")
+
+    def classify(self, maps, outputs):
+        """Classify the proposals of `outputs` in inference, and refine all but the last boxes.
+
+        Args:
+            maps: the maps that regions are pooled from.
+            outputs: "proposals" (B, P, 4) and "image_sizes" (B, 2).
+
+        Returns:
+            {"proposals": (B, P, 4), where they were classified last, and what the classifier predicts there}.
+        """
+        proposals = outputs["proposals"]
+        predicted = self.classifier(maps, proposals)
+        for _ in range(self.refinements - 1):
+            # Eq: cascade_rcnn 3 | f'(x, b) = f o f o ... o f (x, b)
+            proposals = refine_regions(proposals, best_deltas(predicted), outputs["image_sizes"])
+            predicted = self.classifier(maps, proposals)
+        if self.refinements == 0:
+            predicted = {**predicted, "box_deltas": ops.zeros_like(predicted["box_deltas"])}
+        return {**predicted, "proposals": proposals}
+
+    @property
+    def classifiers(self):
+        """The region classifiers: one, or that of each stage."""
+        return [self.classifier]
+
+    def learn_boxes_alone(self):
+        """Let only the layers learn that refine boxes: the last stage of stage-wise training (section 5.1).
+
+        First train with `box_weight=0`, then call this and compile: all other weights stay as they are. It
+        sets `box_weight` and `refinements` to 1. Which layers learn is not saved.
+        """
+        for layer in self.layers:
+            layer.trainable = layer in self.classifiers
+        for classifier in self.classifiers:
+            for part in classifier._flatten_layers(include_self=False, recursive=False):
+                part.trainable = part is classifier.box_output
+        self.box_weight, self.refinements = 1.0, 1
+        self.train_function = self.test_function = None  # traced with the old weight
+
+    def losses_of_each(
+        self, predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS
+    ):
+        """Compute each region's losses, which samplers see and training sums; see `losses_of_regions`."""
+        rest = targets, regions, objects, counted, delta_weights
+        return losses_of_regions(predicted, *rest, self.box_weight)
 
     def given_proposals(self, inputs, image_sizes):
         """Return the proposals of the inputs, clipped to their image.
@@ -249,8 +347,9 @@ class FastRCNN(RegionDetector):
             `DenseHead((4096, 4096), dropout=0.5)`.
         regions_per_image: S, regions sampled for training (section 2.3: 64 of each of two images).
         sampler: chooses them; default `RandomRegions(0.1)`.
-        **detector: `seed` of the sampling, `class_names`, `category_ids`, `resize`, `score_threshold`,
-            `iou_threshold`, `max_detections`, `name`: see `Detector`.
+        **detector: `seed` of the sampling, `box_weight`, `refinements`: see `RegionDetector`; `class_names`,
+            `category_ids`, `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see
+            `Detector`.
 
     Call arguments:
         inputs: {"images": ..., "image_sizes": (B, 2), "proposals": (B, R, 4)}, xyxy in pixels of the
@@ -324,7 +423,7 @@ class FastRCNN(RegionDetector):
         Returns:
             {"maps": {level: (B, H, W, C)}, "proposals": (B, R, 4), "is_proposal": (B, R) bool,
             "image_sizes": (B, 2)}. Except in training, also "class_logits" (B, R, 1 + K), background first,
-            and "box_deltas" (B, R, K, 4) of each proposal.
+            and "box_deltas" (B, R, K, 4) of each proposal, which then is where it was classified last.
         """
         if not isinstance(inputs, dict) or "proposals" not in inputs:
             raise ValueError(
@@ -341,15 +440,17 @@ class FastRCNN(RegionDetector):
             "is_proposal": is_proposal,
             "image_sizes": image_sizes,
         }
-        return outputs if training else {**outputs, **self.classifier(maps, proposals)}
+        return outputs if training else {**outputs, **self.classify(maps, outputs)}
 
     def loss_terms(self, outputs, targets, training=False):
         """Compute the multi-task loss over sampled regions."""
         keys = functools.partial(random_keys, self.seed, *self.step_and_images(targets, training))
         classify = functools.partial(self.classifier, outputs["maps"])
-        losses, count = losses_of(classify, targets), self.regions_per_image
+        each, count = self.losses_of_each, self.regions_per_image
+        losses = losses_of(classify, targets, each)
         sampled = self.sampler.sample(targets, outputs, count, keys, losses)
-        return region_losses(classify(sampled[0], training=training), targets, *sampled)
+        predicted = classify(sampled[0], training=training)
+        return region_losses(predicted, targets, *sampled, each)
 
     def decode(self, outputs):
         """Refine every class of every proposal, and apply non-maximum suppression per class."""
@@ -378,6 +479,11 @@ def sample_regions(
     # Eq: fast_rcnn §2.3 | 25 % of the regions: IoU >= 0.5 with an object; the others: IoU in [0.1, 0.5)
     keys = keys(ops.shape(boxes)[1])
     sampled, counted = sample_quota(matches >= 0, matches == BACKGROUND, keys, count, POSITIVES)
+    return _picked(boxes, matches, sampled, counted)
+
+
+def _picked(boxes, matches, sampled, counted):
+    """The sampled of the matched boxes, their objects, and whether each counts."""
     objects = ops.where(counted, gather_rows(matches, sampled), BACKGROUND)  # (B, S)
     return gather_rows(boxes, sampled), objects, counted
 
@@ -409,8 +515,16 @@ def match_regions(targets, outputs, background_iou=0.0, foreground_iou=FOREGROUN
     return regions, ops.where(is_region, matches, BETWEEN)
 
 
-def region_losses(predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS):
-    """Sum the losses of the sampled regions.
+def losses_of_regions(
+    predicted,
+    targets,
+    regions,
+    objects,
+    counted,
+    delta_weights=DELTA_WEIGHTS,
+    box_weight=1.0,
+):
+    """Compute softmax and smooth L1 of each region; smooth L1 only for the true class.
 
     Args:
         predicted: the result of a `RegionClassifier` for the regions.
@@ -419,26 +533,13 @@ def region_losses(predicted, targets, regions, objects, counted, delta_weights=D
         objects: (B, S).
         counted: (B, S).
         delta_weights: factors of the deltas.
-
-    Returns:
-        {"classification_loss": (sum, count), "box_loss": (sum, count)}.
-    """
-    losses = losses_of_regions(predicted, targets, regions, objects, counted, delta_weights)
-    count = ops.sum(ops.cast(counted, "float32"))
-    return {name: (ops.sum(values), count) for name, values in losses.items()}
-
-
-def losses_of_regions(predicted, targets, regions, objects, counted, delta_weights=DELTA_WEIGHTS):
-    """Compute softmax and smooth L1 of each region; smooth L1 only for the true class.
-
-    Args: as of `region_losses`.
+        box_weight: lambda, the factor of the loss of boxes.
 
     Returns:
         {"classification_loss": (B, S), "box_loss": (B, S)}, 0 for what does not count.
     """
     positive = counted & (objects >= 0)
     labels = ops.where(positive, gather_rows(targets["labels"], objects), -1)
-    # Eq: fast_rcnn 1 | L(p, u, t^u, v) = L_cls(p, u) + lambda [u >= 1] L_loc(t^u, v)
     logits = predicted["class_logits"]  # (B, S, 1 + K)
     losses = softmax_cross_entropy(labels + 1, logits)
     boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), regions)
@@ -448,31 +549,60 @@ def losses_of_regions(predicted, targets, regions, objects, counted, delta_weigh
     own = ops.one_hot(labels, logits.shape[-1] - 1)[..., None]  # (B, S, K, 1)
     deltas = ops.sum(predicted["box_deltas"] * own, axis=2)  # (B, S, 4)
     box_losses = ops.sum(smooth_l1(encode_deltas(boxes, regions, delta_weights), deltas), axis=-1)
+    # Eq: fast_rcnn 1 | L(p, u, t^u, v) = L_cls(p, u) + lambda [u >= 1] L_loc(t^u, v)
     return {
         "classification_loss": ops.where(counted, losses, 0.0),
-        "box_loss": ops.where(positive, box_losses, 0.0),
+        "box_loss": ops.where(positive, box_weight * box_losses, 0.0),
     }
 
 
-def losses_of(classify, targets, delta_weights=DELTA_WEIGHTS):
+def region_losses(predicted, targets, regions, objects, counted, each=losses_of_regions):
+    """Sum the losses of the sampled regions.
+
+    Args:
+        predicted: the result of a `RegionClassifier` for the regions.
+        targets: prepared targets.
+        regions: (B, S, 4), from `sample_regions`, like the next two.
+        objects: (B, S).
+        counted: (B, S).
+        each: function of these five that returns the losses of each region.
+
+    Returns:
+        {"classification_loss": (sum, count), "box_loss": (sum, count)}.
+    """
+    losses = each(predicted, targets, regions, objects, counted)
+    count = ops.sum(ops.cast(counted, "float32"))
+    return {name: (ops.sum(values), count) for name, values in losses.items()}
+
+
+def losses_of(classify, targets, each=losses_of_regions):
     """Return the function by which a sampler may choose: regions, objects and counted to losses (B, R).
 
     Args:
         classify: function from regions (B, R, 4) to the result of a `RegionClassifier`.
         targets: prepared targets.
-        delta_weights: factors of the deltas.
+        each: function that returns the losses of each region; see `region_losses`.
     """
 
     def losses(regions, objects, counted):
-        predicted = classify(regions)
-        rest = targets, regions, objects, counted, delta_weights
-        return ops.stop_gradient(sum(losses_of_regions(predicted, *rest).values()))
+        found = each(classify(regions), targets, regions, objects, counted)
+        return ops.stop_gradient(sum(found.values()))
 
     return losses
 
 
+def best_deltas(predicted):
+    """Return the deltas of each region's best class: the result of a `RegionClassifier` -> (B, R, 1, 4)."""
+    deltas = predicted["box_deltas"]  # (B, R, K or 1, 4)
+    if deltas.shape[2] == 1:
+        return deltas
+    best = ops.argmax(predicted["class_logits"][..., 1:], axis=-1)  # (B, R)
+    own = ops.one_hot(best, deltas.shape[2])[..., None]  # (B, R, K, 1)
+    return ops.sum(deltas * own, axis=2, keepdims=True)
+
+
 def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
-    """Move regions by the one box of all classes, as the next stage of a cascade sees them.
+    """Move regions by one box of all classes, as the next stage of a cascade sees them.
 
     Args:
         regions: (B, R, 4) xyxy.

@@ -57,8 +57,8 @@ class FasterRCNN(RegionDetector):
     Args:
         num_classes: K, foreground classes 0..K-1.
         backbone: a `kerasdet.backbones` model; default `ResNet50()`.
-        neck: a `FeaturePyramid`, or False for no neck: then the backbone's last level is the only map.
-            Default: P2 to P6 (FPN, section 4).
+        neck: a `FeaturePyramid`, or False for no neck: then regions are pooled from the backbone's last
+            level, and its first level of the same stride proposes. Default: P2 to P6 (FPN, section 4).
         rpn: a `RegionProposalNetwork` whose anchors fit the maps; default `default_rpn`: FPN's, or the
             paper's if there is no neck.
         pooling: a layer from a dict of maps and boxes to regions; default `MultilevelRoIAlign(7)`;
@@ -68,8 +68,8 @@ class FasterRCNN(RegionDetector):
             per step; FPN uses 512).
         branches: parts that predict more for each detection, such as `MaskBranch()`.
         **detector: `sampler` of the regions (default `RandomRegions()`), `seed` of the sampling of anchors
-            and regions, `class_names`, `category_ids`, `resize`, `score_threshold`, `iou_threshold`,
-            `max_detections`, `name`: see `Detector`.
+            and regions, `box_weight`, `refinements`: see `RegionDetector`; `class_names`, `category_ids`,
+            `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
 
     Call arguments:
         inputs: as in `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then replace the
@@ -217,7 +217,8 @@ class FasterRCNN(RegionDetector):
             {"maps": {level: (B, H, W, C)}, "objectness": {level: (B, A_l)}, "proposal_deltas": {level:
             (B, A_l, 4)}, "anchors": {level: (A_l, 4)}, "proposals": (B, P, 4), "is_proposal": (B, P)
             bool, "image_sizes": (B, 2)}. Except in training, also "class_logits" (B, P, 1 + K), background
-            first, and "box_deltas" (B, P, K, 4) of each proposal; and with branches "detections", the result
+            first, and "box_deltas" (B, P, K, 4) of each proposal, which then is where it was classified last;
+            and with branches "detections", the result
             of `decode`, and what each branch draws in their boxes, such as "mask_logits" (B, D, m, m, K).
         """
         outputs = self._first_stage(inputs, training)
@@ -237,10 +238,6 @@ class FasterRCNN(RegionDetector):
             detections = self.suppress(*self.refined(outputs))
             outputs |= {"detections": detections, **self.draw(maps, detections["boxes"])}
         return outputs
-
-    def classify(self, maps, outputs):
-        """Classify the proposals of `outputs` in inference; see `RegionClassifier`."""
-        return self.classifier(maps, outputs["proposals"])
 
     def refined(self, outputs):
         """Return every class of every proposal before suppression; see `decode_regions`."""
@@ -284,7 +281,7 @@ class FasterRCNN(RegionDetector):
         if "proposals" in self.learns:
             anchors = ops.concatenate(list(outputs["anchors"].values()), axis=0)  # (A, 4)
             keys = random_keys(self.seed, step, images, ops.shape(anchors)[0])
-            terms |= proposal_losses(outputs, targets, anchors, keys)
+            terms |= proposal_losses(outputs, targets, anchors, keys, self.rpn.location)
         if "regions" in self.learns:
             keys = functools.partial(random_keys, self.seed + 1, step, images)
             terms |= self.region_terms(outputs, targets, keys, training)
@@ -301,9 +298,10 @@ class FasterRCNN(RegionDetector):
         """
         maps, count = self.region_maps(outputs["maps"]), self.regions_per_image
         classify = functools.partial(self.classifier, maps)
-        losses = losses_of(classify, targets)
+        losses = losses_of(classify, targets, self.losses_of_each)
         sampled = self.sampler.sample(targets, outputs, count, keys, losses)
-        terms = region_losses(classify(sampled[0], training=training), targets, *sampled)
+        predicted = classify(sampled[0], training=training)
+        terms = region_losses(predicted, targets, *sampled, self.losses_of_each)
         for branch in self.branches:
             terms[branch.LOSS_TERM] = branch.loss(self, maps, targets, sampled, training)
         return terms
@@ -341,7 +339,9 @@ class FasterRCNN(RegionDetector):
     def proposal_maps_shape(self):
         """Return the shapes of the maps that the proposal network sees, {level: (None, None, None, C)}."""
         if not self.neck:
-            return self.region_maps_shape()
+            strides, (last,) = self.backbone.strides, self.region_maps_shape()
+            first = next(level for level in self.backbone.levels if strides[level] == strides[last])
+            return {first: (None, None, None, self.backbone.channels[first])}
         return {level: (None, None, None, self.neck.channels) for level in self.neck.output_levels}
 
     def region_maps(self, maps):

@@ -15,14 +15,15 @@ from keras import ops
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import Conv
+from kerasdet.layers.location import AnchorDeltas, Argmax, Location
+from kerasdet.layers.losses import SmoothL1
 from kerasdet.layers.subnets import DEEPEST
 from kerasdet.ops import native
 from kerasdet.ops.boxes import clip_boxes, sides_reach
-from kerasdet.ops.checks import check_whole
-from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.checks import check_part, check_whole
 from kerasdet.ops.gather import gather_rows, top_rows
-from kerasdet.ops.losses import alpha_balanced_cross_entropy, smooth_l1
-from kerasdet.ops.matching import BACKGROUND, assign
+from kerasdet.ops.losses import alpha_balanced_cross_entropy
+from kerasdet.ops.matching import BACKGROUND
 from kerasdet.ops.nms import batched_nms
 from kerasdet.ops.sampling import sample_quota
 
@@ -46,6 +47,8 @@ class RegionProposalNetwork(keras.layers.Layer):
         candidates: anchors per level that enter suppression, (in training, in inference).
         proposals: proposals per image, (in training, in inference).
         score_threshold: lowest probability of an object for proposals in inference.
+        location: a `Location`: how anchors learn and predict boxes; default the paper's matching, deltas and
+            smooth L1.
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
@@ -62,6 +65,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         candidates=(2000, 1000),
         proposals=(2000, 1000),
         score_threshold=0.0,
+        location=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -78,6 +82,8 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.candidates = tuple(candidates)
         self.proposals = tuple(proposals)
         self.score_threshold = score_threshold
+        self.location = location or paper_location()
+        check_part("location", self.location, Location)
         count = anchors.num_anchors
         if not isinstance(count, int):
             raise ValueError(
@@ -142,13 +148,24 @@ class RegionProposalNetwork(keras.layers.Layer):
             "candidates": self.candidates,
             "proposals": self.proposals,
             "score_threshold": self.score_threshold,
+            "location": keras.saving.serialize_keras_object(self.location),
         }
 
     @classmethod
     def from_config(cls, config):
-        """Rebuild the layer and its anchors."""
-        anchors = keras.saving.deserialize_keras_object(config["anchors"])
-        return cls(**{**config, "anchors": anchors})
+        """Rebuild the layer, its anchors and its `location`, which older files lack."""
+        deserialize = keras.saving.deserialize_keras_object
+        parts = {
+            name: deserialize(config[name]) for name in ("anchors", "location") if name in config
+        }
+        return cls(**{**config, **parts})
+
+
+def paper_location():
+    """Return how anchors learn and predict boxes in the paper (section 3.1.2)."""
+    # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
+    matching = Argmax(ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)
+    return Location(matching, AnchorDeltas((1.0, 1.0, 1.0, 1.0)), SmoothL1(PROPOSAL_BETA))
 
 
 def propose(outputs, rpn, training):
@@ -172,7 +189,7 @@ def propose(outputs, rpn, training):
         best, rows = top_rows(logits, candidates)  # (B, N)
         picked = gather_rows(outputs["proposal_deltas"][level], rows)  # (B, N, 4)
         anchors = ops.take(outputs["anchors"][level], rows, axis=0)  # (B, N, 4)
-        boxes.append(decode_deltas(picked, anchors))  # (B, N, 4)
+        boxes.append(rpn.location.decode(picked, anchors))  # (B, N, 4)
         scores.append(ops.sigmoid(best))
         levels.append(ops.full_like(rows, number))
     boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
@@ -185,7 +202,7 @@ def propose(outputs, rpn, training):
     return ops.stop_gradient(proposals), is_proposal
 
 
-def proposal_losses(outputs, targets, anchors, keys):
+def proposal_losses(outputs, targets, anchors, keys, location):
     """Compute the losses of objectness and deltas of 256 sampled anchors per image (section 3.1.2).
 
     Args:
@@ -193,14 +210,14 @@ def proposal_losses(outputs, targets, anchors, keys):
         targets: prepared targets.
         anchors: (A, 4), the anchors of all levels.
         keys: (B, A), the random order of the sampling.
+        location: the `Location` of the `RegionProposalNetwork`.
 
     Returns:
         {"objectness_loss": (sum, count), "proposal_loss": (sum, count)}.
     """
     logits = ops.concatenate(list(outputs["objectness"].values()), axis=1)  # (B, A)
     deltas = ops.concatenate(list(outputs["proposal_deltas"].values()), axis=1)  # (B, A, 4)
-    # Eq: faster_rcnn §3.1.2 | positive: IoU > 0.7 or an object's highest; negative: IoU < 0.3
-    matches = assign(targets, anchors, ANCHOR_BACKGROUND_IOU, ANCHOR_FOREGROUND_IOU)  # (B, A)
+    matches = location.assign(targets, anchors)  # (B, A)
     sampled, counted = sample_quota(
         matches >= 0, matches == BACKGROUND, keys, ANCHORS_PER_IMAGE, ANCHOR_POSITIVES
     )
@@ -212,11 +229,11 @@ def proposal_losses(outputs, targets, anchors, keys):
     losses = alpha_balanced_cross_entropy(targets_, sampled_logits, alpha=None)
     own = ops.take(anchors, sampled, axis=0)  # (B, 256, 4)
     boxes = ops.where(positive[..., None], gather_rows(targets["boxes"], objects), own)
-    box_losses = smooth_l1(encode_deltas(boxes, own), gather_rows(deltas, sampled), PROPOSAL_BETA)
+    box_losses = location.losses(boxes, gather_rows(deltas, sampled), own)  # (B, 256)
     count = ops.sum(ops.cast(counted, "float32"))
     return {
         "objectness_loss": (ops.sum(ops.where(counted, losses, 0.0)), count),
-        "proposal_loss": (ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count),
+        "proposal_loss": (ops.sum(ops.where(positive, box_losses, 0.0)), count),
     }
 
 

@@ -72,30 +72,37 @@ class PositionSensitiveClassifier(RegionPart):
         features = self.head.compute_output_shape(shape)
         self.class_output.build(features)
         self.box_output.build(features)
+        if self.pooling.TAKES_FEATURES and not self.pooling.built:
+            scores = (*features[:-1], self.class_output.filters + self.box_output.filters)
+            self.pooling.build(scores, (None, None, 4), features)
         self.built = True
 
     def call(self, maps, boxes, training=False):
         """See the class docstring."""
         features = {level: self.head(x, training=training) for level, x in maps.items()}
-        return {
-            "class_logits": self.vote(self.class_output, features, boxes),
-            "box_deltas": self.vote(self.box_output, features, boxes)[:, :, None],
-        }
+        votes = self.vote(features, boxes)  # (B, R, 1 + K + 4)
+        logits, deltas = ops.split(votes, [1 + self.num_classes], axis=-1)
+        return {"class_logits": logits, "box_deltas": deltas[:, :, None]}
 
-    def vote(self, output, features, boxes):
+    def vote(self, features, boxes):
         """Average the bins of each region.
 
         Args:
-            output: convolution from features to C k k maps.
             features: {level: (B, H, W, F)}.
             boxes: (B, R, 4) xyxy.
 
         Returns:
-            (B, R, C) float32.
+            (B, R, 1 + K + 4) float32, of the classes and of the box.
         """
-        maps = {level: output(x) for level, x in features.items()}  # {level: (B, H, W, C k k)}
+        outputs = self.class_output, self.box_output
+        # {level: (B, H, W, (1 + K + 4) k k)}
+        maps = {
+            level: ops.concatenate([output(x) for output in outputs], axis=-1)
+            for level, x in features.items()
+        }
+        moving = [features] if self.pooling.TAKES_FEATURES else []
         # Eq: rfcn §2 | r_c = sum over the bins of r_c(i, j) / k^2
-        return ops.mean(self.pooling(maps, boxes), axis=(2, 3))
+        return ops.mean(self.pooling(maps, boxes, *moving), axis=(2, 3))
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -117,7 +124,7 @@ class RFCN(FasterRCNN):
             neck, its first level proposes and its last one classifies.
         neck: a `FeaturePyramid`, or False (default) for none.
         pooling: a position-sensitive layer; default `PSRoIPool(7)` of the last level. With a neck,
-            `MultilevelPSRoIAlign`.
+            `MultilevelPSRoIAlign`. `DeformablePSRoIPool` moves the bins (arXiv 1703.06211).
         head: a layer from a map to the map that the score maps are computed from; default a 1x1 convolution
             of 1024 channels.
         regions_per_image: S, regions sampled to train the second stage.

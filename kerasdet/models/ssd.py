@@ -36,7 +36,8 @@ from kerasdet.layers.conv import Conv
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.extra_layers import ExtraLayers
 from kerasdet.layers.level_towers import LevelTowers
-from kerasdet.layers.losses import Confidence, SoftmaxConfidence
+from kerasdet.layers.location import AnchorDeltas, Argmax, Location
+from kerasdet.layers.losses import Confidence, SmoothL1, SoftmaxConfidence
 from kerasdet.layers.resizing import Stretch, images_on_canvas
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import ROOM, Detector, data_arguments, one_canvas
@@ -44,10 +45,8 @@ from kerasdet.ops.boxes import clip_boxes
 from kerasdet.ops.candidates import join_levels, rows_of_places
 from kerasdet.ops.checks import check_choice, check_count, check_part
 from kerasdet.ops.clusters import finest_stride
-from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
-from kerasdet.ops.losses import smooth_l1
-from kerasdet.ops.matching import BACKGROUND, assign_one_to_one
+from kerasdet.ops.matching import BACKGROUND
 from kerasdet.ops.sampling import hard_negatives
 
 MATCHED_IOU = 0.5  # section 2.2, Matching strategy
@@ -76,6 +75,8 @@ class SSD(Detector):
         candidates: boxes of each class that go into suppression.
         output_size: kernel size of the predictors.
         confidence: `SoftmaxConfidence()` (default), or `SigmoidConfidence()` (arXiv 1611.10012).
+        location: a `Location`: how default boxes learn and predict boxes; default the paper's matching,
+            deltas and smooth L1.
         **detector: `resize` must have one canvas, of which the default boxes are shares; default
             `Stretch(300)`. `class_names`, `category_ids`, `score_threshold` (0.01), `iou_threshold` (0.45),
             `max_detections` (200), `name`: see `Detector`.
@@ -114,6 +115,7 @@ class SSD(Detector):
         candidates=CANDIDATES,
         output_size=3,
         confidence=None,
+        location=None,
         **detector,
     ):
         detector = {"resize": None, **self.DECODING, **detector}
@@ -132,6 +134,9 @@ class SSD(Detector):
         self.output_size = output_size
         self.confidence = confidence or SoftmaxConfidence()
         check_part("confidence", self.confidence, Confidence)
+        own = Argmax(MATCHED_IOU, MATCHED_IOU, one_to_one=True)
+        self.location = location or Location(own, AnchorDeltas(DELTA_WEIGHTS), SmoothL1())
+        check_part("location", self.location, Location)
         self.build()
 
     @classmethod
@@ -224,7 +229,7 @@ class SSD(Detector):
         deltas = join_levels(outputs["deltas"], axis=1)  # (B, A, 4)
         defaults = join_levels(outputs["default_boxes"], axis=0)  # (A, 4)
         # Eq: ssd §2.2 | x_ij = 1: each object's best default box, then IoU >= 0.5
-        matches = assign_one_to_one(targets, defaults, MATCHED_IOU)  # (B, A)
+        matches = self.location.assign(targets, defaults)  # (B, A)
         positive = matches >= 0
 
         labels = gather_rows(targets["labels"], matches) + 1
@@ -236,9 +241,9 @@ class SSD(Detector):
         boxes = gather_rows(targets["boxes"], matches)  # (B, A, 4)
         # A placeholder for default boxes without an object keeps logarithms, and gradients, finite.
         boxes = ops.where(positive[..., None], boxes, defaults)
-        goals = encode_deltas(boxes, defaults, DELTA_WEIGHTS)
+        losses = self.location.losses(boxes, deltas, defaults)  # (B, A)
         # Eq: ssd 2 | L_loc = sum_pos x_ij^k smooth_L1(l_i - g^_j)
-        localisation = ops.sum(ops.where(positive[..., None], smooth_l1(goals, deltas), 0.0))
+        localisation = ops.sum(ops.where(positive, losses, 0.0))
         count = ops.sum(ops.cast(positive, "float32"))
         # Eq: ssd 1 | L = (L_conf + alpha L_loc) / N, N the matched default boxes
         return {
@@ -251,7 +256,7 @@ class SSD(Detector):
         logits = join_levels(outputs["logits"], axis=1)
         deltas = join_levels(outputs["deltas"], axis=1)
         defaults = join_levels(outputs["default_boxes"], axis=0)
-        boxes = clip_boxes(decode_deltas(deltas, defaults, DELTA_WEIGHTS), outputs["image_sizes"])
+        boxes = clip_boxes(self.location.decode(deltas, defaults), outputs["image_sizes"])
         scores = self.confidence.scores(logits)  # (B, A, K)
         return self.suppress_each_class(boxes, scores, self.candidates)
 

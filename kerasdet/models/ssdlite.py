@@ -51,7 +51,7 @@ class SSDLite(SSD):
         default_boxes: default six boxes at each place, scales from 0.2 to 0.95.
         candidates: boxes of each class that go into suppression.
         output_size: kernel size of the predictors, 1 after a depthwise 3x3 convolution.
-        **detector: `confidence` (see `SSD`), `class_names`, `category_ids`, `resize` (default
+        **detector: `confidence` and `location` (see `SSD`), `class_names`, `category_ids`, `resize` (default
             `Stretch(320)`), `score_threshold` (0.001), `iou_threshold` (0.55), `max_detections` (300),
             `name`: see `Detector`.
 

@@ -19,7 +19,14 @@ from kerasdet.ops.boxes import (
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
-from kerasdet.ops.coders import decode_deltas, encode_deltas
+from kerasdet.ops.coders import (
+    decode_corners,
+    decode_deltas,
+    decode_roots,
+    encode_corners,
+    encode_deltas,
+    encode_roots,
+)
 from kerasdet.ops.deform import deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.losses import (
     alpha_balanced_cross_entropy,
@@ -52,7 +59,7 @@ from kerasdet.ops.roi import (
     roi_align,
     roi_pool,
 )
-from kerasdet.ops.sampling import ohem
+from kerasdet.ops.sampling import minibatch_cost, ohem
 
 __all__ = [
     "BACKGROUND",
@@ -71,14 +78,18 @@ __all__ = [
     "clip_boxes",
     "cut_masks",
     "cxcywh_to_xyxy",
+    "decode_corners",
     "decode_deltas",
     "decode_distances",
+    "decode_roots",
     "deform_conv2d",
     "deform_ps_roi_pool",
     "deform_roi_pool",
     "diou_loss",
+    "encode_corners",
     "encode_deltas",
     "encode_distances",
+    "encode_roots",
     "giou_loss",
     "grid_anchors",
     "grid_points",
@@ -89,6 +100,7 @@ __all__ = [
     "mask_peaks",
     "match_iou",
     "maxout",
+    "minibatch_cost",
     "multilevel_ps_roi_align",
     "multilevel_roi_align",
     "multilevel_roi_pool",

@@ -1,4 +1,8 @@
-"""Box encodings: the R-CNN family's deltas between a box and its anchor, and YOLOv2's direct locations."""
+"""Box encodings: the R-CNN family's deltas between a box and its anchor, and those of other detectors.
+
+These are YOLOv2's direct locations, and of table 1 of Speed/accuracy trade-offs (arXiv 1611.10012v3)
+MultiBox's corners and YOLO's square roots.
+"""
 
 import math
 
@@ -98,3 +102,77 @@ def decode_locations(locations, anchors, stride):
     b_w = p_w * ops.exp(ops.minimum(t_w, MAX_LOG_SCALE))
     b_h = p_h * ops.exp(ops.minimum(t_h, MAX_LOG_SCALE))
     return cxcywh_to_xyxy(ops.stack([b_x, b_y, b_w, b_h], axis=-1))
+
+
+def encode_corners(boxes, anchors, unit=1.0):
+    """Express the corners of boxes by their distance from their anchors' (arXiv 1611.10012, table 1).
+
+    Args:
+        boxes: (..., 4) xyxy.
+        anchors: (..., 4) xyxy, broadcastable with `boxes`.
+        unit: pixels that count as 1.
+
+    Returns:
+        (..., 4) float32: of x0, y0, x1 and y1.
+    """
+    # Eq: tradeoffs §3.2 | phi(b; a) = [x_0, y_0, x_1, y_1]
+    return (ops.cast(boxes, "float32") - ops.cast(anchors, "float32")) / unit
+
+
+def decode_corners(corners, anchors, unit=1.0):
+    """Move the corners of anchors, as the inverse of `encode_corners`.
+
+    Args:
+        corners: (..., 4), distances of x0, y0, x1 and y1.
+        anchors: (..., 4) xyxy, broadcastable with `corners`.
+        unit: pixels that count as 1.
+
+    Returns:
+        (..., 4) xyxy float32. Where the second corner would lie before the first, the side is 0.
+    """
+    x0, y0, x1, y1 = ops.unstack(
+        ops.cast(corners, "float32") * unit + ops.cast(anchors, "float32"), 4, axis=-1
+    )
+    return ops.stack([x0, y0, ops.maximum(x0, x1), ops.maximum(y0, y1)], axis=-1)
+
+
+def encode_roots(boxes, anchors, unit=1.0):
+    """Express boxes by their centre and the square roots of their sides (arXiv 1611.10012, table 1).
+
+    Args:
+        boxes: (..., 4) xyxy; sides shorter than 1e-6 count as 1e-6.
+        anchors: (..., 4) xyxy, broadcastable with `boxes`.
+        unit: pixels that count as 1.
+
+    Returns:
+        (..., 4) float32: of x, y and the roots of w and h, what they exceed the anchor's by.
+    """
+    x, y, w, h = _in_units(boxes, unit)
+    x_a, y_a, w_a, h_a = _in_units(anchors, unit)
+    # Eq: tradeoffs §3.2 | phi(b; a) = [x_c, y_c, sqrt w, sqrt h]
+    roots = [ops.sqrt(side) - ops.sqrt(side_a) for side, side_a in ((w, w_a), (h, h_a))]
+    return ops.stack([x - x_a, y - y_a, *roots], axis=-1)
+
+
+def decode_roots(roots, anchors, unit=1.0):
+    """Move anchors by centre and square roots, as the inverse of `encode_roots`.
+
+    Args:
+        roots: (..., 4), of x, y and the roots of w and h.
+        anchors: (..., 4) xyxy, broadcastable with `roots`.
+        unit: pixels that count as 1.
+
+    Returns:
+        (..., 4) xyxy float32; a negative root gives a side of 0.
+    """
+    x, y, w, h = ops.unstack(ops.cast(roots, "float32"), 4, axis=-1)
+    x_a, y_a, w_a, h_a = _in_units(anchors, unit)
+    w, h = (ops.maximum(t + ops.sqrt(side), 0.0) ** 2 for t, side in ((w, w_a), (h, h_a)))
+    return cxcywh_to_xyxy(unit * ops.stack([x + x_a, y + y_a, w, h], axis=-1))
+
+
+def _in_units(boxes, unit):
+    """Centre and sides of boxes (..., 4) xyxy: four tensors (...), of which the sides are not 0."""
+    x, y, w, h = ops.unstack(xyxy_to_cxcywh(boxes), 4, axis=-1)
+    sides = (ops.maximum(side, MIN_SIDE) for side in (w, h))
+    return [value / unit for value in (x, y, *sides)]

@@ -2,20 +2,24 @@
 
 Deformable ConvNets (arXiv 1703.06211v3), and the modulated form of version 2 (arXiv 1811.11168v2).
 Offsets are (dy, dx). Maps are read bilinearly between cells; beyond the border, values fade to zero over
-one cell.
+one cell, or are cut off as in the authors' code of version 1 (`deform_conv2d`).
 """
 
 from keras import ops
 
 from kerasdet.ops import roi
 from kerasdet.ops.bilinear import read_points
-from kerasdet.ops.checks import check_axes, check_positive, pair
+from kerasdet.ops.checks import check_axes, check_choice, check_positive, pair
 from kerasdet.ops.windows import window_sum
 
 GAMMA = 0.1  # DCN, section 2.2
+BORDERS = ("fade", "cut")
+NOWHERE = -2.0  # cells; what is read here is zero
 
 
-def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dilation=1):
+def deform_conv2d(
+    inputs, offsets, kernel, mask=None, strides=1, padding=0, dilation=1, border="fade"
+):
     """Convolve with taps that are moved by offsets and weighted by a mask.
 
     Args:
@@ -27,13 +31,18 @@ def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dila
         strides: step, an integer or (vertical, horizontal).
         padding: zeros on each side, an integer or (vertical, horizontal).
         dilation: distance between taps, an integer or (vertical, horizontal).
+        border: "fade", values fade to zero over one cell beyond the border cells (the authors' code of
+            version 2, torchvision, mmcv); "cut", a tap reads zero unless it is in [0, H) x [0, W), and
+            beyond the last row or column it reads that one (the authors' code of version 1, MXNet).
 
     Returns:
         (B, H', W', filters), H' = (H + 2 padding - dilation (kh - 1) - 1) // strides + 1.
 
     Raises:
-        ValueError: shapes do not match; the message names the argument, its shape and the fix.
+        ValueError: shapes do not match; the message names the argument, its shape and the fix. Or an unknown
+            border.
     """
+    check_choice("border", border, BORDERS)
     strides, dilation = pair("strides", strides), pair("dilation", dilation)
     padding = pair("padding", padding, least=0)
     groups = _check_conv(inputs, offsets, kernel, mask, strides, padding, dilation)
@@ -50,8 +59,11 @@ def deform_conv2d(inputs, offsets, kernel, mask=None, strides=1, padding=0, dila
     maps = ops.reshape(maps, (batch * groups, height, width, channels // groups))
     planes = ops.reshape(ops.arange(batch * groups, dtype="int32"), (batch, 1, groups, 1))
     planes = planes + ops.zeros((1, out_height * out_width, 1, taps), "int32")
+    points = ops.reshape(points, (-1, 2))  # (B H' W' G kh kw, 2)
+    if border == "cut":
+        points = _cut(points, height, width)
     farthest = ops.cast(ops.maximum(height, width), "float32") + 1.0
-    points = _within(ops.reshape(points, (-1, 2)), -2.0, farthest)  # (B H' W' G kh kw, 2)
+    points = _within(points, NOWHERE, farthest)
     columns = read_points(maps, ops.reshape(planes, (-1,)), points)  # (B H' W' G kh kw, C / G)
 
     columns = ops.reshape(columns, (-1, groups, taps, channels // groups))
@@ -146,6 +158,13 @@ def _sampling_grid(extent, kernel_size, strides, padding, dilation):
     return ops.reshape(grid, (-1, kernel_size[0] * kernel_size[1], 2))
 
 
+def _cut(points, height, width):
+    """Move points beyond the last row or column onto it, and those outside [0, H) x [0, W) far out."""
+    extent = ops.cast(ops.stack([height, width]), "float32")
+    inside = ops.all((points >= 0.0) & (points < extent), axis=-1, keepdims=True)
+    return ops.where(inside, ops.minimum(points, extent - 1.0), NOWHERE)
+
+
 def _within(points, lowest, highest):
     """Clip points to the range that is read; a point that is not finite becomes `lowest`."""
     finite = ops.abs(points) < float("inf")  # false for NaN too
@@ -157,6 +176,8 @@ def _matrix_product(columns, kernel):
     taps, channels = columns.shape[1:]
     own, filters = kernel.shape[2:]
     groups = channels // own
+    if own == 1 and filters == channels:  # depthwise
+        return ops.sum(columns * ops.reshape(kernel, (taps, channels)), axis=1)
     if groups == 1:
         columns = ops.reshape(columns, (-1, taps * channels))
         return ops.matmul(columns, ops.reshape(kernel, (taps * channels, filters)))

@@ -1,6 +1,8 @@
 """Matching: which object each anchor, default box or region learns.
 
-`assign` is the entry point; `assign_one_to_one` is SSD's, where each object also has one box of its own.
+`assign` is the entry point; `assign_one_to_one` is SSD's, where each object also has one box of its own. By
+the names of Speed/accuracy trade-offs (arXiv 1611.10012v3, section 3.2.1 and table 1) both are Argmax;
+`assign_bipartite` is Bipartite, `assign_by_centre` Box Center.
 """
 
 from keras import ops
@@ -40,7 +42,7 @@ def assign(targets, boxes, low, high, allow_low_quality=True, lowest=0.0):
     return _spared(matches, no_part)
 
 
-def assign_one_to_one(targets, boxes, threshold):
+def assign_one_to_one(targets, boxes, threshold, low=None):
     """Return the object that each default box learns (SSD, arXiv 1512.02325v5, section 2.2).
 
     Every object has one box of its own, by `match_one_to_one`. Every other box learns the object that it
@@ -50,15 +52,61 @@ def assign_one_to_one(targets, boxes, threshold):
         targets: prepared targets, as for `assign`.
         boxes: (A, 4) or (B, A, 4) xyxy.
         threshold: IoU from which a box is matched.
+        low: IoU below which a box is background; default `threshold`.
 
     Returns:
         (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
     """
     _, iou = _learnt_iou(targets, boxes)
     own = match_one_to_one(iou)  # (B, A)
-    matches = match_iou(iou, threshold, threshold, allow_low_quality=False)
+    low = threshold if low is None else low
+    matches = match_iou(iou, low, threshold, allow_low_quality=False)
     matches = ops.where(own >= 0, own, matches)
     return _spared(matches, in_ignored(boxes, targets["boxes"], targets["ignore"]))
+
+
+def assign_bipartite(targets, boxes):
+    """Return the object that each box learns, where every object has one box alone (MultiBox).
+
+    Objects and boxes are paired by `match_one_to_one`; all other boxes are background. Ignored objects count
+    as in `assign`.
+
+    Args:
+        targets: prepared targets, as for `assign`.
+        boxes: (A, 4) or (B, A, 4) xyxy.
+
+    Returns:
+        (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
+    """
+    _, iou = _learnt_iou(targets, boxes)
+    # Eq: tradeoffs §3.2.1 | Bipartite: greedy pairs of object and anchor by Jaccard overlap
+    matches = match_one_to_one(iou)  # (B, A)
+    return _spared(matches, in_ignored(boxes, targets["boxes"], targets["ignore"]))
+
+
+def assign_by_centre(targets, boxes):
+    """Return the object that each box learns, where it must hold the object's centre (YOLO).
+
+    A centre on the left or upper side lies in the box, on the right or lower side it does not. Of several
+    objects, a box learns the one that it overlaps most. Ignored objects count as in `assign`.
+
+    Args:
+        targets: prepared targets, as for `assign`.
+        boxes: (A, 4) or (B, A, 4) xyxy.
+
+    Returns:
+        (B, A) int32: the object's row, `BACKGROUND` (-1) or `BETWEEN` (-2).
+    """
+    _, iou = _learnt_iou(targets, boxes)  # (B, G, A)
+    objects, boxes = targets["boxes"], ops.cast(boxes, "float32")
+    centres = (objects[..., None, :2] + objects[..., None, 2:]) / 2  # (B, G, 1, 2)
+    rows = boxes if len(boxes.shape) == 2 else boxes[:, None]  # (A, 4) or (B, 1, A, 4)
+    # Eq: tradeoffs §3 | BoxCenter: an anchor has the object whose centre falls inside the anchor
+    inside = ops.all((rows[..., :2] <= centres) & (centres < rows[..., 2:]), axis=-1)  # (B, G, A)
+    overlap = ops.where(inside, iou, -1.0)
+    owner = ops.cast(ops.argmax(overlap, axis=1), "int32")  # (B, A)
+    matches = ops.where(ops.max(overlap, axis=1) > 0.0, owner, BACKGROUND)
+    return _spared(matches, in_ignored(boxes, objects, targets["ignore"]))
 
 
 def match_one_to_one(iou):

@@ -33,6 +33,7 @@ def made(kind, options, data=DATA, **settings):
 
 
 REGIONS = {"channels": 16, "anchors": "paper", "regions": 32, "candidates": (100, 30)}
+DEFORMED = {"levels": ("C3", "C5")}
 ONE_CANVAS = {"resize": Stretch(SIZE)}
 # Without dropout, which draws other numbers on two devices than on one.
 ON_GRID = {**ONE_CANVAS, "channels": 16, "units": 64, "grid": 4, "dropout": 0.0}
@@ -42,9 +43,16 @@ DETECTORS = {
     for name, kind, options in (
         ("cascade_rcnn", models.CascadeRCNN, REGIONS),
         ("cascade_rfcn", models.CascadeRFCN, {**REGIONS, "bins": 2}),
+        ("deformable_faster_rcnn", models.DeformableFasterRCNN, {**REGIONS, **DEFORMED}),
+        (
+            "deformable_rfcn",
+            models.DeformableRFCN,
+            {**REGIONS, **DEFORMED, "bins": 2, "version": 2},
+        ),
         ("fast_rcnn", models.FastRCNN, {"channels": 32}),
         ("fcos", models.FCOS, {"channels": 16, "depth": 1, "ranges": "paper"}),
         ("faster_rcnn", models.FasterRCNN, REGIONS),
+        ("integral_rcnn", models.IntegralRCNN, {**REGIONS, "ious": (0.5, 0.75)}),
         ("keypoint_rcnn", models.KeypointRCNN, {**REGIONS, "depth": 1}),
         ("mask_rcnn", models.MaskRCNN, {**REGIONS, "depth": 1}),
         ("retinanet", models.RetinaNet, {"channels": 16, "depth": 1, "anchors": "paper"}),
@@ -57,9 +65,12 @@ DETECTORS = {
 }
 cascade_rcnn = DETECTORS["cascade_rcnn"]
 cascade_rfcn = DETECTORS["cascade_rfcn"]
+deformable_faster_rcnn = DETECTORS["deformable_faster_rcnn"]
+deformable_rfcn = DETECTORS["deformable_rfcn"]
 fast_rcnn = DETECTORS["fast_rcnn"]
 faster_rcnn = DETECTORS["faster_rcnn"]
 fcos = DETECTORS["fcos"]
+integral_rcnn = DETECTORS["integral_rcnn"]
 keypoint_rcnn = DETECTORS["keypoint_rcnn"]
 mask_rcnn = DETECTORS["mask_rcnn"]
 retinanet = DETECTORS["retinanet"]

@@ -32,7 +32,9 @@ def regions(count=12):
     return np.concatenate([corners, corners + rng.uniform(10, 30, (count, 2))], 1).astype("float32")
 
 
-def test_saved_model_takes_proposals(fast, tmp_path):
+@pytest.mark.parametrize("refinements", [1, 3])
+def test_saved_model_takes_proposals(fast, tmp_path, monkeypatch, refinements):
+    monkeypatch.setattr(fast, "refinements", refinements)
     export_model(fast, tmp_path / "model")
     exported = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
     specs = exported.structured_input_signature[1]

@@ -1,5 +1,7 @@
 """The deformable layers: they start as the plain operation, and their branches learn."""
 
+import operator
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,16 @@ import tensorflow as tf
 from keras.src.testing import TestCase
 
 from kerasdet import ops
-from kerasdet.layers import DeformableConv2D, DeformablePSRoIPool, DeformableRoIPool
+from kerasdet.layers import (
+    ConvNorm,
+    Deformable,
+    DeformableConv2D,
+    DeformableConvNorm,
+    DeformablePSRoIPool,
+    DeformableRoIPool,
+    OffsetBranch,
+)
+from kerasdet.layers.deform import conv_norm_of
 
 RNG = np.random.default_rng(0)
 BOXES = np.float32([[[2.1, 1.3, 19, 17], [-5, -5, 9, 9]], [[9, 3, 30, 26], [1, 4, 15, 22]]])
@@ -137,8 +148,8 @@ def test_branch_of_the_convolution_by_hand():
     # The offsets' bias moves a tap down by a row, the kernel to the right by the map's value.
     layer = DeformableConv2D(1, 1, modulated=True, use_bias=False, kernel_initializer="ones")
     layer.build((None, None, None, 1))
-    layer.offset_bias.assign([1, 0, np.log(3)])  # a mask of 3 / 4
-    layer.offset_kernel.assign([[[[0, 1, 0]]]])
+    layer.offsets.bias.assign([1, 0, np.log(3)])  # a mask of 3 / 4
+    layer.offsets.kernel.assign([[[[0, 1, 0]]]])
     features = np.array([[0, 2, 0, 0], [10, 20, 40, 80]], "float32")[None, :, :, None]
     outputs = layer(features)[0, :, :, 0]
     np.testing.assert_allclose(outputs, [[7.5, 60, 30, 60], [0, 0, 0, 0]], rtol=1e-5)
@@ -156,18 +167,106 @@ def test_region_pooling_starts_as_the_mean_of_whole_cells():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+# --- In backbones -------------------------------------------------------------------------------------
+
+
+def test_constants_are_the_papers():
+    assert Deformable().levels == ("C5",)
+    assert OffsetBranch(3).rate_factor == 1
+    assert DeformableRoIPool(**REGIONS).rate_factor == 0.01
+    assert DeformablePSRoIPool(**REGIONS).rate_factor == 1
+    assert DeformableRoIPool(**REGIONS).gamma == DeformablePSRoIPool(**REGIONS).gamma == 0.1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 2, "activation": "relu"},
+        {"dilation": 2, "groups": 2},
+        {"groups": 4, "filters": 4},
+    ],
+)
+def test_a_normalised_convolution_starts_as_the_plain_one(options):
+    options = {"filters": 6, "kernel_size": 3, **options}
+    inputs = normal(2, 8, 9, 4)
+    plain, moved = ConvNorm(**options), DeformableConvNorm(**options)
+    expected, _ = plain(inputs), moved(inputs)
+    weights = [normal(*weight.shape) ** 2 + 0.5 for weight in plain.weights]
+    plain.set_weights(weights)
+    moved.set_weights(weights + moved.get_weights()[len(weights) :])
+    for training in (False, True):
+        expected = plain(inputs, training=training)
+        assert np.std(expected) > 0.05
+        found = moved(inputs, training=training)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_normalised_convolution_by_hand():
+    # The tap looks one cell to the right, with a mask of 3 / 4; the scale is 2, the shift 1.
+    layer = DeformableConvNorm(1, 1, modulated=True, norm_epsilon=1e-9)
+    layer.build((None, None, None, 1))
+    kernel, *norm = layer.kernel, layer.norm.gamma, layer.norm.beta
+    kernel.assign(np.ones((1, 1, 1, 1)))
+    norm[0].assign([2]), norm[1].assign([1])
+    layer.offsets.bias.assign([0, 1, np.log(3)])
+    features = np.float32([[4, 8, 12]])[None, :, :, None]
+    np.testing.assert_allclose(layer(features)[0, 0, :, 0], [13, 19, 1], rtol=1e-5)
+
+
+def test_which_convolutions_are_deformable():
+    part = Deformable(("C3", "C5"), groups=2, modulated=True, border="cut", offset_rate=0.1)
+    assert conv_norm_of(part, 4) is conv_norm_of(None, 5) is ConvNorm
+    layer = conv_norm_of(part, 3)(8, 3)
+    assert type(layer) is DeformableConvNorm
+    assert (layer.offsets.deformable_groups, layer.offsets.modulated) == (2, True)
+    assert (layer.border, layer.offsets.rate_factor) == ("cut", 0.1)
+    again = DeformableConvNorm.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    config = keras.saving.serialize_keras_object(part)
+    assert keras.saving.deserialize_keras_object(config).get_config() == part.get_config()
+
+
+def test_the_border_reaches_the_operation():
+    features = np.float32([[4, 8]])[None, :, :, None]
+    for layer in (
+        DeformableConv2D(1, 1, border="cut", kernel_initializer="ones"),
+        DeformableConvNorm(1, 1, border="cut", norm_epsilon=1e-9),
+    ):
+        layer.build((None, None, None, 1))
+        layer.kernel.assign(np.ones((1, 1, 1, 1)))
+        layer.offsets.bias.assign([0, 0.5])
+        np.testing.assert_allclose(layer(features)[0, 0, :, 0], [6, 8], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": ("C6",)}, r"levels are \('C6',\); give some of C2, C3, C4, C5"),
+        ({"levels": "C5"}, "levels are 'C5'"),
+        ({"levels": ()}, r"levels are \(\)"),
+        ({"border": "zero"}, "border is 'zero'; give one of 'fade', 'cut'"),
+        ({"groups": 0}, "groups is 0"),
+        ({"offset_rate": 0}, "offset_rate is 0"),
+    ],
+)
+def test_stages_that_cannot_be_deformed_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Deformable(**options)
+
+
 # --- That the branches learn --------------------------------------------------------------------------
 
 LAYERS = {
     "convolution": (
         DeformableConv2D(4, 3),
         (normal(2, 6, 7, 4),),
-        ("offset_kernel", "offset_bias"),
+        ("offsets.kernel", "offsets.bias"),
     ),
     "modulated": (
         DeformableConv2D(4, 3, modulated=True, deformable_groups=2),
         (normal(2, 6, 7, 4),),
-        ("offset_kernel", "offset_bias"),
+        ("offsets.kernel", "offsets.bias"),
     ),
     "regions": (DeformableRoIPool(**REGIONS), (normal(2, 6, 7, 3), BOXES), ("kernel", "bias")),
     "position_sensitive": (
@@ -182,7 +281,7 @@ LAYERS = {
 def test_branches_have_a_gradient_where_they_start(name):
     layer, inputs, names = LAYERS[name]
     layer(*inputs)
-    weights = [getattr(layer, weight).value for weight in names]
+    weights = [operator.attrgetter(weight)(layer).value for weight in names]
     assert not any(np.any(weight) for weight in weights)
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(tf.square(layer(*inputs)))
@@ -207,7 +306,7 @@ def test_a_shift_is_learnt(shift):
     target = tf.roll(image, [-shift[0], -shift[1]], axis=[1, 2])[:, 1:-1, 1:-1]
     layer = DeformableConv2D(1, 1, use_bias=False, kernel_initializer="ones")
     layer.build(image.shape)
-    branch = [layer.offset_kernel, layer.offset_bias]
+    branch = [layer.offsets.kernel, layer.offsets.bias]
     optimizer = keras.optimizers.Adam(0.1)
     optimizer.build(branch)
 
@@ -221,7 +320,7 @@ def test_a_shift_is_learnt(shift):
 
     losses = [float(step()) for _ in range(60)]
     assert losses[-1] < 0.01 * losses[0]
-    np.testing.assert_allclose(layer.offset_bias, shift, atol=0.1)
+    np.testing.assert_allclose(layer.offsets.bias, shift, atol=0.1)
     np.testing.assert_array_equal(layer.kernel, [[[[1]]]])
 
 
@@ -237,6 +336,15 @@ def test_a_shift_is_learnt(shift):
         (DeformableConv2D, {"filters": 4, "kernel_size": 3, "strides": 0}, "strides is 0"),
         (DeformableConv2D, {"filters": 4, "kernel_size": 3, "dilation": -1}, "dilation is -1"),
         (DeformableConv2D, {"filters": 4, "kernel_size": 3, "padding": -1}, "padding is -1"),
+        (DeformableConv2D, {"filters": 4, "kernel_size": 3, "border": "v1"}, "border is 'v1'"),
+        (DeformableConvNorm, {"filters": 4, "kernel_size": 3, "border": "v1"}, "border is 'v1'"),
+        (
+            DeformableConvNorm,
+            {"filters": 4, "kernel_size": 3, "padding": "same"},
+            "padding is 'same'; give one of 'symmetric'",
+        ),
+        (OffsetBranch, {"kernel_size": 3, "rate_factor": 0}, "rate_factor is 0"),
+        (DeformableRoIPool, {**REGIONS, "rate_factor": -1}, "rate_factor is -1"),
         (
             DeformableConv2D,
             {"filters": 4, "kernel_size": 3, "groups": 0},

@@ -9,8 +9,20 @@ from kerasdet.layers import DenseHead, MaskHead
 from kerasdet.models import CascadeRCNN, CascadeRFCN, MaskBranch
 from kerasdet.models import cascade_rcnn as paper
 from kerasdet.models.detector import prepare
-from kerasdet.models.fast_rcnn import RandomRegions, refine_regions
-from tests.contract.detectors import batch, cascade_rcnn, cascade_rfcn
+from kerasdet.models.fast_rcnn import (
+    RandomRegions,
+    best_deltas,
+    decode_regions,
+    refine_regions,
+)
+from tests.contract.detectors import (
+    batch,
+    cascade_rcnn,
+    cascade_rfcn,
+    fast_rcnn,
+    faster_rcnn,
+    rfcn,
+)
 from tests.tiny import TinyBackbone, cheap_weights, parameters
 
 CONSTANTS = {
@@ -123,9 +135,9 @@ def test_stages_learn_by_rising_ious_on_each_others_boxes(model):
 def test_samplers_see_the_losses_of_their_stage(monkeypatch, model):
     seen, original = [], paper.losses_of
 
-    def recorded(classify, targets, delta_weights=None):
-        seen.append(delta_weights)
-        return original(classify, targets, delta_weights)
+    def recorded(classify, targets, each):
+        seen.append(each.keywords["delta_weights"])
+        return original(classify, targets, each)
 
     monkeypatch.setattr(paper, "losses_of", recorded)
     raw = model(given([REGION]), training=True)
@@ -267,3 +279,98 @@ def test_rfcn_has_score_maps_for_every_stage():
     kernels = [classifier.class_output.kernel for classifier in model.classifiers]
     assert [kernel.shape for kernel in kernels] == [(1, 1, 16, 4 * 4)] * 3
     assert model.classifiers[1].head is not model.classifiers[0].head
+
+
+# -- section 3.1, iterative bounding box regression, on any two-stage detector --------------------
+
+
+def with_class_boxes(make, **settings):
+    """A detector whose last class is the best object, and moves every region by half its width.
+
+    The other classes move it down by half its height. Background is likelier than all classes.
+    """
+    keras.utils.set_random_seed(0)
+    model = make(score_threshold=0.0, **settings)
+    classifier = model.classifier
+    classifier.box_output.kernel.assign(np.zeros(classifier.box_output.kernel.shape))
+    classifier.box_output.bias.assign([0, 5, 0, 0, 0, 5, 0, 0, 5, 0, 0, 0])
+    classifier.class_output.bias.assign([9, 0, 0, 4])
+    return model
+
+
+@pytest.mark.parametrize("make", [fast_rcnn, faster_rcnn], ids=["fast", "faster"])
+def test_the_same_head_refines_boxes_several_times(make):
+    model = with_class_boxes(make, refinements=3)
+    outputs = model(given([REGION]))
+    # Twice by the best class's deltas, and a third time by each class's own.
+    there = [[30, 10, 50, 20]]
+    np.testing.assert_allclose(outputs["proposals"][0], there, rtol=1e-5)
+    boxes, _, _ = decode_regions(outputs)
+    expected = [[30, 15, 50, 25], [30, 15, 50, 25], [40, 10, 60, 20]]
+    np.testing.assert_allclose(boxes[0], expected, rtol=1e-5)
+    # The scores are those of the last place, not of the first.
+    model.refinements = 1
+    last, first = model(given(there)), model(given([REGION]))
+    np.testing.assert_allclose(outputs["class_logits"], last["class_logits"], rtol=1e-5)
+    assert np.abs(np.asarray(last["class_logits"] - first["class_logits"])).max() > 1e-4
+    np.testing.assert_allclose(first["proposals"], [[REGION]])
+
+
+def test_one_box_of_all_classes_is_refined_several_times():
+    model = rfcn(score_threshold=0.0, refinements=3)
+    output = model.classifier.box_output
+    output.kernel.assign(np.zeros(output.kernel.shape))
+    bins = len(np.asarray(output.bias)) // 4
+    output.bias.assign(np.repeat([1.0, 0, 0, 0], bins))
+    outputs = model(given([REGION]))
+    np.testing.assert_allclose(outputs["proposals"][0], MOVED[2:], rtol=1e-5)
+    np.testing.assert_allclose(decode_regions(outputs)[0][0], [[16, 10, 36, 20]] * 3, rtol=1e-5)
+
+
+def test_refined_boxes_stay_in_their_image():
+    model = with_class_boxes(faster_rcnn, refinements=3)
+    outputs = model(given([[40, 10, 60, 20], [62, 10, 64, 20]]))
+    # From 50 to 64 instead of 70, then from 57; the other is 2 pixels wide, 1, then a half.
+    expected = [[57, 10, 64, 20], [63.5, 10, 64, 20]]
+    np.testing.assert_allclose(outputs["proposals"][0], expected, rtol=1e-5)
+
+
+def test_best_deltas_are_those_of_the_best_class_but_background():
+    deltas = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    logits = np.float32([[[9, 1, 3, 2], [9, 5, 1, 1]]])
+    found = best_deltas({"class_logits": logits, "box_deltas": deltas})
+    np.testing.assert_array_equal(found, [[[[4, 5, 6, 7]], [[12, 13, 14, 15]]]])
+    one = best_deltas({"class_logits": logits, "box_deltas": deltas[:, :, :1]})
+    np.testing.assert_array_equal(one, deltas[:, :, :1])
+
+
+def test_without_refinement_the_boxes_are_the_proposals():
+    model = with_class_boxes(fast_rcnn)
+    refined = model(given([REGION]))
+    model.refinements = 0
+    outputs = model(given([REGION]))
+    np.testing.assert_array_equal(outputs["class_logits"], refined["class_logits"])
+    np.testing.assert_allclose(decode_regions(outputs)[0], [[REGION] * 3], rtol=1e-6)
+
+
+def test_refinements_are_saved_and_can_be_set_on_a_trained_model(tmp_path):
+    model = with_class_boxes(faster_rcnn)
+    once = model.predict(given([REGION]), verbose=0)
+    model.refinements = 2
+    twice = model.predict(given([REGION]), verbose=0)  # not by the graph that was traced before
+    assert abs(twice["boxes"][0, 0, 0] - once["boxes"][0, 0, 0]) == pytest.approx(10, rel=1e-4)
+    model.save(tmp_path / "model.keras")
+    loaded = type(model).from_preset(tmp_path / "model.keras")
+    assert loaded.refinements == 2
+    found = loaded.predict(given([REGION]), verbose=0)
+    np.testing.assert_array_equal(found["boxes"], twice["boxes"])
+    assert type(model).from_preset(tmp_path / "model.keras", refinements=3).refinements == 3
+
+
+def test_refinements_are_checked():
+    model = faster_rcnn()
+    for wrong in (-1, 1.5, 101, "two"):
+        with pytest.raises(ValueError, match="refinements must be a whole number of at least 0"):
+            model.refinements = wrong
+    with pytest.raises(ValueError, match=r"refinements must be 1, because each stage .*, not 3"):
+        cascade_rcnn(refinements=3)

@@ -6,7 +6,7 @@ import pytest
 
 from kerasdet.backbones import VGG16
 from kerasdet.layers import DenseHead, MultilevelRoIPool
-from kerasdet.models import FastRCNN
+from kerasdet.models import FastRCNN, RegionWise
 from kerasdet.models import fast_rcnn as paper
 from kerasdet.models.detector import prepare
 from kerasdet.models.fast_rcnn import (
@@ -16,7 +16,8 @@ from kerasdet.models.fast_rcnn import (
     region_losses,
     sample_regions,
 )
-from tests.contract.detectors import SIZE, batch, fast_rcnn
+from kerasdet.ops.sampling import random_keys
+from tests.contract.detectors import SIZE, batch, cascade_rcnn, fast_rcnn
 from tests.tiny import cheap_weights, parameters
 
 CONSTANTS = {
@@ -192,6 +193,148 @@ def test_sampling_follows_seed_and_image(model):
         assert loss() != first
     finally:
         model.seed, model.regions_per_image = 0, regions
+
+
+# -- section 2.3, region-wise sampling -----------------------------------------------------------
+
+
+def one_region(truth, outputs, keys, **settings):
+    sampler = RegionWise(**settings)
+    regions, objects, counted = sampler.sample(truth, outputs, 1, keys, None)
+    assert np.asarray(regions).shape[1] == 1
+    return np.asarray(regions)[0, 0].tolist(), int(objects[0, 0]), bool(counted[0, 0])
+
+
+def test_one_region_of_each_image_with_an_object_or_without():
+    truth, far = targets([[0, 0, 10, 10]], [2]), [50, 50, 60, 60]
+    outputs = proposed([[0, 0, 10, 9], far])
+    # Three regions: two proposals and the object; the fourth key decides: 0.1 wants an object.
+    assert one_region(truth, outputs, falling) == ([0, 0, 10, 9], 0, True)
+    assert one_region(truth, outputs, rising) == (far, -1, True)
+    # 0.25 is background already.
+    assert one_region(truth, outputs, lambda n: np.float32([[0.9, 0.8, 0.7, 0.25]]))[1] == -1
+    # Nothing to choose from: no object, then no background, of which the least IoU is asked for.
+    empty = targets([[-1] * 4], [-1])
+    assert one_region(empty, outputs, falling) == ([0, 0, 10, 9], -1, True)
+    near = proposed([[0, 0, 10, 9], far], missing=[1])
+    assert one_region(truth, near, rising)[1:] == (-1, False)
+    tall = proposed([[0, 0, 10, 0.9], far])
+    assert one_region(truth, tall, rising, background_iou=0.1)[1:] == (-1, False)
+
+
+def test_a_quarter_of_many_images_gives_an_object():
+    boxes = np.float32([[[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]]] * 4000)
+    outputs = {"proposals": boxes, "is_proposal": np.ones((4000, 3), bool)}
+    truth = prepare({"boxes": boxes[:, :1], "labels": np.zeros((4000, 1), np.int32)})
+
+    def keys(count):
+        return random_keys(0, 5, np.arange(4000, dtype=np.int32), count)
+
+    _, objects, counted = RegionWise().sample(truth, outputs, 1, keys, None)
+    assert np.asarray(counted).all()
+    # 1000 are expected, with a standard deviation of 27.
+    assert abs((np.asarray(objects) >= 0).sum() - 1000) < 4 * 27
+
+
+def test_region_wise_sampling_learns():
+    keras.utils.set_random_seed(0)
+    model = fast_rcnn(regions=1, sampler=RegionWise(0.1, name="sampler"))
+    inputs, truth = batch(8, given=model.INPUTS)
+    model.compile(keras.optimizers.Adam(2e-3))
+    history = model.fit(inputs, truth, batch_size=8, epochs=40, verbose=0).history
+    first, last = (np.mean(history["classification_loss"][part]) for part in np.s_[:5, -5:])
+    assert last < 0.7 * first
+    copy = FastRCNN.from_config(model.get_config())
+    assert (type(copy.sampler), copy.sampler.background_iou) == (RegionWise, 0.1)
+    with pytest.raises(ValueError, match="takes one region of each image, but regions_per_image"):
+        RegionWise().sample(prepare(truth), {}, 64, None, None)
+
+
+# -- section 5.1: does multi-task training help? --------------------------------------------------
+
+
+def test_lambda_weighs_the_loss_of_boxes():
+    predicted = {
+        "class_logits": np.zeros((1, 1, 3), "float32"),
+        "box_deltas": np.zeros((1, 1, 2, 4), "float32"),
+    }
+    truth = targets([[2, 0, 12, 10]], [1])
+    rest = np.float32([[[0, 0, 10, 10]]]), np.array([[0]]), np.array([[True]])
+    # 10 t_x = 2: 1.5 beyond the parabola.
+    for weight in (1.0, 0.5, 0.0):
+        losses = losses_of_regions(predicted, truth, *rest, box_weight=weight)
+        np.testing.assert_allclose(losses["box_loss"], [[1.5 * weight]], rtol=1e-5)
+        np.testing.assert_allclose(losses["classification_loss"], [[np.log(3)]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [fast_rcnn, cascade_rcnn], ids=["fast", "cascade"])
+def test_models_heed_lambda(make):
+    keras.utils.set_random_seed(0)
+    model = make(regions=8)
+    inputs, truth = batch(2, given=model.INPUTS)
+    outputs, truth = model(inputs, training=True), prepare(truth)
+
+    def losses():
+        terms = model.loss_terms(outputs, truth)
+        return [float(terms[name][0]) for name in ("box_loss", "classification_loss")]
+
+    whole = losses()
+    model.box_weight = 0.5
+    half = losses()
+    assert half == pytest.approx([whole[0] / 2, whole[1]], rel=1e-4)
+    assert whole[0] > 0
+    with pytest.raises(ValueError, match="box_weight is -1; give a number of 0 or more"):
+        make(box_weight=-1)
+
+
+def test_classification_alone_then_boxes_alone():
+    keras.utils.set_random_seed(0)
+    model = fast_rcnn(box_weight=0, refinements=0)
+    inputs, truth = batch(4, given=model.INPUTS)
+    model.compile(keras.optimizers.Adam(2e-3))
+
+    def weights():
+        return [np.array(weight) for weight in model.weights]
+
+    def moved(before):
+        changed = zip(model.weights, before)
+        return {w.path.split("/", 1)[1] for w, old in changed if not np.array_equal(w, old)}
+
+    boxes = {"classifier/box_output/kernel", "classifier/box_output/bias"}
+    before = weights()
+    history = model.fit(inputs, truth, verbose=0).history
+    assert history["box_loss"] == [0.0]
+    assert not moved(before) & boxes
+    assert len(moved(before)) > 4
+    model.learn_boxes_alone()
+    assert (model.box_weight, model.refinements) == (1.0, 1)
+    model.compile(keras.optimizers.Adam(2e-3))
+    before = weights()
+    history = model.fit(inputs, truth, epochs=20, verbose=0).history
+    assert history["box_loss"][-1] < 0.7 * history["box_loss"][0]
+    assert moved(before) == boxes
+
+
+def test_the_stages_of_a_cascade_learn_boxes_alone():
+    model = cascade_rcnn()
+    model.learn_boxes_alone()
+    learnt = sorted(weight.path.split("/", 1)[1] for weight in model.trainable_weights)
+    assert len(learnt) == 6
+    assert all("box_output" in path for path in learnt)
+
+
+# -- section 4.5: which layers to fine-tune? -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("freeze_at", "first"), [("C4", None), ("C1", "features_10"), ("C0", "features_5")]
+)
+def test_layers_to_fine_tune(monkeypatch, freeze_at, first):
+    # torchvision's numbers: conv2_1 is features_5, conv3_1 is features_10.
+    cheap_weights(monkeypatch)
+    backbone = VGG16(levels=("C4",), freeze_at=freeze_at)
+    trained = [layer.name for layer in backbone.layers if layer.trainable_weights]
+    assert (trained or [None])[0] == first
 
 
 # -- section 2.3, multi-task loss ----------------------------------------------------------------

@@ -40,7 +40,12 @@ from kerasdet.models import (
 )
 from kerasdet.models.detector import prepare
 from kerasdet.models.fast_rcnn import sample_regions
-from kerasdet.models.region_proposals import default_rpn, proposal_losses, propose
+from kerasdet.models.region_proposals import (
+    default_rpn,
+    paper_location,
+    proposal_losses,
+    propose,
+)
 from tests.contract.detectors import batch, faster_rcnn
 from tests.tiny import TinyBackbone, cheap_weights, parameters
 
@@ -230,7 +235,7 @@ def test_proposal_losses_by_hand():
     }
     truth = targets([[1, 0, 11, 10]], [0])
     keys = np.array([[0.1, 0.2, 0.3]], "float32")
-    terms = proposal_losses(outputs, truth, anchors, keys)
+    terms = proposal_losses(outputs, truth, anchors, keys, paper_location())
     loss, count = terms["objectness_loss"]
     assert float(count) == 2
     assert float(loss) == pytest.approx(-np.log(0.8) - np.log(0.7), rel=1e-5)
@@ -248,7 +253,9 @@ def test_anchors_are_positive_from_seven_tenths_and_background_below_three():
         "proposal_deltas": {"P2": np.zeros((1, 5, 4), "float32")},
     }
     keys = np.full((1, 5), 0.5, "float32")
-    terms = proposal_losses(outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys)
+    terms = proposal_losses(
+        outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys, paper_location()
+    )
     loss, count = terms["objectness_loss"]
     assert (float(loss), float(count)) == pytest.approx((3 * np.log(2), 3), rel=1e-5)
     # Of the second, t_y = (5 - 3.505) / 7.01 = 0.21327 and t_h = log(10 / 7.01) = 0.35525, beyond beta.
@@ -264,7 +271,9 @@ def test_an_object_teaches_its_best_anchor_even_when_they_overlap_little():
         "proposal_deltas": {"P2": np.zeros((1, 2, 4), "float32")},
     }
     keys = np.full((1, 2), 0.5, "float32")
-    terms = proposal_losses(outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys)
+    terms = proposal_losses(
+        outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys, paper_location()
+    )
     loss, _ = terms["objectness_loss"]
     assert float(loss) == pytest.approx(-np.log(0.8) - np.log(0.7), rel=1e-5)
 
@@ -279,7 +288,9 @@ def test_two_hundred_and_fifty_six_anchors_of_which_half_may_be_positive(on_obje
         "proposal_deltas": {"P2": np.zeros((1, len(anchors), 4), "float32")},
     }
     keys = np.linspace(0, 0.99, len(anchors), dtype="float32")[None]
-    terms = proposal_losses(outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys)
+    terms = proposal_losses(
+        outputs, targets([[0, 0, 10, 10]], [0]), anchors, keys, paper_location()
+    )
     loss, count = terms["objectness_loss"]
     assert float(count) == 256
     assert float(loss) == pytest.approx((256 - positive) * np.log(2), rel=1e-5)

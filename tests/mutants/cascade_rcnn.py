@@ -34,12 +34,12 @@ MUTANTS = {
                 "test_later_stages_count_less",
             ),
             "later losses have the first stage's spread": (
-                "region_losses(predicted, targets, *sampled, delta_weights)",
+                "region_losses(predicted, targets, *sampled, each)",
                 "region_losses(predicted, targets, *sampled)",
                 "test_stages_do_not_share_their_spread",
             ),
             "samplers see losses of one spread": (
-                "losses_of(classify, targets, delta_weights)",
+                "losses_of(classify, targets, each)",
                 "losses_of(classify, targets)",
                 "test_samplers_see_the_losses_of_their_stage",
             ),
@@ -113,6 +113,39 @@ MUTANTS = {
                 "return ops.stop_gradient(clip_boxes(boxes, image_sizes))",
                 "return clip_boxes(boxes, image_sizes)",
                 "test_boxes_between_stages_are_clipped_and_have_no_gradient",
+            ),
+            "boxes are refined once too often": (
+                "range(self.refinements - 1)",
+                "range(self.refinements)",
+                "test_the_same_head_refines_boxes_several_times "
+                "test_one_box_of_all_classes_is_refined_several_times",
+            ),
+            "every refinement begins at the proposals": (
+                "proposals = refine_regions(proposals, best_deltas(predicted)",
+                'proposals = refine_regions(outputs["proposals"], best_deltas(predicted)',
+                "test_the_same_head_refines_boxes_several_times",
+            ),
+            "regions are not classified where they lie at last": (
+                """            predicted = self.classifier(maps, proposals)
+        if""",
+                """            proposals = proposals * 1.0
+        if""",
+                "test_the_same_head_refines_boxes_several_times",
+            ),
+            "the first boxes are given out": (
+                'return {**predicted, "proposals": proposals}',
+                'return {**predicted, "proposals": outputs["proposals"]}',
+                "test_the_same_head_refines_boxes_several_times",
+            ),
+            "background may be the best class": (
+                'ops.argmax(predicted["class_logits"][..., 1:], axis=-1)',
+                'ops.argmax(predicted["class_logits"], axis=-1)',
+                "test_best_deltas_are_those_of_the_best_class_but_background",
+            ),
+            "no refinement is one": (
+                "if self.refinements == 0:",
+                "if self.refinements < 0:",
+                "test_without_refinement_the_boxes_are_the_proposals",
             ),
         },
     ),

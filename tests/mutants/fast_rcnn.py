@@ -116,6 +116,51 @@ MUTANTS = mutants(
             "MultilevelRoIPool(14, dtype",
             "test_constants_are_the_papers",
         ),
+        "half of the images give an object": (
+            "keys[:, size:] < POSITIVES",
+            "keys[:, size:] < 2 * POSITIVES",
+            "test_a_quarter_of_many_images_gives_an_object",
+        ),
+        "every image with an object gives it": (
+            "(matches >= 0) & wanted, keys[:, :size]",
+            "(matches >= 0), keys[:, :size]",
+            "test_one_region_of_each_image_with_an_object_or_without",
+        ),
+        "region-wise background needs no IoU": (
+            "match_regions(targets, outputs, self.background_iou, foreground_iou)",
+            "match_regions(targets, outputs, 0.0, foreground_iou)",
+            "test_one_region_of_each_image_with_an_object_or_without",
+        ),
+        "region-wise sampling takes any number": (
+            "        if count != 1:\n",
+            "        if count < 1:\n",
+            "test_region_wise_sampling_learns",
+        ),
+        "lambda is not heeded": (
+            "ops.where(positive, box_weight * box_losses, 0.0)",
+            "ops.where(positive, box_losses, 0.0)",
+            "test_lambda_weighs_the_loss_of_boxes",
+        ),
+        "the model's lambda is not heeded": (
+            "losses_of_regions(predicted, *rest, self.box_weight)",
+            "losses_of_regions(predicted, *rest)",
+            "test_models_heed_lambda test_classification_alone_then_boxes_alone",
+        ),
+        "all layers of the classifier learn boxes": (
+            "part.trainable = part is classifier.box_output",
+            "part.trainable = True",
+            "test_classification_alone_then_boxes_alone",
+        ),
+        "the backbone learns boxes, too": (
+            "layer.trainable = layer in self.classifiers",
+            "layer.trainable = True",
+            "test_classification_alone_then_boxes_alone",
+        ),
+        "boxes learnt alone are not refined": (
+            "self.box_weight, self.refinements = 1.0, 1",
+            "self.box_weight = 1.0",
+            "test_classification_alone_then_boxes_alone",
+        ),
         "every seed samples alike": (
             "random_keys, self.seed, *self",
             "random_keys, 0, *self",

@@ -73,7 +73,7 @@ MUTANTS = {
                 "test_proposals_need_a_probability_only_where_it_is_asked_for",
             ),
             "background anchors have a box loss": (
-                "(ops.sum(ops.where(positive[..., None], box_losses, 0.0)), count)",
+                "(ops.sum(ops.where(positive, box_losses, 0.0)), count)",
                 "(ops.sum(box_losses), count)",
                 "test_proposal_losses_by_hand",
             ),

@@ -69,7 +69,7 @@ MUTANTS = {
                 "test_half_precision_and_groups_are_folded",
             ),
             "nothing is fused": (
-                "elif self._is_fused(training):",
+                "elif self.is_fused(training):",
                 "elif False:",
                 "test_a_graph_fuses_what_eager_code_folds",
             ),
@@ -124,8 +124,8 @@ MUTANTS = {
                 "test_initial_kernel_is_he_normal_by_fan_out",
             ),
             "the folded shift is lost": (
-                "_add_bias(self._convolve(inputs, kernel), shift)",
-                "self._convolve(inputs, kernel)",
+                "_add_bias(self.convolve(inputs, kernel), shift)",
+                "self.convolve(inputs, kernel)",
                 "test_inference_equals_loops",
             ),
         },

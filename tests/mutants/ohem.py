@@ -65,8 +65,8 @@ MUTANTS = {
                 "test_every_region_detector_takes_it",
             ),
             "the classes alone count": (
-                "sum(losses_of_regions(predicted, *rest).values())",
-                'losses_of_regions(predicted, *rest)["classification_loss"]',
+                "sum(found.values())",
+                'found["classification_loss"]',
                 "test_the_box_loss_counts",
             ),
             "Fast R-CNN samples any background": (

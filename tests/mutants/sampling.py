@@ -6,6 +6,16 @@ MUTANTS = mutants(
     "kerasdet/ops/sampling.py",
     "tests/ops/test_sampling.py",
     {
+        "a crop has one side": (
+            "(regions * crop**2)",
+            "(regions * crop)",
+            "test_region_wise_sampling_costs_twelve_times_as_much",
+        ),
+        "a mini-batch has one image": (
+            "return images * height * width",
+            "return height * width",
+            "test_region_wise_sampling_costs_twelve_times_as_much",
+        ),
         "examples without loss take part": (
             "score_threshold=0.0)",
             "score_threshold=None)",

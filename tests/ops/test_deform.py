@@ -85,6 +85,59 @@ def test_the_gradient_at_a_whole_position_is_that_of_the_cell_below_and_to_the_r
 # --- Convolution --------------------------------------------------------------------------------------
 
 
+def test_the_borders_by_hand(form):
+    # One tap on a map of 2 x 2 cells, moved from each cell.
+    features = np.float32([[1, 2], [3, 40]])[None, :, :, None]
+    offsets = np.float32([[[-0.25, 0.5], [0.5, 0.5]], [[0.75, -1.0], [0.5, 0.9]]])[None]
+    kernel = np.ones((1, 1, 1, 1), "float32")
+    # Fading: 0.75 of the upper two's mean; half of 0.5 * (2 + 40); beyond the corner; 0.5 * 0.1 of 40.
+    # The third reads at y 1.75, x -1: nothing.
+    faded = K.deform_conv2d(features, offsets, kernel)[0, :, :, 0]
+    np.testing.assert_allclose(faded, [[1.125, 10.5], [0, 2]], rtol=1e-5, atol=1e-6)
+    # Cut: y -0.25 is outside; x 1.5 reads the last column; x -1 is outside; y 1.5, x 1.9 are the last cell.
+    cut = K.deform_conv2d(features, offsets, kernel, border="cut")[0, :, :, 0]
+    np.testing.assert_allclose(cut, [[0, 21], [0, 40]], rtol=1e-5, atol=1e-6)
+
+
+def test_the_cut_border_equals_a_loop():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(6, 7, 3)).astype("float32")
+    offsets = rng.normal(size=(6, 7, 9, 2), scale=3).astype("float32")
+    kernel = rng.normal(size=(3, 3, 3, 2)).astype("float32")
+
+    def read(y, x):
+        if not (0 <= y < 6 and 0 <= x < 7):
+            return np.zeros(3)
+        y, x = min(y, 5.0), min(x, 6.0)
+        top, left = int(y), int(x)
+        bottom, right, down, across = min(top + 1, 5), min(left + 1, 6), y - top, x - left
+        upper = (1 - across) * features[top, left] + across * features[top, right]
+        lower = (1 - across) * features[bottom, left] + across * features[bottom, right]
+        return (1 - down) * upper + down * lower
+
+    expected = np.zeros((6, 7, 2))
+    for i, j, tap in np.ndindex(6, 7, 9):
+        dy, dx = offsets[i, j, tap]
+        taps = read(i - 1 + tap // 3 + dy, j - 1 + tap % 3 + dx)
+        expected[i, j] += taps @ kernel[tap // 3, tap % 3]
+    found = K.deform_conv2d(
+        features[None], offsets.reshape(1, 6, 7, 18), kernel, padding=1, border="cut"
+    )
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_depthwise_kernel_is_a_grouped_one(form):
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(1, 5, 6, 4)).astype("float32")
+    offsets = rng.normal(size=(1, 5, 6, 18)).astype("float32")
+    kernel = rng.normal(size=(3, 3, 1, 4)).astype("float32")
+    found = K.deform_conv2d(features, offsets, kernel, padding=1)
+    for channel in range(4):
+        one = slice(channel, channel + 1)
+        expected = K.deform_conv2d(features[..., one], offsets, kernel[..., one], padding=1)
+        np.testing.assert_allclose(found[..., one], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_deform_conv2d_of_one_tap_by_hand(form):
     offsets = np.zeros((1, 8, 8, 2), "float32")
     offsets[0, 2, 3] = 0.5, -0.25  # reads at y 2.5, x 2.75

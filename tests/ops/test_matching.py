@@ -9,6 +9,8 @@ from kerasdet.ops.matching import (
     BACKGROUND,
     BETWEEN,
     assign,
+    assign_bipartite,
+    assign_by_centre,
     assign_one_to_one,
     in_ignored,
     match_iou,
@@ -260,3 +262,70 @@ def test_one_to_one_leaves_crowds_out():
     objects = [[0, 0, 10, 10], [20, 20, 40, 40]]
     boxes = [[0, 0, 10, 10], [22, 22, 30, 30], [50, 50, 60, 60]]
     assert one_to_one(objects, boxes, [False, True]) == [0, BETWEEN, BACKGROUND]
+
+
+# -- Speed/accuracy trade-offs, section 3.2.1 and table 1 -----------------------------------------
+
+
+def truth(boxes, labels, ignore=None):
+    rows = {"boxes": np.float32([boxes]), "labels": np.int32([labels])}
+    return {**rows, "ignore": np.array([ignore or [False] * len(labels)])}
+
+
+# Objects of 10 x 10: an anchor's IoU is its height over ten, for those as wide.
+TALL = [[0, 0, 10, 9], [0, 0, 10, 8], [0, 0, 10, 2], [50, 0, 60, 1]]
+
+
+def test_bipartite_gives_each_object_one_anchor():
+    # Both objects are alike: the first has the best anchor, the second the next one, 0.2 nobody.
+    both = truth([[0, 0, 10, 10], [0, 0, 10, 10]], [1, 0])
+    matches = assign_bipartite(both, np.float32(TALL))
+    np.testing.assert_array_equal(matches, [[0, 1, BACKGROUND, BACKGROUND]])
+    # However little they overlap.
+    one = truth([[50, 0, 60, 10]], [1])
+    np.testing.assert_array_equal(assign_bipartite(one, np.float32(TALL)), [[BACKGROUND] * 3 + [0]])
+
+
+def test_bipartite_spares_what_lies_in_a_crowd():
+    crowd = truth([[0, 0, 10, 10], [0, 0, 30, 9]], [1, 0], [False, True])
+    matches = assign_bipartite(crowd, np.float32(TALL))
+    np.testing.assert_array_equal(matches, [[0, BETWEEN, BETWEEN, BACKGROUND]])
+
+
+def test_an_anchor_holds_the_centre_of_its_object():
+    # The centre is (5, 5).
+    anchors = np.float32(
+        [[0, 0, 10, 10], [4, 4, 6, 6], [5, 5, 9, 9], [0, 0, 5, 9], [0, 0, 9, 5], [6, 0, 10, 10]]
+    )
+    matches = assign_by_centre(truth([[0, 0, 10, 10]], [2]), anchors)
+    np.testing.assert_array_equal(matches, [[0, 0, 0, *[BACKGROUND] * 3]])
+    # Anchors of each image of their own.
+    own = np.stack([anchors[0]] * 2)[None]
+    own[0, 1] += 5
+    np.testing.assert_array_equal(assign_by_centre(truth([[0, 0, 10, 10]], [2]), own), [[0, 0]])
+    own[0, 1] += 1
+    matches = assign_by_centre(truth([[0, 0, 10, 10]], [2]), own)
+    np.testing.assert_array_equal(matches, [[0, BACKGROUND]])
+
+
+def test_of_several_centres_an_anchor_has_the_object_it_overlaps_most():
+    objects = [[0, 0, 4, 4], [0, 0, 9, 9], [-5, -5, 35, 35]]  # centres (2, 2), (4.5, 4.5), (15, 15)
+    anchors = np.float32([[0, 0, 10, 10], [0, 0, 4, 4], [0, 0, 30, 30]])
+    matches = assign_by_centre(truth(objects, [0, 1, 2]), anchors)
+    np.testing.assert_array_equal(matches, [[1, 0, 2]])
+    padded = truth([objects[0], [-1] * 4], [0, -1])
+    np.testing.assert_array_equal(
+        assign_by_centre(padded, np.float32([[-3, -3, 3, 3], [-3, -3, 0, 0]])), [[0, BACKGROUND]]
+    )
+
+
+def test_centres_of_crowds_are_neither_learnt_nor_background():
+    crowd = truth([[0, 0, 30, 30]], [0], [True])
+    anchors = np.float32([[10, 10, 20, 20], [40, 40, 50, 50]])
+    np.testing.assert_array_equal(assign_by_centre(crowd, anchors), [[BETWEEN, BACKGROUND]])
+
+
+def test_one_to_one_leaves_out_what_lies_between_two_thresholds():
+    one = truth([[0, 0, 10, 10]], [1])
+    matches = assign_one_to_one(one, np.float32([*TALL, [0, 0, 10, 4]]), 0.7, 0.3)
+    np.testing.assert_array_equal(matches, [[0, 0, BACKGROUND, BACKGROUND, BETWEEN]])

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdet.ops.sampling import hard_negatives, ohem, random_keys, sample_quota
+from kerasdet.ops.sampling import (
+    hard_negatives,
+    minibatch_cost,
+    ohem,
+    random_keys,
+    sample_quota,
+)
 
 # Eight places far apart; box 1 nearly covers box 0, and box 7 box 6.
 STARTS = np.array([0, 1, 100, 200, 300, 400, 500, 501], "float32")
@@ -111,3 +117,15 @@ def test_equal_losses_do_not_add_negatives():
     positive = np.array([[True] + [False] * 9])
     found = np.asarray(hard_negatives(np.ones((1, 10), "float32"), ~positive, positive))
     assert found.sum() == 3
+
+
+# -- Fast R-CNN, section 2.3: what a mini-batch costs beside R-CNN's ------------------------------
+
+
+def test_region_wise_sampling_costs_twelve_times_as_much():
+    # 128 * 600 * 1000 / (128 * 224 * 224) and 2 * 600 * 1000 / (128 * 224 * 224)
+    assert minibatch_cost(128) == pytest.approx(11.958, abs=5e-4)
+    assert minibatch_cost(2) == pytest.approx(0.18684, abs=5e-6)
+    # "roughly 64x faster than sampling one RoI from 128 different images"
+    assert minibatch_cost(128) / minibatch_cost(2) == pytest.approx(64)
+    assert minibatch_cost(1, regions=2, image_size=(10, 30), crop=5) == pytest.approx(300 / 50)
