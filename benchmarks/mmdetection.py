@@ -1,4 +1,4 @@
-"""Cascade R-CNN with ResNet-50-FPN compared with mmdetection's, in one run, on the CPU.
+"""Cascade and deformable Faster R-CNN with ResNet-50-FPN compared with mmdetection's, in one run, on the CPU.
 
     python benchmarks/mmdetection.py --mmdet-python ENV/bin/python
     python benchmarks/mmdetection.py --mmdet-python ENV/bin/python --work training
@@ -65,6 +65,9 @@ class Model(NamedTuple):
 
 MODELS = {
     "cascadercnn": Model("Cascade R-CNN", "cascade_rcnn_r50_fpn_20e_coco", 0.6, 0.85),
+    "fasterrcnn_deformable": Model(
+        "Faster R-CNN, deformable C3 to C5", "faster_rcnn_r50_fpn_dconv_c3_c5_1x_coco", 0.6, 0.85
+    ),
 }
 
 

@@ -119,6 +119,10 @@ def test_published_weights_say_whose_figures_they_have(small):
         "105 MB | not stated |"
     ]
     assert len(table(small, "models")) == 3, "no row for what others have trained"
+    # Where no size is published, four bytes for each of the 1.5 million parameters.
+    found["weights"]["mebibytes"] = None
+    (small / "zoo/theirs.json").write_text(json.dumps(found), "utf-8")
+    assert "| 1.50 M | 6.0 MB |" in table(small, "published", folder="docs")[2]
 
 
 def test_a_new_benchmark_joins_the_speed(small):

@@ -119,23 +119,26 @@ def fill_weights(model, slots, arrays, source, axes=None, faults=()):
     return model
 
 
-def _named(part, table, suffixes, place, prefix):
+def _named(part, table, suffixes, place, prefix, outer=None):
     """Yield (name or None, path of the layer, slot) for each weight of a part.
 
-    `place` is the part's path in the model, `prefix` the start of its names.
+    `place` is the part's path in the model, `prefix` the start of its names. The weights of a part that the
+    model has built layer by layer are called by the path of the model, `outer`.
     """
     patterns, inside = [], set()
     for row in _rows(part, table):
         child = _child(part, row[0])
         if _rows(child, table):
-            for found in _named(child, table, suffixes, f"{place}{row[0]}/", prefix + row[1]):
+            names = (f"{place}{row[0]}/", prefix + row[1])
+            for found in _named(child, table, suffixes, *names, part.path):
                 inside.add(id(found[2].variable))
                 yield found
         else:
             patterns.append(row)
     for variable in part.weights:
         if id(variable) not in inside:
-            path, _, weight = variable.path.removeprefix(f"{part.path}/").rpartition("/")
+            path = variable.path.removeprefix(f"{part.path}/").removeprefix(f"{outer}/")
+            path, _, weight = path.rpartition("/")
             name, change = _match(path, patterns)
             known = name is not None and weight in suffixes
             name = f"{prefix}{name}{suffixes[weight]}" if known else None

@@ -185,6 +185,7 @@ FIRST = {"norm_epsilon": 0.0, "old_names": True}  # trained before 2022
 
 MMDETECTION = {"modules": {"rpn": "rpn_head"}, "ours": _two_stages, "two_stages": True}
 MMDETECTION |= {"origin": "mmdetection"}
+MMDETECTION_REGIONS = {"roi_head.bbox_head.fc_cls": 2.0, "roi_head.bbox_head.fc_reg": 1.0}
 MMDETECTION_PROPOSALS = {"rpn_head.rpn_cls": 1.5, "rpn_head.rpn_reg": 0.25}
 
 
@@ -231,6 +232,16 @@ MODELS = {
         "cascade_rcnn/cascade-mask-rcnn_r50_fpn_20e_coco.py",
         **MMDETECTION,
         calibrated=_cascade(masks=True),
+    ),
+    "faster_rcnn_r50_fpn_dconv_c3_c5_1x_coco": Model(
+        "dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py",
+        **MMDETECTION,
+        calibrated=(MMDETECTION_PROPOSALS, MMDETECTION_REGIONS),
+    ),
+    "faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco": Model(
+        "dcnv2/faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py",
+        **MMDETECTION,
+        calibrated=(MMDETECTION_PROPOSALS, MMDETECTION_REGIONS),
     ),
     "resnet18_imagenet": Model("resnet18", RESNET, _levels_and_logits),
     "resnet34_imagenet": Model("resnet34", RESNET, _levels_and_logits),

@@ -231,7 +231,11 @@ def calibrate(model, entry, state, tensors):
     """
     changed = {}
     for deviations in entry.calibrated:
-        images = [_rows(model, deviations, tensor) for tensor in tensors]
+        # The others tell only of the dullest image.
+        images = [
+            _rows(model, deviations, tensor)
+            for tensor in (tensors if entry.confident else tensors[:1])
+        ]
         for module, deviation in deviations.items():
             weight, bias = f"{module}.weight", f"{module}.bias"
             channels = [rows[module] for rows in images]

@@ -12,7 +12,8 @@ written by
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 \
         --models ssd300_vgg16_coco ssdlite320_mobilenet_v3_large_coco --sizes 240x320 320x214
     python -m tests.parity.mmdetection tests/parity/golden --golden --limit 1500 --edges 192 256 \
-        --models cascade_mask_rcnn_r50_fpn_20e_coco --sizes 240x320 320x214
+        --models cascade_mask_rcnn_r50_fpn_20e_coco faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco \
+        --sizes 240x320 320x214
 
 `run.py` compares all models on large images, by their files.
 """
@@ -81,6 +82,7 @@ def test_what_loads_is_what_is_compared():
 def test_there_are_golden_files():
     assert [path.stem for path in GOLDEN] == [
         "cascade_mask_rcnn_r50_fpn_20e_coco",
+        "faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco",
         "fasterrcnn_mobilenet_v3_large_320_fpn_coco",
         "fcos_resnet50_fpn_coco",
         "mobilenet_v2_imagenet",

@@ -10,13 +10,14 @@ from keras import ops
 from kerasdet.backbones import ResNet
 from kerasdet.layers import (
     AnchorGenerator,
+    Deformable,
     DenseHead,
     FeaturePyramid,
     MaskHead,
     RoundedShortestEdge,
 )
 from kerasdet.models import CascadeRCNN, FasterRCNN, MaskBranch, MaskRCNN, RegionProposalNetwork
-from kerasdet.zoo import untrained
+from kerasdet.zoo import summary, untrained
 from kerasdet.zoo.checkpoints import read_checkpoint
 from kerasdet.zoo.manifest import manifest_paths, read_manifest
 from kerasdet.zoo.origins import mmdetection, torchvision
@@ -235,6 +236,8 @@ def test_what_is_published():
     assert found == {
         "cascade_rcnn_r50_fpn_20e_coco": ("e9872a90", 0.410),
         "cascade_mask_rcnn_r50_fpn_20e_coco": ("4af8e66e", 0.419, 0.365),
+        "faster_rcnn_r50_fpn_dconv_c3_c5_1x_coco": ("d68aed1e", 0.413),
+        "faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco": ("d099253b", 0.414),
     }
     for manifest in MANIFESTS.values():
         url = manifest["weights"]["url"]
@@ -242,6 +245,8 @@ def test_what_is_published():
         assert url.endswith(f"-{manifest['weights']['sha256']}.pth")
         assert url.startswith("https://download.openmmlab.com/mmdetection/v2.0/")
         assert manifest["weights"]["bytes"] is manifest["weights"]["mebibytes"] is None
+    # Sizes are not published: four bytes a parameter.
+    assert summary("cascade_rcnn_r50_fpn_20e_coco")["bytes"] == 4 * (69_394_766 + 2 * 26_560)
 
 
 # mmdetection's counts of parameters; ours with the batch normalisations' 2 x 26 560 statistics.
@@ -250,19 +255,24 @@ def test_what_is_published():
     [
         ("cascade_rcnn_r50_fpn_20e_coco", 69_394_766),
         ("cascade_mask_rcnn_r50_fpn_20e_coco", 77_324_606),
+        ("faster_rcnn_r50_fpn_dconv_c3_c5_1x_coco", 42_333_898),
+        ("faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco", 42_624_319),
     ],
 )
 def test_detectors_have_mmdetections_parameters(name, parameters):
     assert MANIFESTS[name]["parameters"] == parameters + 2 * 26_560
 
 
-def test_published_models_have_mmdetections_names():
-    name = "cascade_mask_rcnn_r50_fpn_20e_coco"
+def names_of_file(name):
+    """Names of the weights in a state dict of mmdetection's own model."""
     with np.load(PARITY / f"{name}.npz") as file:
         shapes = json.loads(str(file["meta"]))["shapes"]
-    model = untrained(name)
-    counters = {key for key in shapes if key.endswith("num_batches_tracked")}
-    assert mmdetection.names(model).keys() == shapes.keys() - counters
+    return {key for key in shapes if not key.endswith("num_batches_tracked")}
+
+
+def test_cascades_have_mmdetections_names_and_settings():
+    model = untrained("cascade_mask_rcnn_r50_fpn_20e_coco")
+    assert mmdetection.names(model).keys() == names_of_file(model.name)
     assert_configured(model)
     # Stages: 0.1, 0.05 and 0.033 are the spreads of the places, 0.2, 0.1 and 0.067 of the sizes.
     spreads = 1 / np.array(model.delta_weights)
@@ -272,6 +282,26 @@ def test_published_models_have_mmdetections_names():
     (branch,) = model.branches
     assert (branch.pooling.sampling_ratio, branch.pooling.aligned) == (None, True)
     assert (branch.pooling.output_size, branch.head.convs) == (14, (256,) * 4)
+
+
+def test_deformable_models_have_mmdetections_names_and_settings():
+    model = untrained("faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco")
+    names = mmdetection.names(model)
+    assert names.keys() == names_of_file(model.name)
+    # 2 x 9 offsets and 9 masks.
+    assert names["backbone.layer4.2.conv2.conv_offset.weight"].shape == (3, 3, 512, 27)
+    assert "backbone.layer1.0.conv2.conv_offset.weight" not in names
+    assert_configured(model)
+    deformable = Deformable(("C3", "C4", "C5"), modulated=True)
+    assert model.backbone.deformable.get_config() == deformable.get_config()
+    config = MANIFESTS["faster_rcnn_r50_fpn_dconv_c3_c5_1x_coco"]["config"]["backbone"]["config"]
+    assert config["deformable"]["config"] == {
+        "levels": ["C3", "C4", "C5"],
+        "groups": 1,
+        "modulated": False,
+        "border": "fade",
+        "offset_rate": 1.0,
+    }
 
 
 def assert_configured(model):

@@ -353,6 +353,7 @@ def test_a_manifest_describes_its_model_whole(name):
 # others learn their own.
 FROZEN = {
     *("cascade_rcnn_r50_fpn_20e_coco", "cascade_mask_rcnn_r50_fpn_20e_coco"),
+    *(f"faster_rcnn_r50_fpn_{kind}_c3_c5_1x_coco" for kind in ("dconv", "mdconv")),
     *("fasterrcnn_resnet50_fpn_coco", "fasterrcnn_mobilenet_v3_large_fpn_coco"),
     *("fasterrcnn_mobilenet_v3_large_320_fpn_coco", "maskrcnn_resnet50_fpn_coco"),
     *("keypointrcnn_resnet50_fpn_coco", "keypointrcnn_resnet50_fpn_coco_legacy"),

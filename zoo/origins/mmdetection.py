@@ -89,7 +89,7 @@ def two_stages(model):
 
 
 TABLE = {
-    "ResNet": RESNET,
+    "ResNet": (*RESNET, (r"layer(\d)_(\d+)_conv(\d)/offsets", r"layer\1.\2.conv\3.conv_offset")),
     "FeaturePyramid": feature_pyramid,
     "RegionProposalNetwork": (
         (r"conv0", r"rpn_conv"),
