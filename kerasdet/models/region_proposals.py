@@ -46,7 +46,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         candidates: anchors per level that enter suppression, (in training, in inference).
         proposals: proposals per image, (in training, in inference).
         score_threshold: lowest probability of an object for proposals in inference.
-        smallest: shortest side of a proposal after clipping, in pixels of the canvas (16 in the authors' code).
+        smallest: shortest side of a proposal after clipping, in pixels (16 in the authors' code).
 
     Call arguments:
         maps: {level: (B, H, W, C)}.

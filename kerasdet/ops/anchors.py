@@ -15,9 +15,8 @@ def cell_anchors(sizes, aspect_ratios, rounded=False, base=None):
         sizes: side lengths in pixels; an anchor of size s has area s * s.
         aspect_ratios: height / width.
         rounded: round the corners to whole pixels, halves to even (torchvision's weights need it).
-        base: a size whose anchors have sides of whole pixels, halves to even: first the width, then the height
-            by that width. All others are multiples of them (Faster R-CNN's code, 16). None: nothing is
-            rounded.
+        base: a size whose anchors have sides of whole pixels, halves to even: first the width, then the
+            height by that width. All others are multiples of them (Faster R-CNN's code, 16).
 
     Returns:
         (A, 4) xyxy NumPy float32, A = ratios x sizes, sizes varying fastest.

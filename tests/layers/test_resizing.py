@@ -26,6 +26,10 @@ from kerasdet.layers.resizing import (
         (ShortestEdge(800, 1333), (480, 640), (800, 1066), (800, 1088)),
         # The longer side bounds: 1333 / 1000 = 1.333; 300 * 1.333 = 399.9.
         (ShortestEdge(800, 1333), (1000, 300), (1333, 399), (1344, 416)),
+        # 600 / 333 = 1.8018; 500 * 1.8018 = 900.9. 1000 / 500 = 2; 1.25 * 402 = 502.5, to even.
+        (ShortestEdge(600, 1000, 1), (333, 500), (600, 900), (600, 900)),
+        (ShortestEdge(600, 1000, 1, nearest=True), (333, 500), (600, 901), (600, 901)),
+        (ShortestEdge(600, 1000, 1, nearest=True), (402, 800), (502, 1000), (502, 1000)),
         (Fit(384, 512), (480, 640), (384, 512), (384, 512)),
         (Fit(384, 512), (100, 400), (128, 512), (384, 512)),
         (Fit(64, 64), (1, 1000), (1, 64), (64, 64)),
@@ -56,6 +60,7 @@ def test_sizes(part, size, target, canvas):
     "part",
     [
         *(KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), PaddedSquare(416)),
+        ShortestEdge(600, 1000, 1, nearest=True),
         Stretch(300),
     ],
 )
