@@ -16,7 +16,6 @@ from pathlib import Path
 
 from kerasdet.files import atomic_write, release_lock, save_json, take_lock
 from kerasdet.zoo.verify import digest as digest_of
-from kerasdet.zoo.verify import sha256 as sha256_of
 
 SETTING = "KERASDET_CACHE"
 POLL = 0.2  # seconds between two tries of a lock that another process holds
@@ -70,7 +69,7 @@ def cached(name, source, version, make):
                 left_over.unlink()
             with atomic_write(path) as temporary:
                 make(temporary)
-            remember(path, path.stat(), sha256_of(path))
+            remember(path, path.stat(), digest_of(path))
     return path
 
 

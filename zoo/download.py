@@ -145,7 +145,8 @@ def _try(url, part, sha256, size, show):
     digest = digest_of(part, sha256)
     if digest.startswith(sha256):
         return digest
-    wrong = f"has the SHA-256 {digest} ({part.stat().st_size} bytes) instead of {sha256}"
+    kind = "hash" if ":" in digest else "SHA-256"
+    wrong = f"has the {kind} {digest} ({part.stat().st_size} bytes) instead of {sha256}"
     part.unlink()
     # If the download was resumed, the earlier part may have been wrong.
     raise _SourceError(f"{wrong}; the partial file was deleted", pause=0 if have else None)

@@ -15,10 +15,10 @@ def sha256(path):
     Returns:
         64 lower-case hexadecimal digits.
     """
-    return digest(path, "")
+    return digest(path)
 
 
-def digest(path, like):
+def digest(path, like=""):
     """Hash of a file, of the kind that another hash is.
 
     Args:

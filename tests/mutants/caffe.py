@@ -96,7 +96,7 @@ MUTANTS = {
             ),
             "a dropout that scales in testing is taken for another": (
                 "1.0 if scaled else 1.0 - parameters",
-                "1.0 if scaled else 0.0 + parameters.number('none', 1.0) - 0 * parameters",
+                "1.0 if True else 1.0 - parameters",
                 "test_a_prototxt_of_another_network_changes_nothing",
             ),
         },

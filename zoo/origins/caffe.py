@@ -147,6 +147,8 @@ VGG16 = tuple(
     )
 )
 
+ZF = ((r"conv1", "conv1", red_first), (r"(conv[2-5])", r"\1"))
+
 
 def resnet(backbone):
     """Return the rows of ResNet-101, in whose third and fourth stage blocks are numbered."""
@@ -193,6 +195,7 @@ def position_sensitive_classifier(part):
 DETECTOR = (("backbone", ""), ("rpn", ""), ("classifier", ""))
 TABLE = {
     "VGG16": VGG16,
+    "ZFNet": ZF,
     "ResNet": resnet,
     "RegionProposalNetwork": RPN,
     "RegionClassifier": region_classifier,
