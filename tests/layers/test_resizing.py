@@ -35,6 +35,10 @@ from kerasdet.models.base import ImageModel
         (RoundedShortestEdge(800, 1333), (1000, 300), (1333, 400), (1344, 416)),
         (RoundedShortestEdge(800, 800), (640, 427), (800, 534), (800, 544)),
         (RoundedShortestEdge(800, 1333), (3000, 1), (1333, 1), (1344, 32)),
+        # 600 / 333 = 1.8018; 500 * 1.8018 = 900.9. 1000 / 500 = 2; 1.25 * 402 = 502.5, to even.
+        (ShortestEdge(600, 1000, 1), (333, 500), (600, 900), (600, 900)),
+        (ShortestEdge(600, 1000, 1, nearest=True), (333, 500), (600, 901), (600, 901)),
+        (ShortestEdge(600, 1000, 1, nearest=True), (402, 800), (502, 1000), (502, 1000)),
         (Fit(384, 512), (480, 640), (384, 512), (384, 512)),
         (Fit(384, 512), (100, 400), (128, 512), (384, 512)),
         (Fit(64, 64), (1, 1000), (1, 64), (64, 64)),
@@ -66,6 +70,7 @@ def test_sizes(part, size, target, canvas):
     [
         *(KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), PaddedSquare(416)),
         *(RoundedShortestEdge(), Stretch(300)),
+        ShortestEdge(600, 1000, 1, nearest=True),
     ],
 )
 def test_graph_sizes_equal_python_sizes(part):

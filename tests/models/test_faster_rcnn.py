@@ -46,6 +46,7 @@ from kerasdet.models.region_proposals import (
     proposal_losses,
     propose,
 )
+from kerasdet.ops.boxes import clip_pixels
 from tests.contract.detectors import batch, faster_rcnn
 from tests.tiny import TinyBackbone, cheap_weights, parameters
 
@@ -192,6 +193,17 @@ def test_what_clipping_leaves_must_be_a_thousandth_of_a_pixel():
     boxes, is_proposal = propose(outputs, network(proposals=(5, 5)), True)
     assert np.asarray(is_proposal)[0].tolist() == [True] + [False] * 4
     np.testing.assert_allclose(boxes[0, 0], [99.998, 0, 100, 10], rtol=1e-6)
+
+
+def test_proposals_of_the_authors_code_are_whole_pixels_and_have_a_shortest_side():
+    # Pixels 20 to 36 and 10 to 25 are 17 x 16; 20 to 34 are 15. The last pixel of the image is 99.
+    anchors = [[20, 10, 36, 25], [20, 50, 34, 70], [80, 80, 120, 120]]
+    logits = np.array([[2.0, 1.0, 0.0]], "float32")
+    outputs = undecoded({"P2": logits}, {"P2": np.float32(anchors)})
+    rpn = network(proposals=(5, 5), smallest=16.0)
+    boxes, is_proposal = propose(outputs, rpn, False, clip_pixels)
+    assert np.asarray(is_proposal)[0].tolist() == [True, True] + [False] * 3
+    np.testing.assert_allclose(boxes[0, :2], [[20, 10, 37, 26], [80, 80, 100, 100]], rtol=1e-6)
 
 
 def test_proposals_need_a_probability_only_where_it_is_asked_for():

@@ -214,6 +214,7 @@ def _loss(function, targets, **options):
 
 OPERATIONS = {
     "roi_pool": _regions(K.roi_pool, 2, output_size=(3, 2)),
+    "roi_pool, pixels": _regions(K.roi_pool, 2, output_size=(3, 2), rounding="pixels"),
     "roi_align": _regions(K.roi_align, 2, output_size=(3, 2)),
     "roi_align, max": _regions(
         K.roi_align, 2, output_size=2, sampling_ratio=2, aligned=True, reduction="max"

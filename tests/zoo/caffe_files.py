@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 
+WORDS = ("pool", "norm_region")  # fields whose values are words
 OLD_TYPES = {"Convolution": 4, "InnerProduct": 14, "Deconvolution": 39}
 
 
@@ -68,13 +69,13 @@ def caffemodel(layers, old=False, packed=True):
 
 
 def text(value):
-    """A message as text: dicts are messages, lists repeated fields, texts are quoted unless in capitals."""
+    """A message as text: dicts are messages, lists repeated fields, texts quoted but for those of `WORDS`."""
     parts = []
     for name, values in value.items():
         for one in values if isinstance(values, list) else [values]:
             if isinstance(one, dict):
                 parts.append(f"{name} {{ {text(one)} }}")
-            elif isinstance(one, str) and not one.isupper():
+            elif isinstance(one, str) and name not in WORDS:
                 parts.append(f'{name}: "{one}"')
             else:
                 parts.append(f"{name}: {str(one).lower() if isinstance(one, bool) else one}")
