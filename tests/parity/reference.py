@@ -119,7 +119,8 @@ def _tensor(array, entry):
 def build(entry, edges):
     """torchvision's model in inference, with the epsilon that it sets when it loads published weights."""
     if not entry.calibrated:
-        return torchvision.models.get_model(entry.torchvision, weights=None).eval()
+        keywords = dict(entry.keywords)
+        return torchvision.models.get_model(entry.torchvision, weights=None, **keywords).eval()
     sides = {} if edges is None else {"min_size": edges[0], "max_size": edges[1]}
     model = torchvision.models.get_model(
         entry.torchvision, weights=None, weights_backbone=None, **sides
