@@ -81,6 +81,23 @@ class Parts:
         return [x]
 
 
+def names_of(name, rows):
+    """List a block's convolutions, in the order in which `Parts.block` makes them.
+
+    Args:
+        name: the block's.
+        rows: as in the module's docstring.
+    """
+    found = []
+    for steps in rows:
+        for step in steps:
+            if isinstance(step, list):
+                found += names_of(name, step)
+            elif step[0] not in ("max", "avg"):
+                found.append(f"{name}_{step[0]}")
+    return found
+
+
 def stem(x, parts, highest):
     """Build the layers up to stride 8, which Inception v3 and Inception-ResNet v2 begin with.
 

@@ -193,6 +193,15 @@ def residual_blocks(x, parts, stage):
     return parts.conv(x, "Conv2d_7b_1x1", 1536, 1)
 
 
+def all_blocks():
+    """List (name, rows) of all blocks, in the order in which the network makes them."""
+    found = []
+    for first, first_rows, rows, name, count, _ in STAGES.values():
+        found.append((first, first_rows))
+        found += [(f"{name}_{number}", rows) for number in range(1, count + 1)]
+    return [*found, ("Block8", BLOCK8)]
+
+
 def _residual(x, parts, name, rows, scale, activated=True):
     """Return ReLU(x + scale F(x)), or the sum itself."""
     dtype = parts.dtype
