@@ -11,17 +11,15 @@ Layer names are torchvision's with `_` for `.`: `layer1_0_conv1` holds `layer1.0
 """
 
 import keras
-from keras import ops
 
 from kerasdet.backbones.backbone import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     LEVELS,
     Backbone,
-    copy_layers,
-    freeze_norms,
     highest_stage,
 )
+from kerasdet.backbones.stage_head import StageHead, filled
 from kerasdet.layers.conv import ConvNorm
 
 DILATED = "C4_conv5"
@@ -93,10 +91,7 @@ class ResNet(Backbone):
             dtype=self.dtype_policy,
             name="head",
         )
-        channels = self.get_layer("layer4_0_conv1").input.shape[-1]
-        head.build((None, None, None, None, channels))
-        copy_layers(self, head.stage)
-        return head
+        return filled(head, self, self.get_layer("layer4_0_conv1").input.shape[-1])
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -111,7 +106,7 @@ class ResNet(Backbone):
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class ResNetHead(keras.layers.Layer):
+class ResNetHead(StageHead):
     """ResNet's fifth stage on each region, then the mean of its cells (Mask R-CNN, figure 4, left).
 
     The stage has stride two: it turns 14 x 14 cells of "C4" into the 7 x 7 that it computes for images.
@@ -144,44 +139,23 @@ class ResNetHead(keras.layers.Layer):
         frozen_norm=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(frozen_norm, **kwargs)
         self.blocks = blocks
         self.bottleneck = bottleneck
         self.groups = groups
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
-        self.frozen_norm = frozen_norm
 
-    def build(self, regions_shape):
-        """Create every weight."""
-        inputs = keras.Input((None, None, regions_shape[-1]), name="regions")
+    @property
+    def channels(self):
+        """Channels of the result."""
+        return 2048 if self.bottleneck else 512
+
+    def stage_on(self, regions):
+        """Build the fifth stage on a map (B, H, W, C)."""
         widths = (self.blocks, self.bottleneck, self.groups, self.group_width)
         shared = {"norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
-        self.stage = keras.Model(inputs, residual_stage(inputs, 5, *widths, **shared), name="stage")
-        self.stage.dtype_policy = self.dtype_policy
-        if self.frozen_norm:
-            freeze_norms(self.stage.layers)
-        self.built = True
-
-    def call(self, regions, training=False):
-        """See the class docstring."""
-        return ops.mean(self.maps(regions, training), axis=(2, 3))
-
-    def maps(self, regions, training=False):
-        """Return the stage's maps (B, R, ceil(h / 2), ceil(w / 2), F); a mask branch may start from them."""
-        batch, count = ops.shape(regions)[:2]
-        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
-        x = self.stage(x, training=training)
-        return ops.reshape(x, (batch, count, *x.shape[1:]))
-
-    def compute_output_shape(self, regions_shape):
-        """Return (B, R, F)."""
-        return (*regions_shape[:2], 2048 if self.bottleneck else 512)
-
-    def maps_shape(self, regions_shape):
-        """Return (B, R, ceil(h / 2), ceil(w / 2), F), the shape of `maps`."""
-        cells = ((side + 1) // 2 for side in regions_shape[2:4])
-        return (*regions_shape[:2], *cells, self.compute_output_shape(regions_shape)[-1])
+        return residual_stage(regions, 5, *widths, **shared)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -192,7 +166,6 @@ class ResNetHead(keras.layers.Layer):
             "groups": self.groups,
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
-            "frozen_norm": self.frozen_norm,
         }
 
 

@@ -28,7 +28,13 @@ from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
 from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.layers.points import Distances, Points
-from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
+from kerasdet.layers.pooling import (
+    L2Normalization,
+    LocalResponseNorm,
+    Maxout,
+    MaxPool,
+    SpatialPyramidPooling,
+)
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.resizing import (
     Drawn,
@@ -81,9 +87,11 @@ __all__ = [
     "L2Normalization",
     "Letterbox",
     "LevelTowers",
+    "LocalResponseNorm",
     "LocallyConnected",
     "LogIoULoss",
     "MaskHead",
+    "MaxPool",
     "Maxout",
     "MultilevelPSRoIAlign",
     "MultilevelRoIAlign",

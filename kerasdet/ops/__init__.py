@@ -42,7 +42,13 @@ from kerasdet.ops.points import (
     encode_distances,
     grid_points,
 )
-from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
+from kerasdet.ops.pooling import (
+    l2_normalize,
+    local_response_norm,
+    max_pool,
+    maxout,
+    spatial_pyramid_pool,
+)
 from kerasdet.ops.roi import (
     multilevel_ps_roi_align,
     multilevel_roi_align,
@@ -87,9 +93,11 @@ __all__ = [
     "intersection_over_area",
     "iou_loss",
     "l2_normalize",
+    "local_response_norm",
     "log_iou_loss",
     "mask_peaks",
     "match_iou",
+    "max_pool",
     "maxout",
     "multilevel_ps_roi_align",
     "multilevel_roi_align",

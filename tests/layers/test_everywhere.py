@@ -130,6 +130,16 @@ EXAMPLES = {
         {"levels": (3, 1), "pooling": "average", "spatial_scale": 1 / 4},
         (normal(2, 6, 7, 2), BOXES),
     ),
+    "MaxPool": Example(
+        layers.MaxPool,
+        {"size": 3, "stride": 2, "padding": 1, "ceil_mode": False},
+        (normal(2, 6, 7, 2),),
+    ),
+    "LocalResponseNorm": Example(
+        layers.LocalResponseNorm,
+        {"size": 3, "alpha": 2.0, "beta": 0.5, "k": 2.0, "within_channel": True},
+        (normal(2, 6, 7, 2),),
+    ),
     "Maxout": Example(layers.Maxout, {"num_units": 3, "axis": 2}, (normal(2, 6, 6, 2),)),
     "L2Normalization": Example(
         layers.L2Normalization, {"scale": 7.5, "epsilon": 0.25}, (normal(2, 6, 7, 2),)

@@ -258,6 +258,11 @@ OPERATIONS = {
     "spatial_pyramid_pool, boxes, average": _regions(
         K.spatial_pyramid_pool, 2, levels=(2,), pooling="average"
     ),
+    "max_pool": _map(K.max_pool, 2, 6, 7, 3, size=3, stride=2, padding=1),
+    "local_response_norm": _map(K.local_response_norm, 2, 5, 6, 7, size=5, alpha=2.0),
+    "local_response_norm, within": _map(
+        K.local_response_norm, 2, 5, 6, 3, size=3, alpha=2.0, k=2.0, within_channel=True
+    ),
     "maxout": _map(K.maxout, 2, 3, 4, 6, num_units=2),
     "l2_normalize": Operation(
         lambda features, scale: K.l2_normalize(features, scale),
