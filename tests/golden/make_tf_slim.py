@@ -7,9 +7,9 @@ Run from the root with a Python that has tf-slim and a TensorFlow that it runs o
     python -m tests.golden.make_tf_slim --tiny
     python -m tests.golden.make_tf_slim --full FOLDER
 
-The first writes the golden files, of small images; the second writes a small checkpoint of TensorFlow 1's saver
-for the tests of its reader. The third takes images of the published size and writes
-checkpoints too, packed as the published ones are; `python -m tests.parity.object_detection FOLDER` compares.
+The first writes the golden files, of small images; the second a small checkpoint of TensorFlow 1's saver, for
+the tests of its reader. The third takes images of the published size and writes checkpoints too, packed as
+the published ones are; `python -m tests.parity.object_detection FOLDER` compares.
 
 ResNet and Inception are tf-slim's own networks. MobileNet, and what the API adds to each network, are written
 here with tf-slim's layers, in the API's scopes. All around them is `object_detection_numpy.py`.

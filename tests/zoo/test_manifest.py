@@ -67,7 +67,13 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
     detectors += ["ssd300_vgg16_coco", "ssdlite320_mobilenet_v3_large_coco"]
     assert sorted(TORCHVISION) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
-    assert set(PUBLISHED) - set(TORCHVISION) == {"ssd_mobilenet_v1_face", "tiny_yolov2_face"}
+    assert set(PUBLISHED) - set(TORCHVISION) == {
+        "faster_rcnn_inception_v2_coco",
+        "rfcn_resnet101_coco",
+        "ssd_mobilenet_v1_coco",
+        "ssd_mobilenet_v1_face",
+        "tiny_yolov2_face",
+    }
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
