@@ -116,8 +116,8 @@ MUTANTS = {
         "tests/ops/test_crop.py",
         {
             "points are spread over all cells": (
-                'ops.cast(ops.stack(extent), "float32") - 1.0',
-                'ops.cast(ops.stack(extent), "float32")',
+                "for size in extent]) - 1.0",
+                "for size in extent])",
                 "test_points_lie_from_corner_to_corner",
             ),
             "the last point is before the corner": (
@@ -268,8 +268,8 @@ MUTANTS = {
         "tests/layers/test_anchors.py",
         {
             "anchors are clipped by halves of the canvas": (
-                'size = ops.cast(ops.stack(canvas), "float32")',
-                'size = ops.cast(ops.stack(canvas), "float32") / 2',
+                'size = ops.stack([ops.cast(side, "float32")',
+                'size = ops.stack([0.5 * ops.cast(side, "float32")',
                 "test_clipped_anchors_end_at_the_canvas",
             ),
         },
