@@ -202,7 +202,7 @@ class AnchorGenerator(keras.layers.Layer):
         ]
         if not self.clip:
             return anchors
-        size = ops.cast(ops.stack(canvas), "float32")
+        size = ops.stack([ops.cast(side, "float32") for side in canvas])
         return [clip_boxes(level, size) for level in anchors]
 
     def compute_output_spec(self, features, images):

@@ -101,7 +101,7 @@ def _lattice(shares, points, extent):
     In the order of TensorFlow's kernel, because rounding decides whether the last point of a box lies beyond
     the map.
     """
-    last = ops.cast(ops.stack(extent), "float32") - 1.0  # (2,)
+    last = ops.stack([ops.cast(size, "float32") for size in extent]) - 1.0  # (2,)
     first, end = shares[:, :2], shares[:, 2:]
     single = np.equal(points, 1)  # (2,)
     gaps = np.maximum(np.subtract(points, 1), 1).astype("float32")

@@ -153,6 +153,20 @@ def _conv(channels, offset_groups, kernel, strides=1, padding=1, dilation=1, mas
     )
 
 
+def _crops(function, channels, **options):
+    return Operation(
+        lambda features, boxes, canvas: function(features, boxes, canvas, **options),
+        {
+            "features": _random(2, 6, 7, channels),
+            "boxes": BOXES,
+            "canvas": np.float32([[24, 28], [25, 30]]),
+        },
+        {"features": "B H W C", "boxes": "B R 4", "canvas": "B 2"},
+        slopes=("features",),
+        features=("features",),
+    )
+
+
 def _pyramid(function, channels=2, **options):
     boxes = np.float32([[[3, 4, 120, 150], [5, 9, 40, 70]], [[-20, 3, 90, 260], [1, 2, 250, 230]]])
     return Operation(
@@ -230,6 +244,11 @@ OPERATIONS = {
     "multilevel_ps_roi_align": _pyramid(
         K.multilevel_ps_roi_align, channels=8, output_size=2, sampling_ratio=1
     ),
+    "crop_and_resize": _crops(K.crop_and_resize, 2, output_size=(3, 2)),
+    "crop_and_resize, max": _crops(
+        K.crop_and_resize, 2, output_size=2, sampling_ratio=2, reduction="max"
+    ),
+    "ps_crop_and_resize": _crops(K.ps_crop_and_resize, 8, output_size=2, sampling_ratio=3),
     "deform_conv2d": _conv(2, 1, (3, 3, 2, 3)),
     "deform_conv2d, modulated": _conv(2, 1, (3, 2, 2, 3), strides=2, mask=True),
     "deform_conv2d, groups": _conv(4, 2, (2, 3, 2, 4), dilation=2, padding=2),

@@ -67,14 +67,20 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
     detectors += ["ssd300_vgg16_coco", "ssdlite320_mobilenet_v3_large_coco"]
     assert sorted(TORCHVISION) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
-    caffe = {name for name in PUBLISHED if MANIFESTS[name]["conversion"] == "caffe"}
-    assert caffe == {
-        *("fast_rcnn_vgg16_voc07", "faster_rcnn_vgg16_voc07", "faster_rcnn_zf_voc07"),
-        "rfcn_resnet101_voc0712",
+    by_origin = {
+        origin: {name for name in PUBLISHED if MANIFESTS[name]["conversion"] == origin}
+        for origin in ("caffe", "object_detection_api", "face_api")
     }
-    others = {name for name in PUBLISHED if MANIFESTS[name]["conversion"] != "mmdetection"}
-    others -= caffe | set(TORCHVISION)
-    assert others == {"ssd_mobilenet_v1_face", "tiny_yolov2_face"}
+    assert by_origin == {
+        "caffe": {
+            *("fast_rcnn_vgg16_voc07", "faster_rcnn_vgg16_voc07", "faster_rcnn_zf_voc07"),
+            "rfcn_resnet101_voc0712",
+        },
+        "object_detection_api": {
+            *("faster_rcnn_inception_v2_coco", "rfcn_resnet101_coco", "ssd_mobilenet_v1_coco"),
+        },
+        "face_api": {"ssd_mobilenet_v1_face", "tiny_yolov2_face"},
+    }
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

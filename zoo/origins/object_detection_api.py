@@ -26,17 +26,12 @@ NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 WEIGHTS = {
     "kernel": "/weights",
     "bias": "/biases",
-    "depthwise_kernel": "/depthwise_weights",
-    "pointwise_kernel": "/pointwise_weights",
     **{name: f"/BatchNorm/{name}" for name in NORM},
 }
 UNUSED = re.compile(
     r"global_step|(.*/)?(Momentum|RMSProp|RMSProp_1|Adam|Adam_1)|beta[12]_power"
     r"|FirstStageFeatureExtractor/resnet_v1_\d+/block4/.*"
 )
-DEPTHWISE = re.compile(
-    r"(?<=_depthwise)/depthwise_weights$"
-)  # of a convolution that is nothing else
 FACTORS = (10.0, 10.0, 5.0, 5.0)  # of x, y, w, h: the API's box coder, in both stages
 TALLEST = 0.3333  # width / height; the paper's third is 1/3
 
@@ -56,13 +51,37 @@ def load(model, path):
         ValueError: a file cannot be read or does not fit the model, which is then unchanged.
         ImportError: TensorFlow is not installed.
     """
+    return fill(model, read(path), path)
+
+
+def fill(model, variables, source):
+    """Fill a model with the variables of a checkpoint, all of them or none.
+
+    Args:
+        model: as in `load`.
+        variables: {name: array}.
+        source: the file they come from, for the error message.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: the table does not know the model, or a variable is missing, left over or of another
+            shape; the model is then unchanged.
+    """
     slots = name_weights(model, TABLE, WEIGHTS, "object_detection_api")
     arrays = {
-        DEPTHWISE.sub("/weights", name): array
-        for name, array in read(path).items()
-        if not UNUSED.fullmatch(name)
+        _named_apart(name): array for name, array in variables.items() if not UNUSED.fullmatch(name)
     }
-    return fill_weights(model, slots, arrays, path)
+    return fill_weights(model, slots, arrays, source)
+
+
+def _named_apart(name):
+    """Name the two kernels of a separable convolution as two layers, of which the first is depthwise."""
+    place, _, kind = name.rpartition("/")
+    if kind == "depthwise_weights":
+        return f"{place.removesuffix('_depthwise')}_depthwise/weights"
+    return f"{place}/weights" if kind == "pointwise_weights" else name
 
 
 # -- changes of arrays: kernels (..., outputs) and biases (outputs,) alike -------------------------
@@ -140,6 +159,14 @@ MOBILENET_V1 = (
 )
 
 
+# Of both: the first stage has Conv2d_1a_7x7 to Mixed_4e, the second Mixed_5a to Mixed_5c.
+INCEPTION_V2 = (
+    (r"(Conv2d_1a_7x7_depthwise)", r"InceptionV2/\1"),
+    (r"(Conv2d_\w+?)(/norm)?", r"InceptionV2/\1"),
+    (r"(Mixed_\w\w)_(Branch_\d)_(\w+)(/norm)?", r"InceptionV2/\1/\2/\3"),
+)
+
+
 def slim_resnet(backbone):
     """Return the rows of a `SlimResNet`, whose fourth block is in the second stage."""
     network = f"resnet_v1_{3 * sum(backbone.blocks) + 2}"
@@ -202,13 +229,17 @@ REGION_CLASSIFIER = (
     (r"class_output", r"SecondStageBoxPredictor/ClassPredictor"),
     (r"box_output", r"SecondStageBoxPredictor/BoxEncodingPredictor", xy_first),
 )
-FASTER_RCNN = (("backbone", ""), ("rpn", ""), ("classifier", ""))
+RFCN = (("backbone", ""), ("rpn", ""), ("classifier", ""))
+FASTER_RCNN = (("backbone", "FirstStageFeatureExtractor/"), ("rpn", ""), ("classifier", ""))
 
 TABLE = {
     "ExtraLayers": extras,
     "FasterRCNN": FASTER_RCNN,
+    "InceptionV2": INCEPTION_V2,
+    "InceptionV2Head": INCEPTION_V2,
     "MobileNetV1": MOBILENET_V1,
     "PositionSensitiveClassifier": score_maps,
+    "RFCN": RFCN,
     "RegionClassifier": REGION_CLASSIFIER,
     "RegionProposalNetwork": RPN,
     "SSD": ssd,
