@@ -487,7 +487,7 @@ def losses_of(classify, targets, delta_weights=DELTA_WEIGHTS):
     return losses
 
 
-def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
+def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS, clip=clip_boxes):
     """Move regions by the one box of all classes, as the next stage of a cascade sees them.
 
     Args:
@@ -495,12 +495,13 @@ def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
         deltas: (B, R, 1, 4).
         image_sizes: (B, 2) height and width, to which the boxes are clipped.
         delta_weights: factors of the deltas.
+        clip: function of boxes and image sizes.
 
     Returns:
         (B, R, 4), without gradient.
     """
     boxes = decode_deltas(deltas[:, :, 0], regions, delta_weights)
-    return ops.stop_gradient(clip_boxes(boxes, image_sizes))
+    return ops.stop_gradient(clip(boxes, image_sizes))
 
 
 def decode_regions(outputs, delta_weights=DELTA_WEIGHTS, clip=clip_boxes):
