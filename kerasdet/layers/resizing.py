@@ -190,16 +190,10 @@ class RoundedShortestEdge(ShortestEdge):
         (top, bottom, *by_row), (left, right, *by_column) = (
             _in_2048ths(*lengths, xp) for lengths in zip(old, size)
         )
-        # At the left and right edges OpenCV takes one pixel whole, and at the upper and lower ones twice.
-        edge = (left != right)[:, None]
-        by_column = (
-            xp.where(edge, by_column[0][:, None], WEIGHT),
-            xp.where(edge, by_column[1][:, None], 0),
-        )
         take = np.take if xp is np else xp.gather
         first, second = (
             sum(
-                _cast(take(line, column, axis=-2), "int32", xp) * weight
+                _cast(take(line, column, axis=-2), "int32", xp) * weight[:, None]
                 for column, weight in zip((left, right), by_column)
             )
             for line in (take(pixels, row, axis=-3) for row in (top, bottom))

@@ -94,10 +94,10 @@ def _pool_by_gathers(table, maps, starts, steps, counts, output_size):
                 for place, weight in cells(offset, inside):
                     rows = ops.reshape(place, (-1,))
                     values = ops.reshape(weight[..., None] * upstream, (-1, channels))
-                    total = total + ops.segment_sum(values, rows, num_segments=table.shape[0])
+                    total = total + ops.segment_sum(values, rows, num_segments=size)
                 return (total,)
 
-            blank = ops.zeros_like(table, dtype="float32")
+            size, blank = ops.shape(table)[0], ops.zeros_like(table, dtype="float32")
             return ops.cast(walk(counts, spread, (blank,))[0], dtype)
 
         blank = ops.zeros((ops.shape(starts)[0], *output_size, channels), "float32")

@@ -149,7 +149,11 @@ MUTANTS = {
                 "weight[:, None, None] * (line // 16) / 65536",
                 MMCV,
             ),
-            "edges blend": ("edge = (left != right)[:, None]", "edge = (left >= 0)[:, None]", MMCV),
+            "the two pixels of a row have one weight": (
+                'axis=-2), "int32", xp) * weight[:, None]',
+                'axis=-2), "int32", xp) * 1024',
+                MMCV,
+            ),
             "halves are not means": (
                 "xp.where(halved[0] & halved[1], mean, (blended + 2) // 4)",
                 "(blended + 2) // 4",

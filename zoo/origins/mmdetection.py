@@ -2,7 +2,7 @@
 
 The background is the last class there, and the first here. Its regions have as many points as cells
 (`MultilevelRoIAlign(7, sampling_ratio=None, aligned=True)`), its anchors have fixed strides, and its images
-the sizes and pixels of `RoundedShortestEdge`: the manifests say so. What no trained model reaches is not
+have the sizes and pixels of `RoundedShortestEdge`: the manifests say so. What no trained model reaches is not
 followed: boxes there shrink to no less than 1/62.5 of their anchor, and boxes without area are kept.
 """
 
