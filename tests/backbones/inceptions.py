@@ -30,12 +30,11 @@ def lively(model, seed=0):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
         elif layer.weights:
-            layer.set_weights(
-                [
-                    rng.normal(0, (2 / max(1, w[..., 0].size)) ** 0.5, w.shape)
-                    for w in layer.get_weights()
-                ]
-            )
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            values = layer.get_weights()
+            taps = [w[..., 0, 0] if depthwise else w[..., 0] for w in values]
+            deviations = [(2 / max(1, tap.size)) ** 0.5 for tap in taps]
+            layer.set_weights([rng.normal(0, d, w.shape) for d, w in zip(deviations, values)])
     return model
 
 

@@ -22,8 +22,9 @@ def write(path, layers, first=1):
         for layer in layers:
             name = renumbered(layer, first)
             group = file.create_group(name)
+            depthwise = "depthwise_" * isinstance(layer, keras.layers.DepthwiseConv2D)
             for weight in layer.weights:
-                group[f"{name}/{weight.name}:0"] = value(weight)
+                group[f"{name}/{depthwise}{weight.name}:0"] = value(weight)
     return path
 
 
