@@ -74,12 +74,14 @@ class WriteRunFolder(keras.callbacks.Callback):
         measurement: callback such as `CocoMetrics`, run before this one: the figure that it monitors
             decides which model is the best, and the first images of its data are drawn with what
             the model finds; or None.
+        monitor: figure of the logs that decides; default: the measurement's.
     """
 
-    def __init__(self, folder, measurement=None):
+    def __init__(self, folder, measurement=None, monitor=None):
         super().__init__()
         self.folder = folder
         self.measurement = measurement
+        self.monitor = monitor or (measurement and measurement.monitor)
 
     def on_train_begin(self, logs=None):
         """Start the clock where an interrupted run left it."""

@@ -53,7 +53,8 @@ def test_every_weights_file_has_a_manifest():
 
 
 def test_what_torchvision_publishes_for_these_models_is_listed():
-    once = ["resnet18_imagenet", "resnet34_imagenet", "vgg16_imagenet"]
+    once = ["resnet18_imagenet", "resnet34_imagenet", "vgg16_imagenet", "alexnet_imagenet"]
+    once += ["googlenet_imagenet", "inception_v3_imagenet"]
     twice = ["resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"]
     twice = [f"{backbone}_imagenet" for backbone in [*twice, "mobilenet_v2", "mobilenet_v3_large"]]
     backbones = [*once, *twice, *(f"{backbone}_v2" for backbone in twice)]
@@ -99,6 +100,8 @@ def test_a_published_manifest_agrees_with_itself(name):
     else:
         count = manifest["config"]["num_classes"]
         assert len(manifest["classes"]) == len(set(manifest["classes"])) == count
+    # The side classifiers, which the files have, with their statistics.
+    parameters += {"googlenet_imagenet": 6_380_496, "inception_v3_imagenet": 3_328_488}.get(name, 0)
     # Four bytes a number, and a little around each tensor.
     assert weights["mebibytes"] == pytest.approx(4 * parameters / 2**20, rel=0.02)
 

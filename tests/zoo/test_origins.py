@@ -169,7 +169,9 @@ def kernel(layer):
 
 
 def test_a_new_origin_is_one_new_file(toy, capsys):
-    assert origins.origin_names() == sorted(["darknet", "face_api", "torchvision", "toy"])
+    assert origins.origin_names() == sorted(
+        ["darknet", "face_api", "keras_applications", "torchvision", "toy"]
+    )
     numbers = published(toy)
     model = kerasdet.load("toy_set")
     assert model.class_names == ("brain", "tumour")
