@@ -23,7 +23,7 @@ EPOCHS = 5  # each with a validation
 VALIDATED = 128  # scenes
 REPORT = Path(__file__).parent / "results" / "learning.json"
 # The figures that each model is compared by.
-FIGURES = ("AP", "AP50", "AP75", "APs", "APm")
+FIGURES = ("AP", "AP50", "AP75", "AP90", "APs", "APm")
 NAMES = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
 
 
@@ -207,7 +207,7 @@ def table(report):
             "GFLOP/s": f"{rate / 1e9:.0f}" if rate else "",
         }
         for kind, prefix in NAMES.items():
-            for figure in FIGURES[:3]:
+            for figure in FIGURES[:4]:
                 value = entry["figures"].get(kind, {}).get(figure)
                 row[prefix + figure] = "" if value is None else f"{value:.3f}"
         row["AP in bfloat16"] = f"{entry['bfloat16']['bbox']['AP']:.3f}"

@@ -68,7 +68,7 @@ def measure(model, scenes, repetitions):
     measured, _ = metrics.evaluate(model, scenes)
     images = [scenes.image(i % len(scenes)) for i in range(WARM_UP + repetitions)]
     times = [seconds(lambda image=image: model.detect(image)) for image in images][WARM_UP:]
-    figures = {name: measured["bbox"][name] for name in FIGURES}
+    figures = {name: measured[name] for name in FIGURES}
     return {**figures, "seconds": median(times), "times": times}
 
 

@@ -61,7 +61,7 @@ def measure(models, data, images):
             "seconds": median(times[name][WARM_UP:]),
             "times": times[name],
             "head_seconds": head_time(model),
-            **{figure: measured["bbox"][figure] for figure in FIGURES},
+            **{figure: measured[figure] for figure in FIGURES},
         }
     return result
 
@@ -107,7 +107,7 @@ def main():
         ranks = tuple(int(rank) for rank in given.split(","))
         models[given] = kerasdet.truncate_dense(model, ranks)
     images = [data.image(i % len(data)) for i in range(WARM_UP + options.images)]
-    report = {"model": options.model, "data": options.data, "split": options.split}
+    report = {"model": options.model, "data": f"{data.name}, {options.split}"}
     report |= {"machine": machine(), "models": measure(models, data, images)}
     write_report(options.results / "truncated_svd.json", report, table(report))
 

@@ -79,7 +79,7 @@ def _to_canvas(images, resize):
     if resize.DRAWN:
         canvas = resize.draw(images, tf, original)
         size = resize.canvas_size(*resize.target_size(*original, xp=xp), xp=xp)
-        canvas.set_shape([None, *size, None])
+        canvas.set_shape([None, *_known(size), None])
         return canvas, size, original
     resized = resize.target_size(*original, xp=xp)
     if not static or resized != original:
@@ -89,9 +89,13 @@ def _to_canvas(images, resize):
     padding = [[0, 0], [0, height - resized[0]], [0, width - resized[1]], [0, 0]]
     canvas = tf.pad(images, padding)
     # A canvas of one size is declared as such, for images of any size.
-    known = [side if isinstance(side, int) else None for side in (height, width)]
-    canvas.set_shape([None, *known, None])
+    canvas.set_shape([None, *_known((height, width)), None])
     return canvas, resized, original
+
+
+def _known(size):
+    """Return a size (height, width) with None for a side that the graph computes."""
+    return [side if isinstance(side, int) else None for side in size]
 
 
 def _way_back(resize, original):

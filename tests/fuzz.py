@@ -1,6 +1,6 @@
 """Mutated annotation files, images and models: what is read of them, and how they are refused.
 
-    python -m tests.fuzz [--count 20000] [--seed 0] [--kinds coco,voc,yolo,csv,image,keras]
+    python -m tests.fuzz [--count 20000] [--seed 0] [--kinds coco,voc,yolo,csv,image,keras,caffe]
 
 Every case is a small sound data set of which one file is changed in one to four places, and it is
 read in a process of its own kind. It fails if it ends otherwise than with a data set or a
@@ -192,6 +192,27 @@ def keras_files(folder):
     return sorted(folder.iterdir())
 
 
+def caffe_files(folder):
+    """A network of Caffe in both formats of its weights, and as text."""
+    from tests.zoo import caffe_files as writing
+
+    folder.mkdir(exist_ok=True)
+    numbers = np.linspace(-1, 1, 24, dtype="float32")
+    layers = {
+        "conv": ("Convolution", [numbers.reshape(2, 3, 2, 2), numbers[:2]]),
+        "fc": ("InnerProduct", [numbers.reshape(4, 6), numbers[:4].astype("float64")]),
+    }
+    for old in (False, True):
+        for packed in (False, True):
+            path = folder / f"net{old:d}{packed:d}.caffemodel"
+            path.write_bytes(writing.caffemodel(layers, old, packed))
+    one = {"name": "conv", "type": "Convolution", "bottom": "data", "top": "conv"}
+    one["convolution_param"] = {"num_output": 2, "kernel_size": 2, "bias_term": True}
+    pool = {"name": "pool", "type": "Pooling", "pooling_param": {"pool": "MAX", "stride": 2}}
+    (folder / "net.prototxt").write_text(writing.prototxt({"data": (1, 3, 9, 9)}, [one, pool]))
+    return sorted(folder.iterdir())
+
+
 def images(folder, *names):
     """Write plain images."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -252,6 +273,20 @@ def read_keras(folder, changed):
         keras.utils.clear_session(free_memory=False)
 
 
+def read_caffe(folder, changed):
+    """Read a network's weights, or its text and numbers of all kinds in it."""
+    from kerasdet.zoo.checkpoints.caffe_network import READ
+    from kerasdet.zoo.checkpoints.caffemodel import read_caffemodel
+    from kerasdet.zoo.checkpoints.prototxt import read_prototxt
+
+    if changed.suffix == ".caffemodel":
+        read_caffemodel(changed)
+        return
+    for layer in read_prototxt(changed).messages("layer"):
+        for read in READ.values():
+            read(layer)
+
+
 def write_shapes(path, shapes):
     """Write weights of the shapes and types in a JSON file, as far as HDF5 has them."""
     import h5py
@@ -307,6 +342,7 @@ KINDS = {
     "csv": (csv_files, read_csv),
     "image": (image_files, read_images),
     "keras": (keras_files, read_keras),
+    "caffe": (caffe_files, read_caffe),
 }
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from kerasdet.files import atomic_write, release_lock, save_json, take_lock
-from kerasdet.zoo.verify import sha256 as sha256_of
+from kerasdet.zoo.verify import digest as digest_of
 
 SETTING = "KERASDET_CACHE"
 POLL = 0.2  # seconds between two tries of a lock that another process holds
@@ -69,7 +69,7 @@ def cached(name, source, version, make):
                 left_over.unlink()
             with atomic_write(path) as temporary:
                 make(temporary)
-            remember(path, path.stat(), sha256_of(path))
+            remember(path, path.stat(), digest_of(path))
     return path
 
 
@@ -78,7 +78,8 @@ def verified(path, sha256, size=None):
 
     Args:
         path: the file, which may be missing.
-        sha256: all 64 hexadecimal digits of the hash, or the first ones.
+        sha256: all 64 hexadecimal digits of the hash, or the first ones; or another one, see
+            `kerasdet.zoo.verify.digest`.
         size: size in bytes; None: any.
 
     Returns:
@@ -90,9 +91,10 @@ def verified(path, sha256, size=None):
     if size is not None and state.st_size != size:
         return False
     known = recall(path)
-    if known.get("sha256") and _facts(state).items() <= known.items():
+    same_kind = str(known.get("sha256")).rpartition(":")[0] == sha256.rpartition(":")[0]
+    if known.get("sha256") and same_kind and _facts(state).items() <= known.items():
         return known["sha256"].startswith(sha256)
-    digest = sha256_of(path)
+    digest = digest_of(path, sha256)
     if not digest.startswith(sha256):
         return False
     with contextlib.suppress(OSError):  # files in a read-only cache are hashed every time
@@ -107,7 +109,7 @@ def remember(path, state, digest):
         path: the file.
         state: its `os.stat_result` from before it was hashed: if it changes in between, the stored
             state fits no file, and the file is hashed again.
-        digest: SHA-256 of the file.
+        digest: hash of the file, as `kerasdet.zoo.verify.digest` gives it.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -137,7 +139,7 @@ def publish(part, path, digest):
     Args:
         part: the file.
         path: its final name, in the same folder.
-        digest: SHA-256 of the file.
+        digest: hash of the file, as `kerasdet.zoo.verify.digest` gives it.
 
     Raises:
         OSError: the folder cannot be written to; the message names it and the fix.

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from kerasdet import __version__
 from kerasdet.files import save_json
 from kerasdet.zoo import cache
-from kerasdet.zoo.verify import sha256 as sha256_of
+from kerasdet.zoo.verify import digest as digest_of
 
 MIRRORS = "KERASDET_MIRROR"
 TIMEOUT = 30  # seconds without a byte
@@ -53,7 +53,7 @@ def fetch(url, sha256, size=None, name=None):
     Args:
         url: where the file is published; http or https.
         sha256: its 64 hexadecimal digits, or the published first ones: at least 8, which protect
-            against damage, not against malice.
+            against damage, not against malice; so do "sha1:" or "md5:" and all of its digits.
         size: size in bytes; None if unknown.
         name: name of the file in the cache folder; default the last part of the URL. Two files of the
             same name replace each other.
@@ -67,7 +67,7 @@ def fetch(url, sha256, size=None, name=None):
         OSError: the cache folder cannot be written to; the message names it and the fix.
     """
     sha256 = str(sha256).lower()
-    if not re.fullmatch("[0-9a-f]{8,64}", sha256):
+    if not re.fullmatch("[0-9a-f]{8,64}|sha1:[0-9a-f]{40}|md5:[0-9a-f]{32}", sha256):
         raise ValueError(f"sha256 of {url} is {sha256!r}: give 8 to 64 hexadecimal digits.")
     path = cache.cache_folder() / _file_name(url, name)
     if not cache.verified(path, sha256, size):
@@ -140,12 +140,13 @@ def _try(url, part, sha256, size, show):
     """Read the missing bytes over one connection, and check the hash of the whole file."""
     have = part.stat().st_size if part.exists() else 0
     # A process may have been killed after the last byte: then there is nothing to request.
-    if not (have >= size if size else have and sha256_of(part).startswith(sha256)):
+    if not (have >= size if size else have and digest_of(part, sha256).startswith(sha256)):
         _transfer(url, part, have, size, show)
-    digest = sha256_of(part)
+    digest = digest_of(part, sha256)
     if digest.startswith(sha256):
         return digest
-    wrong = f"has the SHA-256 {digest} ({part.stat().st_size} bytes) instead of {sha256}"
+    kind = "hash" if ":" in digest else "SHA-256"
+    wrong = f"has the {kind} {digest} ({part.stat().st_size} bytes) instead of {sha256}"
     part.unlink()
     # If the download was resumed, the earlier part may have been wrong.
     raise _SourceError(f"{wrong}; the partial file was deleted", pause=0 if have else None)

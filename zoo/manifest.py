@@ -14,6 +14,7 @@ from kerasdet.zoo.origins import origin_names
 SCHEMA = 3
 FOLDER = Path(__file__).parent
 PAPER_SOURCES = ("arxiv", "doi", "url")
+OLD_HASHES = ("sha1", "md5")  # in place of a SHA-256, where nobody has published one
 
 _BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 # The names of figures by task; a table shows the first. All are shares from 0 to 1.
@@ -113,7 +114,7 @@ PUBLISHED = {
     "weights.mebibytes": (
         (int, float, type(None)),
         lambda value: value is None or value > 0,
-        "the size of all files as published, in MiB, or null",
+        "the size of all files as published, in MiB, or null; of a member of an archive, that of its numbers",
     ),
     "weights.format": (str, _matches(r"[a-z0-9_]+"), "the kind of file, such as torch"),
     "conversion": (str, _origin, "the name of a file in zoo/origins"),
@@ -134,6 +135,10 @@ OPTIONAL = {
     ),
     "paper.doi": (str, _matches(r"10\.\d{4,9}/\S+"), "a DOI such as 10.1109/5.771073"),
     "paper.url": (str, _matches(r"https?://\S+"), "an address"),
+    "weights.sha1": (str, _matches(r"[0-9a-f]{40}"), "40 hexadecimal digits"),
+    "weights.md5": (str, _matches(r"[0-9a-f]{32}"), "32 hexadecimal digits"),
+    "weights.member": (str, str.strip, "the weights' name in the archive at the URL"),
+    "weights.member_sha1": (str, _matches(r"[0-9a-f]{40}"), "40 hexadecimal digits"),
     "weights.parts": (
         list,
         _parts,
@@ -196,6 +201,8 @@ def validate(manifest, path):
     found = _flatten(manifest, path)
     fields = COMMON | (PUBLISHED if "weights.url" in found else SHIPPED)
     fields |= {field: rule for field, rule in OPTIONAL.items() if field in found}
+    if "weights.url" in found and any(f"weights.{kind}" in found for kind in OLD_HASHES):
+        del fields["weights.sha256"]
     for field, (kind, test, asked) in fields.items():
         if field not in found:
             raise ValueError(f"{path}: the field {field!r} is missing; give {asked}.")

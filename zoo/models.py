@@ -4,9 +4,11 @@ A manifest is the one description of a published model: whatever builds one buil
 manifest's `config`.
 """
 
+import contextlib
 import copy
 import difflib
 import hashlib
+import tempfile
 from pathlib import Path
 
 from kerasdet.zoo import origins
@@ -18,7 +20,7 @@ from kerasdet.zoo.manifest import (
     read_manifest,
 )
 from kerasdet.zoo.overrides import keeps_outputs, overridden
-from kerasdet.zoo.verify import verify
+from kerasdet.zoo.verify import digest, published_hash, verify
 
 _REINSTALL = "Reinstall it with `pip install --force-reinstall --no-deps kerasdet`."
 
@@ -184,13 +186,15 @@ def weights_file(manifest):
         prefix = f"{manifest['name']}-" if len(files) > 1 else ""
         names = [f"{prefix}{file['url'].rpartition('/')[2]}" for file in files]
         sources = [
-            fetch(file["url"], file["sha256"], file["bytes"], name)
+            fetch(file["url"], published_hash(file), file["bytes"], name)
             for file, name in zip(files, names)
         ]
         convert_file(manifest, *sources).save_weights(path)
 
-    hashes = "-".join(file["sha256"] for file in files)
-    source = hashlib.sha256(hashes.encode()).hexdigest() if len(files) > 1 else hashes
+    hashes = "-".join([*map(published_hash, files), *filter(None, [weights.get("member")])])
+    source = hashes
+    if hashes != files[0].get("sha256"):
+        source = hashlib.sha256(hashes.encode()).hexdigest()
     return cached(f"{manifest['name']}.weights.h5", source, CONVERSION_VERSION, convert)
 
 
@@ -199,8 +203,9 @@ def convert_file(manifest, *paths):
 
     Args:
         manifest: what `info` returned.
-        *paths: the file, as published, and the files in its manifest's `weights.parts`, if any, in their
-            order; read without running code of their own.
+        *paths: the file, as published, or the one in its archive, and the files in its manifest's
+            `weights.parts`, if any, in their order; read without running code of their own. Then the files
+            that the origin compares, if it does (Caffe: a prototxt).
 
     Returns:
         The model, built, not compiled.
@@ -216,13 +221,35 @@ def convert_file(manifest, *paths):
             f"them with kerasdet.load({manifest['name']!r})."
         )
     wanted = [manifest["weights"], *manifest["weights"].get("parts", ())]
-    if len(paths) != len(wanted):
+    most = len(wanted) + origins.most_extra(manifest["conversion"])
+    if not len(wanted) <= len(paths) <= most:
         names = ", ".join(file["url"].rpartition("/")[2] for file in wanted)
         raise ValueError(
             f"{manifest['name']} is published as {len(wanted)} files, not {len(paths)}: give {names}."
         )
     model = empty_model(manifest, manifest["config"])
-    return origins.load(manifest["conversion"], model, *paths)
+    with _unpacked(manifest["weights"], paths[0]) as path:
+        return origins.load(manifest["conversion"], model, path, *paths[1:])
+
+
+@contextlib.contextmanager
+def _unpacked(weights, path):
+    """Give the file of the weights: the path itself, or the member of the archive that it is."""
+    from kerasdet.zoo.checkpoints.archived import extract, is_archive
+
+    name = weights.get("member")
+    if name is None or not Path(path).is_file() or not is_archive(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / name.rpartition("/")[2]
+        extract(path, name, target)
+        wanted = weights.get("member_sha1")
+        if wanted and digest(target, "sha1:") != f"sha1:{wanted}":
+            raise ValueError(
+                f"{path} has another {name} than its authors': its SHA-1 is not {wanted}. Take a fresh copy."
+            )
+        yield target
 
 
 def empty_model(manifest, config):

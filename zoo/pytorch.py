@@ -18,7 +18,7 @@ WEIGHTS = {
 REGION_CELLS = 7 * 7
 
 
-def fill(model, tensors, source, table, origin, old_names=()):
+def fill(model, tensors, source, table, origin, old_names=(), left_out=()):
     """Fill a model with the weights of a state dict, all of them or none.
 
     Args:
@@ -28,6 +28,7 @@ def fill(model, tensors, source, table, origin, old_names=()):
         table: the origin's rows; see `kerasdet.zoo.filling`.
         origin: name of the origin, for the error message.
         old_names: pairs for `newest_name`.
+        left_out: beginnings of names, for training alone, that files have and models do not.
 
     Returns:
         The model.
@@ -43,7 +44,8 @@ def fill(model, tensors, source, table, origin, old_names=()):
         name = old if old in slots else newest_name(old, old_names)
         if name in arrays:
             faults.append(f"{name} appears twice, once as {old}")
-        if not name.endswith(".num_batches_tracked"):  # counters of training steps
+        # Counters of training steps are left out too.
+        if not name.endswith(".num_batches_tracked") and not name.startswith(tuple(left_out)):
             arrays[name] = value
     return fill_weights(model, slots, arrays, source, AXES, faults)
 
@@ -60,11 +62,16 @@ def newest_name(name, old_names):
     return name
 
 
-def channels_last(array):
-    """Reorder a dense layer's columns for regions flattened as H, W, C; PyTorch uses C, H, W."""
-    if array.ndim != 2 or array.shape[1] % REGION_CELLS:
+def channels_last(array, cells=REGION_CELLS):
+    """Reorder a dense layer's columns for regions flattened as H, W, C; PyTorch uses C, H, W.
+
+    Args:
+        array: (outputs, C H W).
+        cells: H W.
+    """
+    if array.ndim != 2 or array.shape[1] % cells:
         return array
-    columns = array.reshape(len(array), -1, REGION_CELLS)
+    columns = array.reshape(len(array), -1, cells)
     return columns.transpose(0, 2, 1).reshape(array.shape)
 
 

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+KINDS = ("sha256", "sha1", "md5")  # old files have been published with the last two
+
 
 def sha256(path):
     """SHA-256 of a file.
@@ -13,8 +15,33 @@ def sha256(path):
     Returns:
         64 lower-case hexadecimal digits.
     """
+    return digest(path)
+
+
+def digest(path, like=""):
+    """Hash of a file, of the kind that another hash is.
+
+    Args:
+        path: the file.
+        like: hexadecimal digits of SHA-256, all or the first ones; or "sha1:" or "md5:" and digits, which
+            protect against damage, not against malice.
+
+    Returns:
+        str of the same form.
+    """
+    kind, colon, _ = like.rpartition(":")
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{kind}{colon}{hashlib.file_digest(file, kind or 'sha256').hexdigest()}"
+
+
+def published_hash(facts):
+    """Return the hash in a manifest's facts about a file, as `digest` gives it.
+
+    Args:
+        facts: dict with one of the keys `KINDS`.
+    """
+    kind = next(kind for kind in KINDS if kind in facts)
+    return facts[kind] if kind == "sha256" else f"{kind}:{facts[kind]}"
 
 
 def verify(path, sha256_expected, size=None, fix="Take a fresh copy."):

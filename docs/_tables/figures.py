@@ -2,11 +2,12 @@
 
 import statistics
 
-from _tables.text import SHOWN, decimals, markdown, millions, significant
+from _tables.text import decimals, markdown, millions, significant
 
 OWN, HALF, PEER = "kerasdet", "kerasdet-bfloat16", "torchvision"
 COMPARED = (PEER, "opencv", "mmdetection")  # sides that compute the same network
 KINDS = {"bbox": "", "segm": "mask ", "keypoints": "keypoint "}
+LEARNT = ("AP", "AP50", "AP75", "AP90")  # of the report on learning
 
 
 def inference(sources, folder):
@@ -110,12 +111,13 @@ def learning(sources, folder):
 
 def learning_rows(sources, entries):
     """A row for each entry of the learning report; a column for each figure that any of them has."""
-    columns = dict.fromkeys(
+    measured = [entry["figures"] for entry in entries.values()]
+    columns = [
         (kind, figure)
-        for entry in entries.values()
-        for kind, figures in entry["figures"].items()
-        for figure in list(figures)[:SHOWN]
-    )
+        for kind in dict.fromkeys(kind for figures in measured for kind in figures)
+        for figure in LEARNT
+        if any(figures.get(kind, {}).get(figure) is not None for figures in measured)
+    ]
     rows = []
     for key, entry in entries.items():
         rate = entry.get("machine", {}).get("matmul_flops_per_second")

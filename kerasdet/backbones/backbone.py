@@ -117,7 +117,9 @@ class Backbone(keras.Model):
 
         Returns:
             The backbone up to "C4", and a layer from regions (B, R, h, w, C) of that map to features
-            (B, R, F): ResNet's fifth stage, for 14 x 14 cells; VGG-16's fc6 and fc7, for 7 x 7.
+            (B, R, F): ResNet's and Inception v2's last stage, for 14 x 14 cells, Inception v3's and
+            Inception-ResNet v2's, for 17 x 17; VGG-16's fc6 and fc7, for 7 x 7, those of AlexNet, ZF and
+            VGG_CNN_M_1024, for 6 x 6.
 
         Raises:
             ValueError: no such name, its weights are no classifier's, or its backbone is of another

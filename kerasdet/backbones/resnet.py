@@ -4,24 +4,22 @@ He et al., Deep Residual Learning for Image Recognition, arXiv 1512.03385; Xie e
 Residual Transformations for Deep Neural Networks, arXiv 1611.05431. Read `residual_stage` first.
 
 Departure from the paper: bottlenecks stride in their 3x3 convolution, not in the first 1x1
-("v1.5"), as torchvision's do.
+("v1.5"), as torchvision's do; `caffe=True` is the paper's.
 
 Layer names are torchvision's with `_` for `.`: `layer1_0_conv1` holds `layer1.0.conv1` and
 `layer1.0.bn1`, `layer1_0_downsample` holds `layer1.0.downsample.0` and `.1`.
 """
 
 import keras
-from keras import ops
 
 from kerasdet.backbones.backbone import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     LEVELS,
     Backbone,
-    copy_layers,
-    freeze_norms,
     highest_stage,
 )
+from kerasdet.backbones.stage_head import StageHead, filled
 from kerasdet.layers.conv import ConvNorm
 from kerasdet.layers.deform import conv_norm_of
 
@@ -44,6 +42,8 @@ class ResNet(Backbone):
         norm_epsilon: epsilon of the batch normalisation.
         deformable: a `kerasdet.layers.Deformable`, which says where the 3x3 convolutions are deformable,
             or None.
+        caffe: whether the layers are those of the authors' Caffe network: bottlenecks stride in their first
+            1x1 convolution (the paper), and the pooling has no padding, but keeps an incomplete last window.
 
     Source: resnet §3.3, §4.1 and table 1; ResNeXt table 1.
     """
@@ -58,6 +58,7 @@ class ResNet(Backbone):
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         norm_epsilon=1e-5,
+        caffe=False,
         *,
         deformable=None,
         dtype=None,
@@ -66,8 +67,10 @@ class ResNet(Backbone):
         shared = {"norm_epsilon": norm_epsilon, "dtype": dtype}
         inputs = keras.Input((None, None, len(mean)), name="images")
         x = ConvNorm(64, 7, stride=2, activation="relu", name="conv1", **shared)(inputs)
-        # torchvision pads by one on every side; after the ReLU, zero is equivalent to -infinity.
-        x = keras.layers.ZeroPadding2D(1, name="maxpool_pad", dtype=dtype)(x)
+        # torchvision pads by one on every side; after the ReLU, zero is equivalent to -infinity. Caffe's last
+        # window is incomplete if the number of rows is even.
+        around = ((0, 1), (0, 1)) if caffe else 1
+        x = keras.layers.ZeroPadding2D(around, name="maxpool_pad", dtype=dtype)(x)
         x = keras.layers.MaxPooling2D(3, 2, name="maxpool", dtype=dtype)(x)
         outputs = {}
         dilated = DILATED in levels
@@ -76,8 +79,12 @@ class ResNet(Backbone):
         highest = 5 if dilated else highest_stage(levels)
         for stage in range(2, highest + 1):
             widths = (blocks[stage - 2], bottleneck, groups, group_width)
-            wide = {"dilated": dilated and stage == 5, "deformable": deformable}
-            x = residual_stage(x, stage, *widths, **wide, **shared)
+            where = {
+                "dilated": dilated and stage == 5,
+                "stride_in_1x1": caffe,
+                "deformable": deformable,
+            }
+            x = residual_stage(x, stage, *widths, **where, **shared)
             outputs[DILATED if dilated and stage == 5 else f"C{stage}"] = x
         super().__init__(inputs, outputs, levels, mean, std, dtype, **kwargs)
         self.blocks = tuple(blocks)
@@ -86,6 +93,7 @@ class ResNet(Backbone):
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
         self.deformable = deformable
+        self.caffe = caffe
 
     def region_head(self, classifier, frozen_norm=True):
         """Return the fifth stage of a trained classifier, a `ResNetHead` on regions of 14 x 14 cells."""
@@ -99,10 +107,7 @@ class ResNet(Backbone):
             dtype=self.dtype_policy,
             name="head",
         )
-        channels = self.get_layer("layer4_0_conv1").input.shape[-1]
-        head.build((None, None, None, None, channels))
-        copy_layers(self, head.stage)
-        return head
+        return filled(head, self, self.get_layer("layer4_0_conv1").input.shape[-1])
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -114,11 +119,12 @@ class ResNet(Backbone):
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
             "deformable": keras.saving.serialize_keras_object(self.deformable),
+            "caffe": self.caffe,
         }
 
 
 @keras.saving.register_keras_serializable("kerasdet")
-class ResNetHead(keras.layers.Layer):
+class ResNetHead(StageHead):
     """ResNet's fifth stage on each region, then the mean of its cells (Mask R-CNN, figure 4, left).
 
     The stage has stride two: it turns 14 x 14 cells of "C4" into the 7 x 7 that it computes for images.
@@ -151,44 +157,23 @@ class ResNetHead(keras.layers.Layer):
         frozen_norm=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(frozen_norm, **kwargs)
         self.blocks = blocks
         self.bottleneck = bottleneck
         self.groups = groups
         self.group_width = group_width
         self.norm_epsilon = norm_epsilon
-        self.frozen_norm = frozen_norm
 
-    def build(self, regions_shape):
-        """Create every weight."""
-        inputs = keras.Input((None, None, regions_shape[-1]), name="regions")
+    @property
+    def channels(self):
+        """Channels of the result."""
+        return 2048 if self.bottleneck else 512
+
+    def stage_on(self, regions):
+        """Build the fifth stage on a map (B, H, W, C)."""
         widths = (self.blocks, self.bottleneck, self.groups, self.group_width)
         shared = {"norm_epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
-        self.stage = keras.Model(inputs, residual_stage(inputs, 5, *widths, **shared), name="stage")
-        self.stage.dtype_policy = self.dtype_policy
-        if self.frozen_norm:
-            freeze_norms(self.stage.layers)
-        self.built = True
-
-    def call(self, regions, training=False):
-        """See the class docstring."""
-        return ops.mean(self.maps(regions, training), axis=(2, 3))
-
-    def maps(self, regions, training=False):
-        """Return the stage's maps (B, R, ceil(h / 2), ceil(w / 2), F); a mask branch may start from them."""
-        batch, count = ops.shape(regions)[:2]
-        x = ops.reshape(regions, (batch * count, *regions.shape[2:]))
-        x = self.stage(x, training=training)
-        return ops.reshape(x, (batch, count, *x.shape[1:]))
-
-    def compute_output_shape(self, regions_shape):
-        """Return (B, R, F)."""
-        return (*regions_shape[:2], 2048 if self.bottleneck else 512)
-
-    def maps_shape(self, regions_shape):
-        """Return (B, R, ceil(h / 2), ceil(w / 2), F), the shape of `maps`."""
-        cells = ((side + 1) // 2 for side in regions_shape[2:4])
-        return (*regions_shape[:2], *cells, self.compute_output_shape(regions_shape)[-1])
+        return residual_stage(regions, 5, *widths, **shared)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -199,7 +184,6 @@ class ResNetHead(keras.layers.Layer):
             "groups": self.groups,
             "group_width": self.group_width,
             "norm_epsilon": self.norm_epsilon,
-            "frozen_norm": self.frozen_norm,
         }
 
 
@@ -213,6 +197,7 @@ def residual_stage(
     *,
     dilated=False,
     deformable=None,
+    stride_in_1x1=False,
     norm_epsilon=1e-5,
     dtype=None,
 ):
@@ -228,6 +213,7 @@ def residual_stage(
         group_width: channels per group in stage 2.
         dilated: whether the stage has stride 1, and its 3x3 convolutions dilation 2.
         deformable: a `Deformable`, or None.
+        stride_in_1x1: whether a bottleneck's first convolution has the stride, not its 3x3.
         norm_epsilon: epsilon of the batch normalisation.
         dtype: precision of the layers.
 
@@ -245,7 +231,8 @@ def residual_stage(
         name = f"layer{stage - 1}_{index}"
         if bottleneck:
             inner = width * group_width // 64 * groups
-            x = _bottleneck_block(x, inner, 4 * width, stride, groups, name, shared, **wide)
+            strides = (stride, 1) if stride_in_1x1 else (1, stride)
+            x = _bottleneck_block(x, inner, 4 * width, strides, groups, name, shared, **wide)
         else:
             x = _basic_block(x, width, stride, name, shared, **wide)
     return x
@@ -259,13 +246,14 @@ def _basic_block(x, width, stride, name, shared, conv, dilation):
     return _add_shortcut(x, y, stride, name, shared)
 
 
-def _bottleneck_block(x, inner, outer, stride, groups, name, shared, conv, dilation):
+def _bottleneck_block(x, inner, outer, strides, groups, name, shared, conv, dilation):
     """Apply 1x1, 3x3 (made by `conv`) and 1x1 convolutions and the shortcut: resnet figure 5, right."""
-    y = ConvNorm(inner, 1, activation="relu", name=f"{name}_conv1", **shared)(x)
-    wide = {"stride": stride, "groups": groups, "dilation": dilation, "activation": "relu"}
+    first, second = strides
+    y = ConvNorm(inner, 1, first, activation="relu", name=f"{name}_conv1", **shared)(x)
+    wide = {"stride": second, "groups": groups, "dilation": dilation, "activation": "relu"}
     y = conv(inner, 3, name=f"{name}_conv2", **wide, **shared)(y)
     y = ConvNorm(outer, 1, name=f"{name}_conv3", **shared)(y)
-    return _add_shortcut(x, y, stride, name, shared)
+    return _add_shortcut(x, y, first * second, name, shared)
 
 
 def _add_shortcut(x, y, stride, name, shared):

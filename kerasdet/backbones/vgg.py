@@ -18,7 +18,6 @@ reshaping to (25088, 4096). The convolutions `fc6` and `fc7` of "C4_fc7" have no
 """
 
 import keras
-from keras import ops
 
 from kerasdet.backbones.backbone import (
     IMAGENET_MEAN,
@@ -27,9 +26,8 @@ from kerasdet.backbones.backbone import (
     Backbone,
     highest_stage,
 )
+from kerasdet.backbones.dense_layers import ImageHead, region_head_of
 from kerasdet.layers.conv import Conv
-from kerasdet.layers.region_heads import DenseHead
-from kerasdet.ops.pooling import spatial_pyramid_pool
 
 # Source: vgg table 1, column D: channels and 3x3 convolutions between the poolings.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -91,14 +89,11 @@ class VGG16(Backbone):
 
     def classifier_layers(self):
         """Return fc6 and fc7 on the average over 7 x 7 bins, which is the map itself for 224 x 224 images."""
-        return [_ImageHead(**HEAD, dtype=self.dtype_policy, name="head")]
+        return [ImageHead(REGION_SIZE, **HEAD, dtype=self.dtype_policy, name="head")]
 
     def region_head(self, classifier, frozen_norm=True):
         """Return fc6 and fc7 of a trained classifier, a `DenseHead` on regions of 7 x 7 cells."""
-        head = DenseHead(**HEAD, dtype=self.dtype_policy, name="head")
-        head.build((None, None, REGION_SIZE, REGION_SIZE, self.channels["C5"]))
-        head.set_weights(classifier.head[0].get_weights())
-        return head
+        return region_head_of(classifier, self.dtype_policy)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -119,22 +114,3 @@ def _atrous_layers(x, dtype):
         dtype=dtype,
     )(x)
     return Conv(FC_CHANNELS, 1, activation="relu", name="fc7", dtype=dtype)(x)
-
-
-class _ImageHead(DenseHead):
-    """The head with the whole image as its region: (B, H, W, C) -> (B, 1, 1, units[-1])."""
-
-    @property
-    def filters(self):
-        return self.units[-1]
-
-    def build(self, features_shape):
-        super().build((None, 1, REGION_SIZE, REGION_SIZE, features_shape[-1]))
-
-    def call(self, features, training=False):
-        cells = spatial_pyramid_pool(features, [REGION_SIZE], pooling="average")
-        regions = ops.reshape(cells, (-1, 1, REGION_SIZE, REGION_SIZE, features.shape[-1]))
-        return super().call(regions, training=training)[:, None]
-
-    def compute_output_shape(self, features_shape):
-        return (features_shape[0], 1, 1, self.units[-1])

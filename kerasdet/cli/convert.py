@@ -24,7 +24,9 @@ def convert(
     """Turn a published checkpoint, or Darknet's two files, into a model that `kerasdet.load` opens.
 
     With --preset it reads PyTorch's files (without PyTorch, and without running any code in them),
-    safetensors, Keras' .h5 files and TensorFlow.js. Without, it reads Darknet's configuration and weights
+    safetensors, Keras' .h5 files, TensorFlow.js, Caffe's .caffemodel files, with which a prototxt may be
+    given to be compared, and TensorFlow 1's checkpoints (a .tar.gz, a folder, or a prefix). Without, it reads
+    Darknet's configuration and weights
     of YOLO, YOLOv2, tiny YOLOv2 or a classifier: `kerasdet convert net.cfg net.weights --out net.keras`.
     """
     start_quietly()

@@ -9,6 +9,8 @@ from kerasdet.images import image_size as image_size
 from kerasdet.images import load_image as load_image
 
 _OWNERS = {
+    "ClassArrays": "class_images",
+    "ClassFolders": "class_images",
     "DataError": "records",
     "Dataset": "records",
     "Fault": "records",

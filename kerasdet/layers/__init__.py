@@ -2,6 +2,7 @@
 
 from kerasdet.layers.anchors import AnchorGenerator
 from kerasdet.layers.conv import BatchNorm, ConvNorm
+from kerasdet.layers.crop import CropAndResize, PSCropAndResize
 from kerasdet.layers.default_boxes import DefaultBoxes
 from kerasdet.layers.deform import (
     Deformable,
@@ -42,7 +43,13 @@ from kerasdet.layers.mask_heads import MaskHead
 from kerasdet.layers.nms import NonMaxSuppression
 from kerasdet.layers.passthrough import PassthroughHead
 from kerasdet.layers.points import Distances, Points
-from kerasdet.layers.pooling import L2Normalization, Maxout, SpatialPyramidPooling
+from kerasdet.layers.pooling import (
+    L2Normalization,
+    LocalResponseNorm,
+    Maxout,
+    MaxPool,
+    SpatialPyramidPooling,
+)
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.resizing import (
     Drawn,
@@ -53,7 +60,9 @@ from kerasdet.layers.resizing import (
     Resize,
     RoundedShortestEdge,
     ShortestEdge,
+    ShortestEdgeFromCorner,
     Stretch,
+    StretchFromCorner,
 )
 from kerasdet.layers.roi import (
     MultilevelPSRoIAlign,
@@ -79,6 +88,7 @@ __all__ = [
     "CenterRoots",
     "ConvNorm",
     "Corners",
+    "CropAndResize",
     "DIoULoss",
     "DefaultBoxes",
     "Deformable",
@@ -102,10 +112,12 @@ __all__ = [
     "L2Normalization",
     "Letterbox",
     "LevelTowers",
+    "LocalResponseNorm",
     "LocallyConnected",
     "Location",
     "LogIoULoss",
     "MaskHead",
+    "MaxPool",
     "Maxout",
     "MultilevelPSRoIAlign",
     "MultilevelRoIAlign",
@@ -113,6 +125,7 @@ __all__ = [
     "NonMaxSuppression",
     "OffsetBranch",
     "OnlineHardExamples",
+    "PSCropAndResize",
     "PSRoIAlign",
     "PSRoIPool",
     "PaddedSquare",
@@ -124,12 +137,14 @@ __all__ = [
     "RoundedShortestEdge",
     "SeparableExtraLayers",
     "ShortestEdge",
+    "ShortestEdgeFromCorner",
     "SigmoidConfidence",
     "SmoothL1",
     "SoftmaxConfidence",
     "SpatialPyramidPooling",
     "SquaredError",
     "Stretch",
+    "StretchFromCorner",
     "Subnets",
     "TruncatedDense",
 ]

@@ -8,7 +8,8 @@ from keras import ops
 
 from kerasdet.layers.resizing import boxes_on_canvas
 from kerasdet.ops.anchors import cell_anchors, grid_anchors
-from kerasdet.ops.checks import check_choice
+from kerasdet.ops.boxes import clip_boxes
+from kerasdet.ops.checks import check_choice, check_positive
 from kerasdet.ops.clusters import FINEST_CELLS, PAPER_STRIDES, cluster_sizes, pyramid_strides
 from kerasdet.ops.gather import in_order
 
@@ -27,6 +28,9 @@ class AnchorGenerator(keras.layers.Layer):
             map's and rounded down, as for torchvision's weights (61 for P6 of 800 pixels, not 64).
         offset: position of the centre within its cell, in cells: 0 is the corner, 0.5 the middle.
         rounded: round the cells' corners to whole pixels (torchvision's weights need it).
+        base: a size whose sides are rounded to whole pixels, all others being multiples of them; see
+            `kerasdet.ops.anchors.cell_anchors` (the weights of Faster R-CNN's authors need 16).
+        clip: whether anchors end at the canvas (TensorFlow's Object Detection API).
 
     Call arguments:
         features: the map (B, h, w, C) of each level, as a list or an ordered dict.
@@ -47,7 +51,17 @@ class AnchorGenerator(keras.layers.Layer):
         ((192, 4), (48, 4))
     """
 
-    def __init__(self, sizes, aspect_ratios, strides=None, offset=0.0, rounded=False, **kwargs):
+    def __init__(
+        self,
+        sizes,
+        aspect_ratios,
+        strides=None,
+        offset=0.0,
+        rounded=False,
+        base=None,
+        clip=False,
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "autocast": False, "trainable": False})
         self.sizes = tuple(tuple(float(size) for size in level) for level in sizes)
         ratios = tuple(aspect_ratios)
@@ -59,10 +73,14 @@ class AnchorGenerator(keras.layers.Layer):
         if strides is not None:
             self._check_levels("strides", len(self.strides))
         self._check_numbers(offset)
+        if base is not None:
+            check_positive("base", base)
         self.offset = offset
         self.rounded = rounded
+        self.base = base
+        self.clip = clip
         self.cells = [
-            cell_anchors(level_sizes, level_ratios, rounded)
+            cell_anchors(level_sizes, level_ratios, rounded, base)
             for level_sizes, level_ratios in zip(self.sizes, self.aspect_ratios)
         ]
         self.built = True
@@ -178,10 +196,14 @@ class AnchorGenerator(keras.layers.Layer):
             if self.strides is None
             else [(stride, stride) for stride in self.strides]
         )
-        return [
+        anchors = [
             grid_anchors(cell, grid, stride, self.offset)
             for cell, grid, stride in zip(self.cells, grids, strides)
         ]
+        if not self.clip:
+            return anchors
+        size = ops.stack([ops.cast(side, "float32") for side in canvas])
+        return [clip_boxes(level, size) for level in anchors]
 
     def compute_output_spec(self, features, images):
         """Return one row per anchor, float32 under every policy."""
@@ -201,6 +223,8 @@ class AnchorGenerator(keras.layers.Layer):
             "strides": self.strides,
             "offset": self.offset,
             "rounded": self.rounded,
+            "base": self.base,
+            "clip": self.clip,
         }
 
     def _check_numbers(self, offset):

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kerasdet.ops import native
-from kerasdet.ops.checks import check_choice, check_whole
+from kerasdet.ops.checks import check_choice, check_whole, pair
 
 SMALLEST_VARIANCE = 1e-37  # TensorFlow flushes subnormal float32 numbers, below 1.2e-38, to 0
 SMALLEST_EPSILON = 1e-5  # in training
@@ -109,14 +109,14 @@ class ConvNorm(keras.layers.Layer):
     """Convolution without bias, followed by batch normalisation and an activation.
 
     Padding is PyTorch's: `dilation * (kernel_size // 2)` zeros on every side; or TensorFlow's, which with a
-    stride of 2 pads an even side only at its end. In inference, and while the normalisation is frozen
-    (`trainable=False` on this layer or on its `norm`), the normalisation is folded into the kernel, or fused
-    with the convolution where a graph for CPUs does that. The axes of `kernel` are height, width, input
+    stride of 2 pads an even side only at its end; or none. In inference, and while the normalisation is
+    frozen (`trainable=False` on this layer or on its `norm`), the normalisation is folded into the kernel, or
+    fused with the convolution where a graph for CPUs does that. The axes of `kernel` are height, width, input
     channels of a group, filters; this holds for depthwise kernels too.
 
     Args:
         filters: number of output channels.
-        kernel_size: height and width of the kernel, odd.
+        kernel_size: height and width of the kernel, one number or two, odd.
         stride: step in both directions.
         groups: groups of channels; if equal to the input channels and to `filters`, the convolution is
             depthwise.
@@ -124,7 +124,7 @@ class ConvNorm(keras.layers.Layer):
         activation: None, "relu", "relu6", "hard_swish" or the function `leaky`.
         norm_epsilon: added to the variance.
         norm_momentum: share of the old moving statistics kept at each step.
-        padding: "symmetric" (PyTorch) or "same" (TensorFlow).
+        padding: "symmetric" (PyTorch), "same" (TensorFlow) or "valid" (none).
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class ConvNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_choice("padding", padding, ("symmetric", "same"))
+        check_choice("padding", padding, ("symmetric", "same", "valid"))
         _check_counts(filters, kernel_size, stride, groups, dilation)
         self.filters = filters
-        self.kernel_size = kernel_size
+        self.kernel_size = tuple(kernel_size) if isinstance(kernel_size, list) else kernel_size
         self.stride = stride
         self.groups = groups
         self.dilation = dilation
@@ -155,16 +155,14 @@ class ConvNorm(keras.layers.Layer):
     def build(self, input_shape):
         """Create the kernel and the normalisation's weights."""
         channels = input_shape[-1]
-        if channels % self.groups or self.filters % self.groups:
-            raise ValueError(
-                f"groups={self.groups} must divide the {channels} input channels and "
-                f"filters={self.filters}."
-            )
-        size = self.kernel_size
+        _check_groups(self.groups, channels, self.filters)
+        height, width = pair("kernel_size", self.kernel_size)
         self.kernel = self.add_weight(
-            (size, size, channels // self.groups, self.filters),
+            (height, width, channels // self.groups, self.filters),
             # He et al., arXiv 1502.01852, with the fan-out over all groups, as in torchvision.
-            keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / (size * size * self.filters))),
+            keras.initializers.RandomNormal(
+                stddev=math.sqrt(2.0 / (height * width * self.filters))
+            ),
             name="kernel",
             autocast=False,
         )
@@ -178,7 +176,8 @@ class ConvNorm(keras.layers.Layer):
             training: whether the normalisation uses and updates this batch's statistics.
 
         Returns:
-            (B, ceil(H / stride), ceil(W / stride), filters) tensor in the compute type.
+            (B, ceil(H / stride), ceil(W / stride), filters) tensor in the compute type; with "valid" padding
+            H and W count without the kernel's border.
         """
         if training and self.norm.trainable:
             outputs = self.norm(self.convolve(inputs, self.kernel), training=True)
@@ -201,12 +200,12 @@ class ConvNorm(keras.layers.Layer):
 
     def convolve(self, inputs, kernel):
         """Convolve (B, H, W, C) with a kernel, which may be the layer's own with its scales."""
-        symmetric = self.padding == "symmetric"
-        return _convolve(inputs, kernel, self.stride, self.groups, self.dilation, symmetric)
+        return _convolve(inputs, kernel, self.stride, self.groups, self.dilation, self.padding)
 
     def compute_output_shape(self, input_shape):
-        """Return (B, ceil(H / stride), ceil(W / stride), filters)."""
-        return _output_shape(input_shape, self.stride, self.filters)
+        """Return (B, h, w, filters), as `call` has it."""
+        kernel = (self.kernel_size, self.dilation)
+        return _output_shape(input_shape, *kernel, self.stride, self.filters, self.padding)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -228,18 +227,20 @@ class ConvNorm(keras.layers.Layer):
 class Conv(keras.layers.Layer):
     """Convolution, bias and activation: the part that necks and heads without normalisation are made of.
 
-    It differs from `keras.layers.Conv2D` in two ways: padding is PyTorch's, `kernel_size // 2` zeros on
-    every side, and the bias is added by the operation that TensorFlow fuses with convolution and ReLU.
+    It differs from `keras.layers.Conv2D` in two ways: padding is Caffe's and PyTorch's, zeros on every
+    side, and the bias is added by the operation that TensorFlow fuses with convolution and ReLU.
 
     Args:
         filters: number of output channels.
         kernel_size: height and width of the kernel, odd.
         stride: step in both directions.
         use_bias: whether to add a bias.
-        activation: None, "relu", "hard_sigmoid" or the function `leaky`.
+        activation: None, "relu", "relu6", "hard_sigmoid" or the function `leaky`.
         kernel_initializer, bias_initializer: as in Keras.
         sparsely_taught: whether the loss counts only few cells of the output, so that computing the
             gradient from these cells alone is faster (TensorFlow without XLA; stride 1).
+        padding: zeros on every side; None: `kernel_size // 2`.
+        groups: groups of channels, each convolved by itself (AlexNet's two towers).
     """
 
     def __init__(
@@ -252,10 +253,14 @@ class Conv(keras.layers.Layer):
         kernel_initializer="he_normal",
         bias_initializer="zeros",
         sparsely_taught=False,
+        padding=None,
+        groups=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_counts(filters, kernel_size, stride)
+        _check_counts(filters, kernel_size, stride, groups)
+        if padding is not None:
+            check_whole("padding", padding, least=0, most=kernel_size)
         self.filters = filters
         self.kernel_size = kernel_size
         self.stride = stride
@@ -264,28 +269,40 @@ class Conv(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.sparsely_taught = sparsely_taught
+        self.padding = padding
+        self.groups = groups
 
     def build(self, input_shape):
         """Create kernel and bias."""
-        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        _check_groups(self.groups, input_shape[-1], self.filters)
+        channels = input_shape[-1] // self.groups
+        shape = (self.kernel_size, self.kernel_size, channels, self.filters)
         self.kernel = self.add_weight(shape, self.kernel_initializer, name="kernel")
         if self.use_bias:
             self.bias = self.add_weight((self.filters,), self.bias_initializer, name="bias")
 
     def call(self, inputs, training=False):
-        """Convolve: (B, H, W, C) -> (B, ceil(H / stride), ceil(W / stride), filters)."""
+        """Convolve: (B, H, W, C) -> (B, ceil(H / stride), ceil(W / stride), filters) with usual padding."""
         # Not in inference: a custom gradient keeps TensorFlow from fusing bias and activation.
-        if self.sparsely_taught and training and self.stride == 1 and native.available():
+        plain = self.stride == self.groups == 1 and self._padding() == "symmetric"
+        if self.sparsely_taught and training and plain and native.available():
             outputs = native.sparsely_taught_conv(inputs, ops.cast(self.kernel, inputs.dtype))
         else:
-            outputs = _convolve(inputs, self.kernel, self.stride)
+            outputs = _convolve(
+                inputs, self.kernel, self.stride, self.groups, padding=self._padding()
+            )
         if self.use_bias:
             outputs = _add_bias(outputs, self.bias)
         return self.activation(outputs)
 
+    def _padding(self):
+        usual = self.padding is None or self.padding == self.kernel_size // 2
+        return "symmetric" if usual else self.padding
+
     def compute_output_shape(self, input_shape):
-        """Return (B, ceil(H / stride), ceil(W / stride), filters)."""
-        return _output_shape(input_shape, self.stride, self.filters)
+        """Return (B, h, w, filters), as `call` has it."""
+        kernel = (self.kernel_size, 1)
+        return _output_shape(input_shape, *kernel, self.stride, self.filters, self._padding())
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -299,6 +316,8 @@ class Conv(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "sparsely_taught": self.sparsely_taught,
+            "padding": self.padding,
+            "groups": self.groups,
         }
 
 
@@ -343,26 +362,51 @@ def dark_layer(row, number, norm="batch", norm_epsilon=1e-5, dtype=None):
 
 def _check_counts(filters, kernel_size, stride, groups=1, dilation=1):
     check_whole("filters", filters, most=1 << 24)
-    check_whole("kernel_size", kernel_size)
     check_whole("stride", stride)
     check_whole("groups", groups)
     check_whole("dilation", dilation)
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd for symmetric padding; got {kernel_size}.")
+    sizes = kernel_size if isinstance(kernel_size, list | tuple) else [kernel_size]
+    for size in sizes:
+        check_whole("kernel_size", size)
+        if size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd for symmetric padding; got {kernel_size}.")
+    pair("kernel_size", kernel_size)
 
 
-def _output_shape(input_shape, stride, filters):
-    height, width = (n and -(-n // stride) for n in input_shape[1:3])
-    return (input_shape[0], height, width, filters)
+def _check_groups(groups, channels, filters):
+    if channels % groups or filters % groups:
+        raise ValueError(
+            f"groups={groups} must divide the {channels} input channels and filters={filters}."
+        )
 
 
-def _convolve(inputs, kernel, stride=1, groups=1, dilation=1, symmetric=True):
-    """Convolve with PyTorch's padding or TensorFlow's; the kernel is (k, k, C / groups, filters)."""
+def _output_shape(input_shape, kernel_size, dilation, stride, filters, padding):
+    batch, *sides, _ = input_shape
+    if padding in ("symmetric", "same"):
+        sides = (side and -(-side // stride) for side in sides)
+    else:
+        around = 0 if padding == "valid" else 2 * padding
+        reach = [dilation * (size - 1) for size in pair("kernel_size", kernel_size)]
+        sides = (
+            side and (side + around - taps - 1) // stride + 1 for side, taps in zip(sides, reach)
+        )
+    return (batch, *sides, filters)
+
+
+def _convolve(inputs, kernel, stride=1, groups=1, dilation=1, padding="symmetric"):
+    """Convolve with PyTorch's padding, TensorFlow's, none or a number of zeros on every side.
+
+    The kernel is (k, k, C / groups, filters); `padding` is "symmetric", "same", "valid" or the number.
+    """
     step = {"strides": stride, "padding": "same", "dilation_rate": dilation}
-    if stride > 1 and symmetric:
+    if padding == "symmetric":
         # "same" would pad less at the top and left, half a step off PyTorch's grid.
-        pad = dilation * (kernel.shape[0] // 2)
-        inputs = ops.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs
+        pads = [dilation * (size // 2) for size in kernel.shape[:2]] if stride > 1 else None
+    else:
+        pads = {"same": None, "valid": [0, 0]}.get(padding, [padding, padding])
+    if pads is not None:
+        around = [[0, 0], *([pad, pad] for pad in pads), [0, 0]]
+        inputs = ops.pad(inputs, around) if any(pads) else inputs
         step["padding"] = "valid"
     if groups == 1:
         return ops.conv(inputs, ops.cast(kernel, inputs.dtype), **step)

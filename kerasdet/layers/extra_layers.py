@@ -79,6 +79,7 @@ class ExtraLayers(_Extras):
         scale: initial scale of the L2 normalisation of the first map (section 3.1); None: none.
         norm: None (the paper) or "batch" (for training from scratch).
         activation: "relu" (the paper) or "relu6".
+        norm_epsilon: epsilon of the batch normalisation.
 
     Call arguments:
         maps: {level: (B, H, W, C), ...}.
@@ -97,6 +98,7 @@ class ExtraLayers(_Extras):
         scale=CONV4_3_SCALE,
         norm=None,
         activation="relu",
+        norm_epsilon=1e-5,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -114,6 +116,7 @@ class ExtraLayers(_Extras):
         self.scale = scale
         self.norm = norm
         self.activation = activation
+        self.norm_epsilon = norm_epsilon
         policy = self.dtype_policy
         if scale is not None:
             self.l2_norm = L2Normalization(scale, dtype=policy, name="l2_norm")
@@ -148,10 +151,14 @@ class ExtraLayers(_Extras):
             "scale": self.scale,
             "norm": self.norm,
             "activation": self.activation,
+            "norm_epsilon": self.norm_epsilon,
         }
 
     def _conv(self, name, *row):
-        return _PaddedConv(*row, self.norm, self.activation, dtype=self.dtype_policy, name=name)
+        norm = self.norm and BatchNorm(
+            epsilon=self.norm_epsilon, dtype=self.dtype_policy, name="norm"
+        )
+        return _PaddedConv(*row, norm, self.activation, dtype=self.dtype_policy, name=name)
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -221,7 +228,7 @@ class _PaddedConv(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="conv",
         )
-        self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if norm else None
+        self.norm = norm
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):

@@ -1,9 +1,115 @@
-"""Spatial pyramid pooling, maxout and L2 normalisation as layers."""
+"""Pooling of whole maps by windows and spatial pyramids, maxout, L2 and local response norms, as layers."""
 
 import keras
 
 from kerasdet.ops.checks import check_choice, check_count, check_positive
-from kerasdet.ops.pooling import check_levels, l2_normalize, maxout, spatial_pyramid_pool
+from kerasdet.ops.pooling import (
+    check_levels,
+    check_response_norm,
+    check_windows,
+    l2_normalize,
+    local_response_norm,
+    max_pool,
+    maxout,
+    pooled_side,
+    spatial_pyramid_pool,
+)
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class MaxPool(keras.layers.Layer):
+    """Maximum of each window, with Caffe's and PyTorch's padding and sizes.
+
+    Args:
+        size: height and width of a window.
+        stride: step in both directions.
+        padding: cells on every side that no maximum comes from, at most half of `size`.
+        ceil_mode: whether a window that the map's end cuts off counts too (Caffe's rule).
+
+    Example:
+        >>> MaxPool(3, 2)(features)  # (B, 14, 14, C) -> (B, 7, 7, C)
+    """
+
+    def __init__(self, size, stride, padding=0, ceil_mode=True, **kwargs):
+        super().__init__(**kwargs)
+        check_windows(size, stride, padding)
+        self.size = size
+        self.stride = stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+
+    def build(self, input_shape):
+        """Do nothing: the layer has no weights."""
+        self.built = True
+
+    def call(self, inputs):
+        """Pool: (B, H, W, C) -> (B, h, w, C)."""
+        return max_pool(inputs, self.size, self.stride, self.padding, self.ceil_mode)
+
+    def compute_output_shape(self, input_shape):
+        """Return (B, h, w, C)."""
+        window = (self.size, self.stride, self.padding, self.ceil_mode)
+        batch, *sides, channels = input_shape
+        return (batch, *(pooled_side(side, *window) for side in sides), channels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "ceil_mode": self.ceil_mode,
+        }
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class LocalResponseNorm(keras.layers.Layer):
+    """Divide each response by a power of the squares around it (AlexNet, section 3.3), in float32.
+
+    Args:
+        size: neighbours that count: channels, or with `within_channel` cells in both directions; odd.
+        alpha: weight of their mean square, as in Caffe and PyTorch.
+        beta: exponent.
+        k: added to the mean.
+        within_channel: whether the neighbours are cells of the same channel (Caffe's WITHIN_CHANNEL).
+
+    Example:
+        >>> LocalResponseNorm(5, alpha=1e-4)(features)  # (B, H, W, C) -> the same shape
+    """
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0, within_channel=False, **kwargs):
+        super().__init__(**kwargs)
+        check_response_norm(size, alpha, beta, k)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+        self.within_channel = within_channel
+
+    def build(self, input_shape):
+        """Do nothing: the layer has no weights."""
+        self.built = True
+
+    def call(self, inputs):
+        """Normalise: (B, H, W, C) -> (B, H, W, C)."""
+        constants = (self.size, self.alpha, self.beta, self.k, self.within_channel)
+        return local_response_norm(inputs, *constants)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "k": self.k,
+            "within_channel": self.within_channel,
+        }
 
 
 @keras.saving.register_keras_serializable("kerasdet")

@@ -142,20 +142,23 @@ class ShortestEdge(Resize):
     """Scale the shorter side to `short`, or less if the longer side would exceed `long` (torchvision's rule).
 
     The scale is computed in float64 and the size is floored, to one pixel at least; the canvas is
-    rounded up to `divisor`.
+    rounded up to `divisor`. With `nearest` the size is the nearest whole number, halves to even (OpenCV's
+    rule, which Faster R-CNN's code has).
     Source: Faster R-CNN, section 3.3 (s = 600); torchvision's GeneralizedRCNNTransform for the rounding.
     """
 
-    def __init__(self, short=800, long=1333, divisor=32):
+    def __init__(self, short=800, long=1333, divisor=32, nearest=False):
         self.short = _positive("short", short)
         self.long = _positive("long", long)
         self.divisor = _positive("divisor", divisor)
+        self.nearest = bool(nearest)
 
     def target_size(self, height, width, xp=np):
         """See `Resize.target_size`."""
         h, w = _float64(height, xp), _float64(width, xp)
         scale = xp.minimum(self.short / xp.minimum(h, w), self.long / xp.maximum(h, w))
-        return tuple(_int32(xp.maximum(xp.floor(s * scale), 1.0), xp) for s in (h, w))
+        rounded = xp.round if self.nearest else xp.floor
+        return tuple(_int32(xp.maximum(rounded(s * scale), 1.0), xp) for s in (h, w))
 
     def canvas_size(self, height, width, xp=np):
         """See `Resize.canvas_size`."""
@@ -391,6 +394,64 @@ class PaddedSquare(Drawn):
         return tuple(_between_pixels(positions, length, xp) for length in (height, width))
 
 
+class _FromCorner(Drawn):
+    """Resizing of TensorFlow 1, bilinear without half-pixel centres; the canvas is all image.
+
+    Pixel i of the canvas is read at i times the factor; what lies beyond the last pixel reads it.
+    """
+
+    def canvas_size(self, height, width, xp=np):
+        """See `Resize.canvas_size`."""
+        return height, width
+
+    def samples(self, height, width, xp=np):
+        """See `Drawn.samples`."""
+        size = self.target_size(height, width, xp)
+        return tuple(_every(n, m, xp) for n, m in zip((height, width), size))
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class StretchFromCorner(_FromCorner):
+    """Scale both sides to a fixed size, as TensorFlow 1 did (`fixed_shape_resizer`)."""
+
+    def __init__(self, height, width=None):
+        self.height = _positive("height", height)
+        self.width = _positive("width", height if width is None else width)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        return self.height, self.width
+
+
+@keras.saving.register_keras_serializable("kerasdet")
+class ShortestEdgeFromCorner(_FromCorner):
+    """Scale the shorter side to `short`, as TensorFlow 1 did (`keep_aspect_ratio_resizer`).
+
+    If the longer side would then exceed `long`, that is scaled to `long`. Sizes are computed in float32 and
+    rounded, halves to even.
+    """
+
+    def __init__(self, short=600, long=1024):
+        self.short = _positive("short", short)
+        self.long = _positive("long", long)
+
+    def target_size(self, height, width, xp=np):
+        """See `Resize.target_size`."""
+        sides = [_cast(side, "float32", xp) for side in (height, width)]
+        large, small = (
+            [
+                xp.maximum(xp.round(side * (np.float32(limit) / edge)), np.float32(1))
+                for side in sides
+            ]
+            for limit, edge in (
+                (self.short, xp.minimum(*sides)),
+                (self.long, xp.maximum(*sides)),
+            )
+        )
+        exceeds = xp.maximum(*large) > self.long
+        return tuple(_int32(xp.where(exceeds, *pair), xp) for pair in zip(small, large))
+
+
 def _positive(name, value):
     if not isinstance(value, (int, float, np.number)) or not 1 <= value <= LARGEST:
         raise ValueError(
@@ -438,6 +499,13 @@ def _between_pixels(positions, length, xp):
         xp.where(first + 1 < length, share, zero),
         first < length,
     )
+
+
+def _every(length, count, xp):
+    """Samples of `count` positions along an axis of `length` pixels, the first at its first."""
+    factor = _cast(length, "float32", xp) / _cast(count, "float32", xp)
+    last = _cast(length - 1, "float32", xp)
+    return _between_pixels(xp.minimum(_counted(count, xp) * factor, last), length, xp)
 
 
 def _from_corner_to_corner(length, size, side, xp):

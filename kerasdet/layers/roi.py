@@ -82,15 +82,26 @@ class RoIPool(RegionPooling):
     Args:
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel, 1/16 for a map of stride 16.
+        rounding: "cells", or "pixels" for the authors' weights; see `kerasdet.ops.roi_pool`.
 
     Example:
         >>> layer = RoIPool(output_size=7, spatial_scale=1 / 16)
         >>> regions = layer(features, boxes)  # (B, H, W, C), (B, R, 4) -> (B, R, 7, 7, C)
     """
 
+    def __init__(self, output_size, spatial_scale, rounding="cells", **kwargs):
+        super().__init__(output_size, spatial_scale, **kwargs)
+        roi.check_rounding(rounding)
+        self.rounding = rounding
+
     def call(self, features, boxes):
         """Pool: (B, H, W, C), (B, R, 4) xyxy in image pixels -> (B, R, h, w, C)."""
-        return roi.roi_pool(self.cast(features), boxes, self.output_size, self.spatial_scale)
+        options = (self.output_size, self.spatial_scale, self.rounding)
+        return roi.roi_pool(self.cast(features), boxes, *options)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "rounding": self.rounding}
 
 
 @keras.saving.register_keras_serializable("kerasdet")

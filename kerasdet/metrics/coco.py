@@ -30,7 +30,7 @@ def coco_metrics(
         max_detections: largest number of detections that count per image and class; 100, or 20 for keypoints.
 
     Returns:
-        Dict of "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
+        Dict of "AP", "AP50", "AP75", "AP90", "APs", "APm", "APl", "AR1", "AR10", "AR100" (floats 0..1;
         for keypoints no "APs", and "AR20" instead of "AR100") and "per_class": name ->
         {"AP", "AP50", "objects"}. A figure is None if there is no object to find; for keypoints,
         objects without a labelled point do not count.
@@ -287,6 +287,7 @@ def _summary(evaluator, class_names, counts):
         "AP": _mean(precision[..., areas["a"]]),
         "AP50": _mean(precision[0, ..., areas["a"]]),
         "AP75": _mean(precision[5, ..., areas["a"]]),
+        "AP90": _mean(precision[8, ..., areas["a"]]),
     }
     metrics |= {f"AP{a}": _mean(precision[..., areas[a]]) for a in "sml" if a in areas}
     metrics |= {f"AR{n}": _mean(recall[:, :, areas["a"], i]) for i, n in enumerate(params.maxDets)}

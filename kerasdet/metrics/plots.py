@@ -20,7 +20,7 @@ HISTORY_METRICS = {
     "val_mask_mAP": 6,
     "val_keypoint_mAP": 1,
 }
-HISTORY_SHARES = {"val_mIU": 4, "val_pixel_accuracy": 5}
+HISTORY_SHARES = {"val_mIU": 4, "val_pixel_accuracy": 5, "val_top1": 2, "val_top5": 6}
 
 
 def plot_precision_recall(path, curves, title="Precision and recall"):

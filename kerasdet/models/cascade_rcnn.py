@@ -136,7 +136,7 @@ class Cascade:
         own = ops.all(ops.equal(regions, gather_rows(targets["boxes"], objects)), axis=-1)
         # Eq: cascade_rcnn §4.2 | b^t = f_{t-1}(x^{t-1}, b^{t-1})
         sizes = outputs["image_sizes"]
-        boxes = refine_regions(regions, predicted["box_deltas"], sizes, delta_weights)
+        boxes = refine_regions(regions, predicted["box_deltas"], sizes, delta_weights, self.clip)
         has_area = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
         goes_on = counted & has_area & ~(own & (objects >= 0))
         return {**outputs, "proposals": boxes, "is_proposal": goes_on}
@@ -153,7 +153,8 @@ class Cascade:
             if predicted:
                 # Eq: cascade_rcnn 7 | f(x, b) = f_T o f_{T-1} o ... o f_1 (x, b)
                 deltas, weights = predicted["box_deltas"], self.delta_weights[number - 1]
-                proposals = refine_regions(proposals, deltas, outputs["image_sizes"], weights)
+                sizes = outputs["image_sizes"]
+                proposals = refine_regions(proposals, deltas, sizes, weights, self.clip)
             predicted = classifier(maps, proposals)
             logits.append(predicted["class_logits"])
         mean = sum(logits) / len(logits)
@@ -161,7 +162,7 @@ class Cascade:
 
     def refined(self, outputs):
         """Return every class of every proposal before suppression; see `decode_regions`."""
-        return decode_regions(outputs, self.delta_weights[-1])
+        return decode_regions(outputs, self.delta_weights[-1], self.clip)
 
     def draw(self, maps, boxes):
         """Return the mean over the stages of what the branches draw in boxes (B, D, 4), by their `OUTPUT`."""

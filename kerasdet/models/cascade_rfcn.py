@@ -10,7 +10,7 @@ score maps and box maps.
 import keras
 
 from kerasdet.models.cascade_rcnn import Cascade
-from kerasdet.models.rfcn import RFCN
+from kerasdet.models.rfcn import RFCN, PositionSensitiveClassifier
 
 
 @keras.saving.register_keras_serializable("kerasdet")
@@ -32,3 +32,13 @@ class CascadeRFCN(Cascade, RFCN):
     Raises:
         ValueError: an argument is out of its range.
     """
+
+    @property
+    def CLASSIFIER(self):
+        """The class of each stage."""
+        if self.box_of_each_class:
+            raise ValueError(
+                "box_of_each_class is True, but the stages of a cascade hand on one box for all classes: "
+                "give False."
+            )
+        return PositionSensitiveClassifier

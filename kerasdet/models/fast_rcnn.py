@@ -14,6 +14,8 @@ Departures from the paper:
     - In an image without objects every region is background; the paper has no such images.
     - Deltas are divided by fixed spreads (0.1, 0.1, 0.2, 0.2), as in the authors' later code, and not by
       those of the training set.
+    - Region-wise sampling takes one region of each image of a mini-batch; images with more regions are not
+      drawn more often.
 
 Axes: B batch, R proposals, S sampled regions, G ground truth, K classes, D detections.
 """
@@ -29,7 +31,7 @@ from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIPool
 from kerasdet.models.base import build_once
 from kerasdet.models.detector import Detector, data_arguments, decoding_setting
-from kerasdet.ops.boxes import clip_boxes, sides_reach, valid_mask
+from kerasdet.ops.boxes import clip_boxes, clip_pixels, sides_reach, valid_mask
 from kerasdet.ops.checks import check_whole
 from kerasdet.ops.coders import decode_deltas, encode_deltas
 from kerasdet.ops.gather import gather_rows
@@ -45,7 +47,7 @@ DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the usual spread of the deltas (th
 CLASS_STD = 0.01  # section 2.3, SGD hyper-parameters: initial weights of the last layers
 BOX_STD = 0.001
 SMALLEST_DETECTION = 1e-2  # pixels
-MOST_REFINEMENTS = 100
+MOST_REFINEMENTS = 100  # far beyond what is of use; each is a part of the graph
 
 
 class RegionPart(keras.layers.Layer):
@@ -207,6 +209,8 @@ class RegionDetector(Detector):
         box_weight: lambda of equation 1, the factor of the loss of boxes; 0: regions are only classified.
         refinements: how often a region is refined in inference, and classified again where it then lies
             (Cascade R-CNN's "iterative BBox": 3); 0: boxes are proposals. It can be set after loading.
+        whole_pixels: whether deltas give the first and the last pixel of a box, so that it ends one pixel
+            further, as in the authors' code (their published weights).
         **detector: see `Detector`.
     """
 
@@ -229,6 +233,7 @@ class RegionDetector(Detector):
         seed=0,
         box_weight=1.0,
         refinements=1,
+        whole_pixels=False,
         **detector,
     ):
         super().__init__(num_classes, **detector)
@@ -243,6 +248,7 @@ class RegionDetector(Detector):
         self.regions_per_image = regions_per_image
         self.sampler = sampler or RandomRegions(name="sampler")
         self.seed = seed
+        self.whole_pixels = whole_pixels
         # Its state is the seed and the number of training steps; it is not a weight. The optimizer's count
         # cannot replace it, because JAX's stateless loss does not see it.
         self.steps = keras.random.SeedGenerator(seed)
@@ -264,7 +270,8 @@ class RegionDetector(Detector):
         predicted = self.classifier(maps, proposals)
         for _ in range(self.refinements - 1):
             # Eq: cascade_rcnn 3 | f'(x, b) = f o f o ... o f (x, b)
-            proposals = refine_regions(proposals, best_deltas(predicted), outputs["image_sizes"])
+            deltas, sizes = best_deltas(predicted), outputs["image_sizes"]
+            proposals = refine_regions(proposals, deltas, sizes, clip=self.clip)
             predicted = self.classifier(maps, proposals)
         if self.refinements == 0:
             predicted = {**predicted, "box_deltas": ops.zeros_like(predicted["box_deltas"])}
@@ -295,6 +302,11 @@ class RegionDetector(Detector):
         """Compute each region's losses, which samplers see and training sums; see `losses_of_regions`."""
         rest = targets, regions, objects, counted, delta_weights
         return losses_of_regions(predicted, *rest, self.box_weight)
+
+    @property
+    def clip(self):
+        """The function that clips decoded boxes to their images."""
+        return clip_pixels if self.whole_pixels else clip_boxes
 
     def given_proposals(self, inputs, image_sizes):
         """Return the proposals of the inputs, clipped to their image.
@@ -347,9 +359,9 @@ class FastRCNN(RegionDetector):
             `DenseHead((4096, 4096), dropout=0.5)`.
         regions_per_image: S, regions sampled for training (section 2.3: 64 of each of two images).
         sampler: chooses them; default `RandomRegions(0.1)`.
-        **detector: `seed` of the sampling, `box_weight`, `refinements`: see `RegionDetector`; `class_names`,
-            `category_ids`, `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see
-            `Detector`.
+        **detector: `seed` of the sampling, `box_weight`, `refinements`, `whole_pixels`: see `RegionDetector`;
+            `class_names`, `category_ids`, `resize`, `score_threshold`, `iou_threshold`, `max_detections`,
+            `name`: see `Detector`.
 
     Call arguments:
         inputs: {"images": ..., "image_sizes": (B, 2), "proposals": (B, R, 4)}, xyxy in pixels of the
@@ -454,7 +466,7 @@ class FastRCNN(RegionDetector):
 
     def decode(self, outputs):
         """Refine every class of every proposal, and apply non-maximum suppression per class."""
-        return self.suppress(*decode_regions(outputs))
+        return self.suppress(*decode_regions(outputs, clip=self.clip))
 
 
 def sample_regions(
@@ -601,7 +613,7 @@ def best_deltas(predicted):
     return ops.sum(deltas * own, axis=2, keepdims=True)
 
 
-def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
+def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS, clip=clip_boxes):
     """Move regions by one box of all classes, as the next stage of a cascade sees them.
 
     Args:
@@ -609,21 +621,23 @@ def refine_regions(regions, deltas, image_sizes, delta_weights=DELTA_WEIGHTS):
         deltas: (B, R, 1, 4).
         image_sizes: (B, 2) height and width, to which the boxes are clipped.
         delta_weights: factors of the deltas.
+        clip: function of boxes and image sizes.
 
     Returns:
         (B, R, 4), without gradient.
     """
     boxes = decode_deltas(deltas[:, :, 0], regions, delta_weights)
-    return ops.stop_gradient(clip_boxes(boxes, image_sizes))
+    return ops.stop_gradient(clip(boxes, image_sizes))
 
 
-def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
+def decode_regions(outputs, delta_weights=DELTA_WEIGHTS, clip=clip_boxes):
     """Return every class of every proposal, with its box refined and clipped.
 
     Args:
         outputs: "class_logits" (B, R, 1 + K), "box_deltas" (B, R, K, 4), or (B, R, 1, 4) for every class,
             "proposals", "is_proposal" and "image_sizes" from `call`.
         delta_weights: factors of the deltas.
+        clip: function of boxes and image sizes.
 
     Returns:
         boxes (B, R K, 4), labels (B, R K) int32, scores (B, R K); the score is 0 where there is no proposal
@@ -634,7 +648,7 @@ def decode_regions(outputs, delta_weights=DELTA_WEIGHTS):
     boxes = decode_deltas(outputs["box_deltas"], proposals, delta_weights)  # (B, R, K or 1, 4)
     batch, count, classes = ops.shape(scores)
     boxes = ops.broadcast_to(boxes, (batch, count, classes, 4))
-    boxes = clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])  # (B, R K, 4)
+    boxes = clip(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])  # (B, R K, 4)
     scores = ops.where(outputs["is_proposal"][..., None], scores, 0.0)
     scores = ops.reshape(scores, (batch, -1))  # (B, R K)
     scores = ops.where(sides_reach(boxes, SMALLEST_DETECTION), scores, 0.0)

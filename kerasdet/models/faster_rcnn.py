@@ -26,6 +26,7 @@ from keras import ops
 
 from kerasdet.backbones import MobileNetV2, ResNet50
 from kerasdet.layers.anchors import AnchorGenerator
+from kerasdet.layers.crop import CANVAS
 from kerasdet.layers.feature_pyramid import FeaturePyramid
 from kerasdet.layers.region_heads import DenseHead
 from kerasdet.layers.roi import MultilevelRoIAlign
@@ -62,14 +63,16 @@ class FasterRCNN(RegionDetector):
         rpn: a `RegionProposalNetwork` whose anchors fit the maps; default `default_rpn`: FPN's, or the
             paper's if there is no neck.
         pooling: a layer from a dict of maps and boxes to regions; default `MultilevelRoIAlign(7)`;
-            `MultilevelRoIPool(7)` is the paper's. Both take one map or several levels.
+            `MultilevelRoIPool(7)` is the paper's. Both take one map or several levels; `CropAndResize` takes
+            one map.
         head: a layer from regions (B, R, h, w, C) to features (B, R, F); default `DenseHead()`.
         regions_per_image: S, regions sampled to train the second stage (the paper uses 128 at two images
             per step; FPN uses 512).
         branches: parts that predict more for each detection, such as `MaskBranch()`.
         **detector: `sampler` of the regions (default `RandomRegions()`), `seed` of the sampling of anchors
-            and regions, `box_weight`, `refinements`: see `RegionDetector`; `class_names`, `category_ids`,
-            `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see `Detector`.
+            and regions, `box_weight`, `refinements`, `whole_pixels`: see `RegionDetector`; `class_names`,
+            `category_ids`, `resize`, `score_threshold`, `iou_threshold`, `max_detections`, `name`: see
+            `Detector`.
 
     Call arguments:
         inputs: as in `Detector`; a dict may hold "proposals" (B, R, 4) xyxy, which then replace the
@@ -227,7 +230,7 @@ class FasterRCNN(RegionDetector):
         elif self.proposer:
             proposals, is_proposal = self.proposer(inputs, training)
         else:
-            proposals, is_proposal = propose(outputs, self.rpn, training)
+            proposals, is_proposal = propose(outputs, self.rpn, training, self.clip)
         outputs = {**outputs, "proposals": proposals, "is_proposal": is_proposal}
         if training:
             return outputs
@@ -241,7 +244,7 @@ class FasterRCNN(RegionDetector):
 
     def refined(self, outputs):
         """Return every class of every proposal before suppression; see `decode_regions`."""
-        return decode_regions(outputs)
+        return decode_regions(outputs, clip=self.clip)
 
     def draw(self, maps, boxes):
         """Return what each branch draws in boxes (B, D, 4), by its `OUTPUT`."""
@@ -257,7 +260,7 @@ class FasterRCNN(RegionDetector):
         Returns:
             Boxes (B, P, 4), zeros if there are fewer than P, and whether each is a proposal (B, P) bool.
         """
-        return propose(self._first_stage(inputs), self.rpn, training)
+        return propose(self._first_stage(inputs), self.rpn, training, self.clip)
 
     def _first_stage(self, inputs, training=False):
         images, image_sizes = self.normalize(inputs)
@@ -266,6 +269,10 @@ class FasterRCNN(RegionDetector):
             maps = self.neck(maps, training=training)
         seen = {level: maps[level] for level in self.proposal_maps_shape()}
         objectness, deltas = self.rpn(seen, training=training)
+        if getattr(self.pooling, "TAKES_CANVAS", False):
+            height, width = (ops.cast(side, "float32") for side in ops.shape(images)[1:3])
+            canvas = ops.zeros_like(ops.cast(image_sizes, "float32")) + ops.stack([height, width])
+            maps = {**maps, CANVAS: canvas}  # (B, 2)
         return {
             "maps": {**seen, **self.region_maps(maps)},
             "objectness": objectness,
@@ -345,8 +352,13 @@ class FasterRCNN(RegionDetector):
         return {level: (None, None, None, self.neck.channels) for level in self.neck.output_levels}
 
     def region_maps(self, maps):
-        """Return the maps that regions are pooled from: all but the neck's added level, or the only one."""
-        return {level: maps[level] for level in self.region_maps_shape()}
+        """Return the maps that regions are pooled from: all but the neck's added level, or the only one.
+
+        Beside them is the canvas (B, 2), for a pooling of shares of it.
+        """
+        return {
+            level: maps[level] for level in (*self.region_maps_shape(), CANVAS) if level in maps
+        }
 
     def region_maps_shape(self):
         """Return the shapes of `region_maps`, {level: (None, None, None, C)}."""

@@ -20,7 +20,7 @@ from kerasdet.layers.losses import SmoothL1
 from kerasdet.layers.subnets import DEEPEST
 from kerasdet.ops import native
 from kerasdet.ops.boxes import clip_boxes, sides_reach
-from kerasdet.ops.checks import check_part, check_whole
+from kerasdet.ops.checks import check_choice, check_part, check_positive, check_whole
 from kerasdet.ops.gather import gather_rows, top_rows
 from kerasdet.ops.losses import alpha_balanced_cross_entropy
 from kerasdet.ops.matching import BACKGROUND
@@ -49,6 +49,8 @@ class RegionProposalNetwork(keras.layers.Layer):
         score_threshold: lowest probability of an object for proposals in inference.
         location: a `Location`: how anchors learn and predict boxes; default the paper's matching, deltas and
             smooth L1.
+        smallest: shortest side of a proposal after clipping, in pixels of the canvas (authors: 16).
+        activation: of the hidden maps, "relu" or "relu6".
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
@@ -66,9 +68,12 @@ class RegionProposalNetwork(keras.layers.Layer):
         proposals=(2000, 1000),
         score_threshold=0.0,
         location=None,
+        smallest=SMALLEST_PROPOSAL,
+        activation="relu",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_choice("activation", activation, ("relu", "relu6"))
         check_whole("channels", channels)
         check_whole("depth", depth, least=0, most=DEEPEST)
         for name, counts in (("candidates", candidates), ("proposals", proposals)):
@@ -81,9 +86,12 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.depth = depth
         self.candidates = tuple(candidates)
         self.proposals = tuple(proposals)
+        check_positive("smallest", smallest)
         self.score_threshold = score_threshold
         self.location = location or paper_location()
         check_part("location", self.location, Location)
+        self.smallest = smallest
+        self.activation = activation
         count = anchors.num_anchors
         if not isinstance(count, int):
             raise ValueError(
@@ -94,7 +102,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             Conv(
                 channels,
                 3,
-                activation="relu",
+                activation=activation,
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
                 sparsely_taught=True,  # the loss counts 256 anchors
                 dtype=policy,
@@ -149,6 +157,8 @@ class RegionProposalNetwork(keras.layers.Layer):
             "proposals": self.proposals,
             "score_threshold": self.score_threshold,
             "location": keras.saving.serialize_keras_object(self.location),
+            "smallest": self.smallest,
+            "activation": self.activation,
         }
 
     @classmethod
@@ -168,7 +178,7 @@ def paper_location():
     return Location(matching, AnchorDeltas((1.0, 1.0, 1.0, 1.0)), SmoothL1(PROPOSAL_BETA))
 
 
-def propose(outputs, rpn, training):
+def propose(outputs, rpn, training, clip=clip_boxes):
     """Turn the first stage's outputs into regions (section 3.3).
 
     The best candidates of each level are decoded, clipped and suppressed level by level; then the best of
@@ -178,6 +188,7 @@ def propose(outputs, rpn, training):
         outputs: "objectness", "proposal_deltas", "anchors" and "image_sizes" from `FasterRCNN.call`.
         rpn: the `RegionProposalNetwork` with the settings.
         training: whether to use the settings for training.
+        clip: function of boxes and image sizes.
 
     Returns:
         Boxes (B, P, 4), zeros if there are fewer than P, and whether each is a proposal (B, P) bool;
@@ -193,8 +204,8 @@ def propose(outputs, rpn, training):
         scores.append(ops.sigmoid(best))
         levels.append(ops.full_like(rows, number))
     boxes, scores, levels = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
-    boxes = clip_boxes(boxes, outputs["image_sizes"])  # (B, N of all levels, 4)
-    scores = ops.where(sides_reach(boxes, SMALLEST_PROPOSAL), scores, -1.0)
+    boxes = clip(boxes, outputs["image_sizes"])  # (B, N of all levels, 4)
+    scores = ops.where(sides_reach(boxes, rpn.smallest), scores, -1.0)
     least = rpn.score_threshold if rpn.score_threshold else -0.5
     kept, _ = batched_nms(boxes, scores, levels, PROPOSAL_IOU, count, least)  # (B, P)
     is_proposal = kept >= 0

@@ -19,11 +19,14 @@ Results: see the tables of `docs/papers/rfcn.md`. The paper's VOC and COCO figur
 Axes: B batch, R regions, K classes, k bins of a side.
 """
 
+import functools
+
 import keras
 from keras import ops
 
 from kerasdet.backbones import ResNet101
 from kerasdet.layers.conv import Conv
+from kerasdet.layers.crop import CANVAS
 from kerasdet.layers.roi import MultilevelPSRoIAlign, PSRoIPool
 from kerasdet.models.base import build_once
 from kerasdet.models.fast_rcnn import RegionPart
@@ -48,22 +51,25 @@ class PositionSensitiveClassifier(RegionPart):
             (B, R, k, k, C).
         head: a layer from a map (B, H, W, C) to the map that the score maps are computed from, shared by all
             levels.
+        box_of_each_class: whether every class has its own box, or all have one (the paper).
 
     Call arguments:
         maps: {level: (B, H, W, C)}.
         boxes: (B, R, 4) xyxy.
 
     Returns:
-        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, 1, 4)}, float32: one box for
-        all classes.
+        {"class_logits": (B, R, 1 + K), background first, "box_deltas": (B, R, 1, 4), or (B, R, K, 4) with
+        a box of each class}, float32.
     """
 
-    def __init__(self, num_classes, pooling, head, **kwargs):
+    def __init__(self, num_classes, pooling, head, box_of_each_class=False, **kwargs):
         super().__init__(pooling, head, **kwargs)
         self.num_classes = num_classes
+        self.box_of_each_class = box_of_each_class
         bins, _ = pair("output_size", pooling.output_size)
         self.class_output = self._output(bins**2 * (1 + num_classes), "class_output")
-        self.box_output = self._output(bins**2 * 4, "box_output")
+        self.boxes = num_classes if box_of_each_class else 1
+        self.box_output = self._output(bins**2 * 4 * self.boxes, "box_output")
 
     def build(self, maps_shape):
         """Create every weight for maps of these shapes, {level: (None, H, W, C)}."""
@@ -79,10 +85,14 @@ class PositionSensitiveClassifier(RegionPart):
 
     def call(self, maps, boxes, training=False):
         """See the class docstring."""
-        features = {level: self.head(x, training=training) for level, x in maps.items()}
-        votes = self.vote(features, boxes)  # (B, R, 1 + K + 4)
+        features = of_levels(lambda x: self.head(x, training=training), maps)
+        votes = self.vote(features, boxes)  # (B, R, 1 + K + 4) or (B, R, 1 + K + 4 K)
         logits, deltas = ops.split(votes, [1 + self.num_classes], axis=-1)
-        return {"class_logits": logits, "box_deltas": deltas[:, :, None]}
+        batch, count = ops.shape(boxes)[:2]
+        return {
+            "class_logits": logits,
+            "box_deltas": ops.reshape(deltas, (batch, count, self.boxes, 4)),
+        }
 
     def vote(self, features, boxes):
         """Average the bins of each region.
@@ -92,21 +102,24 @@ class PositionSensitiveClassifier(RegionPart):
             boxes: (B, R, 4) xyxy.
 
         Returns:
-            (B, R, 1 + K + 4) float32, of the classes and of the box.
+            (B, R, 1 + K + 4) float32, of the classes and of the box, or (B, R, 1 + K + 4 K).
         """
         outputs = self.class_output, self.box_output
         # {level: (B, H, W, (1 + K + 4) k k)}
-        maps = {
-            level: ops.concatenate([output(x) for output in outputs], axis=-1)
-            for level, x in features.items()
-        }
+        maps = of_levels(
+            lambda x: ops.concatenate([output(x) for output in outputs], axis=-1), features
+        )
         moving = [features] if self.pooling.TAKES_FEATURES else []
         # Eq: rfcn §2 | r_c = sum over the bins of r_c(i, j) / k^2
         return ops.mean(self.pooling(maps, boxes, *moving), axis=(2, 3))
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "box_of_each_class": self.box_of_each_class,
+        }
 
     @staticmethod
     def _output(filters, name):
@@ -128,6 +141,7 @@ class RFCN(FasterRCNN):
         head: a layer from a map to the map that the score maps are computed from; default a 1x1 convolution
             of 1024 channels.
         regions_per_image: S, regions sampled to train the second stage.
+        box_of_each_class: whether every class has its own box, or all have one (the paper).
         **faster_rcnn: `rpn`, `sampler` (`HardRegions()` for online hard example mining) and what else
             `FasterRCNN` takes.
 
@@ -141,7 +155,12 @@ class RFCN(FasterRCNN):
         ValueError: an argument is out of its range.
     """
 
-    CLASSIFIER = PositionSensitiveClassifier
+    @property
+    def CLASSIFIER(self):
+        """The second stage's class."""
+        return functools.partial(
+            PositionSensitiveClassifier, box_of_each_class=self.box_of_each_class
+        )
 
     def __init__(
         self,
@@ -151,8 +170,10 @@ class RFCN(FasterRCNN):
         pooling=None,
         head=None,
         regions_per_image=REGIONS_PER_IMAGE,
+        box_of_each_class=False,
         **faster_rcnn,
     ):
+        self.box_of_each_class = box_of_each_class
         dtype = faster_rcnn.get("dtype")
         backbone = backbone or ResNet101(levels=LEVELS, dtype=dtype)
         scale = 1 / backbone.strides[backbone.levels[-1]]
@@ -190,6 +211,11 @@ class RFCN(FasterRCNN):
             return super().proposal_maps_shape()
         first = self.backbone.levels[0]
         return {first: (None, None, None, self.backbone.channels[first])}
+
+
+def of_levels(function, maps):
+    """Apply a function to each map, and not to the canvas beside them."""
+    return {level: x if level == CANVAS else function(x) for level, x in maps.items()}
 
 
 def map_head(channels, **kwargs):

@@ -27,6 +27,7 @@ from kerasdet.ops.coders import (
     encode_deltas,
     encode_roots,
 )
+from kerasdet.ops.crop import crop_and_resize, ps_crop_and_resize
 from kerasdet.ops.deform import deform_conv2d, deform_ps_roi_pool, deform_roi_pool
 from kerasdet.ops.losses import (
     alpha_balanced_cross_entropy,
@@ -48,7 +49,13 @@ from kerasdet.ops.points import (
     encode_distances,
     grid_points,
 )
-from kerasdet.ops.pooling import l2_normalize, maxout, spatial_pyramid_pool
+from kerasdet.ops.pooling import (
+    l2_normalize,
+    local_response_norm,
+    max_pool,
+    maxout,
+    spatial_pyramid_pool,
+)
 from kerasdet.ops.roi import (
     multilevel_ps_roi_align,
     multilevel_roi_align,
@@ -76,6 +83,7 @@ __all__ = [
     "centerness",
     "ciou_loss",
     "clip_boxes",
+    "crop_and_resize",
     "cut_masks",
     "cxcywh_to_xyxy",
     "decode_corners",
@@ -96,9 +104,11 @@ __all__ = [
     "intersection_over_area",
     "iou_loss",
     "l2_normalize",
+    "local_response_norm",
     "log_iou_loss",
     "mask_peaks",
     "match_iou",
+    "max_pool",
     "maxout",
     "minibatch_cost",
     "multilevel_ps_roi_align",
@@ -111,6 +121,7 @@ __all__ = [
     "paired_giou",
     "paired_iou",
     "paste_masks",
+    "ps_crop_and_resize",
     "ps_roi_align",
     "ps_roi_pool",
     "region_levels",

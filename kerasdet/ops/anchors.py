@@ -8,19 +8,25 @@ from keras import ops
 from kerasdet.ops.points import grid_points
 
 
-def cell_anchors(sizes, aspect_ratios, rounded=False):
+def cell_anchors(sizes, aspect_ratios, rounded=False, base=None):
     """Return the anchors of one cell, centred on the origin.
 
     Args:
         sizes: side lengths in pixels; an anchor of size s has area s * s.
         aspect_ratios: height / width.
         rounded: round the corners to whole pixels, halves to even (torchvision's weights need it).
+        base: a size whose anchors have sides of whole pixels, halves to even: first the width, then the
+            height by that width. All others are multiples of them (Faster R-CNN's code, 16). None: nothing
+            is rounded.
 
     Returns:
         (A, 4) xyxy NumPy float32, A = ratios x sizes, sizes varying fastest.
     """
-    heights = np.sqrt(np.asarray(aspect_ratios, "float64"))[:, None] * np.asarray(sizes, "float64")
-    widths = np.asarray(sizes, "float64") / np.sqrt(np.asarray(aspect_ratios, "float64"))[:, None]
+    sizes, ratios = np.asarray(sizes, "float64"), np.asarray(aspect_ratios, "float64")[:, None]
+    heights, widths = np.sqrt(ratios) * sizes, sizes / np.sqrt(ratios)
+    if base is not None:
+        whole = np.round(base / np.sqrt(ratios))
+        heights, widths = np.round(whole * ratios) / base * sizes, whole / base * sizes
     corners = np.stack([-widths, -heights, widths, heights], axis=-1).reshape(-1, 4) / 2.0
     return (np.round(corners) if rounded else corners).astype("float32")
 

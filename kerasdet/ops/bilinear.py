@@ -1,8 +1,8 @@
 """Bilinear reading of feature maps at points between their cells.
 
 Cell (i, j) of a map is the point y = i, x = j. There are two rules for the border. "clamp" (RoIAlign):
-points up to one cell outside read the border's value; points farther out read 0. "fade" (deformable
-convolution): the map is surrounded by zeros, so values fade to 0 over one cell.
+points up to one cell outside (crop-and-resize: none) read the border's value; points farther out read 0.
+"fade" (deformable convolution): the map is surrounded by zeros, so values fade to 0 over one cell.
 """
 
 import functools
@@ -13,7 +13,7 @@ from kerasdet.ops import native
 from kerasdet.ops.neighbours import clamped_neighbours, corners
 
 
-def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction):
+def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduction, reach=1.0):
     """Read a lattice of points in maps, clamped at the border, and reduce the points of each bin.
 
     Args:
@@ -25,6 +25,7 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
         output_size: (h, w), bins.
         sampling_ratio: s, points per bin in each direction.
         reduction: "mean" or "max" of a bin's points.
+        reach: cells beyond the border that read its value.
 
     Returns:
         (N, h, w, C) in the type of the maps.
@@ -33,14 +34,15 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
     table, *places = table_of(levels)
     own = [ops.take(values, planes) for values in places]  # (N,) each
     if not native.available():
-        pooled = _pool_by_gathers(table, own, starts, steps, output_size, sampling_ratio, reduction)
+        lattice = starts, steps, output_size, sampling_ratio
+        pooled = _pool_by_gathers(table, own, *lattice, reduction, reach)
         return ops.cast(pooled, levels[0].dtype)
     table = ops.cast(table, "float32")
     if reduction == "mean" or sampling_ratio == 1:
-        pooled = native.pool_lattice(table, own, starts, steps, output_size, sampling_ratio)
+        pooled = native.pool_lattice(table, own, starts, steps, output_size, sampling_ratio, reach)
     else:
         points = tuple(sampling_ratio * size for size in output_size)
-        pooled = native.pool_lattice(table, own, starts, steps, points, 1)
+        pooled = native.pool_lattice(table, own, starts, steps, points, 1, reach)
         (height, width), ratio = output_size, sampling_ratio
         points = ops.reshape(pooled, (-1, height, ratio, width, ratio, table.shape[-1]))
         # Point by point: reducing an empty tensor, when there are no regions, is an error.
@@ -51,18 +53,18 @@ def pool_lattice(maps, planes, starts, steps, output_size, sampling_ratio, reduc
     return ops.cast(pooled, levels[0].dtype)
 
 
-def _pool_by_gathers(table, maps, starts, steps, output_size, sampling_ratio, reduction):
+def _pool_by_gathers(table, maps, starts, steps, output_size, sampling_ratio, reduction, reach):
     first_rows, *extents = maps
     reduced = None
     for sample_y in range(sampling_ratio):
         for sample_x in range(sampling_ratio):
-            first = starts + steps * ops.array([sample_y, sample_x], "float32")  # (N, 2)
             y, x = (
-                first[:, axis, None]
-                + sampling_ratio * steps[:, axis, None] * ops.arange(size, dtype="float32")
-                for axis, size in enumerate(output_size)
+                starts[:, axis, None]
+                + steps[:, axis, None]
+                * (sampling_ratio * ops.arange(size, dtype="float32") + sample)
+                for axis, (size, sample) in enumerate(zip(output_size, (sample_y, sample_x)))
             )
-            values = _read_clamped(table, first_rows, extents, y, x)  # (N, h, w, C)
+            values = _read_clamped(table, first_rows, extents, y, x, reach)  # (N, h, w, C)
             if reduced is None:
                 reduced = values
             else:
@@ -115,10 +117,10 @@ def table_of(levels):
     return tuple(ops.concatenate(parts, 0) for parts in (tables, first_rows, heights, widths))
 
 
-def _read_clamped(table, first_rows, size, y, x):
+def _read_clamped(table, first_rows, size, y, x, reach):
     """Read at every pair of the coordinates y (N, h) and x (N, w): (N, h, w, C) float32."""
     (row0, row1, weight_y), (column0, column1, weight_x) = (
-        clamped_neighbours(coordinates, extent[:, None])
+        clamped_neighbours(coordinates, extent[:, None], reach)
         for coordinates, extent in zip((y, x), size)
     )
     width = size[1][:, None, None]  # (N, 1, 1)

@@ -180,6 +180,21 @@ def clip_boxes(boxes, image_sizes):
     return ops.minimum(ops.maximum(ops.cast(boxes, "float32"), 0.0), limits)
 
 
+def clip_pixels(boxes, image_sizes):
+    """Clip boxes that are given by their first and last pixel, as in Faster R-CNN's code, to their images.
+
+    Args:
+        boxes: (..., N, 4): x and y of the first pixel, x and y of the last one.
+        image_sizes: (..., 2), height and width in pixels.
+
+    Returns:
+        (..., N, 4) xyxy float32, as everywhere else: the last pixel, at most width - 1 and height - 1, ends
+        one further.
+    """
+    clipped = clip_boxes(boxes, ops.cast(image_sizes, "float32") - 1.0)
+    return clipped + ops.array([0.0, 0.0, 1.0, 1.0])
+
+
 def xyxy_to_xywh(boxes):
     """Convert (..., 4) corners to (..., 4) left, top, width, height (COCO's format)."""
     x1, y1, x2, y2 = _corners(boxes)

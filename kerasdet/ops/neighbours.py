@@ -36,22 +36,23 @@ def corners(extent, planes, points):
     return found
 
 
-def clamped_neighbours(coordinates, extent):
-    """Return the cells before and after each coordinate; the border's value continues for one cell.
+def clamped_neighbours(coordinates, extent, reach=1.0):
+    """Return the cells before and after each coordinate; the border's value continues for `reach` cells.
 
     Args:
         coordinates: float32, in cells.
         extent: number of cells along the axis, broadcastable with `coordinates`.
+        reach: cells beyond the border that read its value: 1 (RoIAlign) or 0 (crop-and-resize).
 
     Returns:
         The cells before and after, int32, and a pair of their weights, float32. The weights are 0 for
-        coordinates more than one cell beyond the border.
+        coordinates more than `reach` cells beyond the border.
     """
     last = ops.cast(extent - 1, "float32")
     clamped = ops.minimum(ops.maximum(coordinates, 0.0), last)
     before = ops.floor(clamped)
     fraction = clamped - before
-    inside = ops.cast((coordinates >= -1.0) & (coordinates <= last + 1.0), "float32")
+    inside = ops.cast((coordinates >= -reach) & (coordinates <= last + reach), "float32")
     before = ops.cast(before, "int32")
     after = ops.minimum(before + 1, extent - 1)
     return before, after, (inside * (1.0 - fraction), inside * fraction)

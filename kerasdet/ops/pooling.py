@@ -1,9 +1,17 @@
-"""Pooling and normalisation of whole maps: spatial pyramid pooling, maxout, L2 normalisation."""
+"""Pooling and normalisation of whole maps: windows, spatial pyramids, maxout, L2 and local responses."""
+
+import math
 
 from keras import ops
 
 from kerasdet.ops import roi
-from kerasdet.ops.checks import check_axes, check_choice, check_count, check_positive
+from kerasdet.ops.checks import (
+    check_axes,
+    check_choice,
+    check_count,
+    check_positive,
+    check_whole,
+)
 from kerasdet.ops.windows import window_max, window_sum
 
 
@@ -34,6 +42,116 @@ def spatial_pyramid_pool(features, levels, pooling="max", boxes=None, spatial_sc
     roi.check_regions(boxes, 1, spatial_scale)
     pooled = [_pool_windows(features, boxes, n, spatial_scale, pooling) for n in levels]
     return ops.concatenate(pooled, axis=2)
+
+
+def max_pool(inputs, size, stride, padding=0, ceil_mode=True):
+    """Take the maximum of each window, with Caffe's and PyTorch's padding and sizes.
+
+    With `ceil_mode` a window that the map's end cuts off counts too, if it begins on the map or in the
+    padding before it: of 14 cells, windows of 3 with stride 2 give 7 (without it, 6).
+
+    Args:
+        inputs: (B, H, W, C).
+        size: height and width of a window.
+        stride: step in both directions.
+        padding: cells on every side that no maximum comes from, at most half of `size`.
+        ceil_mode: whether the number of windows is rounded up (Caffe's rule).
+
+    Returns:
+        (B, h, w, C); h is floor((H + 2 padding - size) / stride) + 1, or the ceiling, less 1 where the last
+        window would begin beyond the map.
+
+    Raises:
+        ValueError: a size, stride or padding that is no such number.
+    """
+    check_windows(size, stride, padding)
+    after = padding + (stride - 1 if ceil_mode else 0)
+    height, width = ops.shape(inputs)[1:3]
+    if padding or after:
+        around = [[0, 0], [padding, after], [padding, after], [0, 0]]
+        inputs = ops.pad(inputs, around, constant_values=-math.inf)
+    pooled = ops.max_pool(inputs, size, stride, padding="valid")
+    # With the padding of a window's missing cells floor is the ceiling; the last window starts before H + p.
+    rows, columns = ((side + padding + stride - 1) // stride for side in (height, width))
+    return pooled[:, :rows, :columns] if ceil_mode else pooled
+
+
+def pooled_side(side, size, stride, padding=0, ceil_mode=True):
+    """Count the windows of `max_pool` along one side; None stays None."""
+    if side is None:
+        return None
+    last = side + 2 * padding - size
+    if not ceil_mode:
+        return last // stride + 1
+    return min(-(-last // stride) + 1, -(-(side + padding) // stride))
+
+
+def local_response_norm(inputs, size=5, alpha=1e-4, beta=0.75, k=1.0, within_channel=False):
+    """Divide each response by a power of the squares around it.
+
+    Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks (NIPS 2012), section
+    3.3, with Caffe's and PyTorch's alpha: the paper's, times the number of squares.
+
+    Args:
+        inputs: (B, H, W, C).
+        size: neighbours that count: channels, or with `within_channel` cells in both directions; odd.
+        alpha: weight of their mean square; neighbours beyond the border count as zeros.
+        beta: exponent.
+        k: added to the mean.
+        within_channel: whether the neighbours are cells of the same channel (Caffe's WITHIN_CHANNEL).
+
+    Returns:
+        (B, H, W, C) in the type of the inputs.
+
+    Raises:
+        ValueError: a size that is not odd, or a number that is not positive.
+    """
+    check_response_norm(size, alpha, beta, k)
+    x = ops.cast(inputs, "float32")
+    axes = (1, 2) if within_channel else (3,)
+    squares = x * x
+    for axis in axes:
+        squares = _window_sum(squares, size, axis)
+    # Eq: alexnet §3.3 | b = a / (k + alpha / n sum over n of a_j^2)^beta
+    scale = k + alpha / size ** len(axes) * squares
+    return ops.cast(x * ops.exp(-beta * ops.log(scale)), inputs.dtype)
+
+
+def check_windows(size, stride, padding):
+    """Refuse wrong windows of `max_pool`.
+
+    Args:
+        size: of a window.
+        stride: step.
+        padding: cells on every side.
+
+    Raises:
+        ValueError: names the argument, the value and the fix.
+    """
+    check_whole("size", size)
+    check_whole("stride", stride)
+    check_whole("padding", padding, least=0, most=size // 2)
+
+
+def check_response_norm(size, alpha, beta, k):
+    """Refuse wrong numbers of `local_response_norm`.
+
+    Args:
+        size: neighbours that count.
+        alpha: weight of the mean square.
+        beta: exponent.
+        k: added to the mean.
+
+    Raises:
+        ValueError: names the argument, the value and the fix.
+    """
+    check_whole("size", size)
+    if size % 2 == 0:
+        raise ValueError(
+            f"size is {size}; give an odd number, so that neighbours lie on both sides."
+        )
+    for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        check_positive(name, value)
 
 
 def maxout(inputs, num_units, axis=-1):
@@ -103,6 +221,19 @@ def check_levels(levels):
         )
     for level in levels:
         check_count("levels", level)
+
+
+def _window_sum(x, size, axis):
+    """Sum `size` neighbours along an axis, zeros beyond its ends: (B, H, W, C) -> (B, H, W, C)."""
+    half, length = size // 2, ops.shape(x)[axis]
+    around = [[half, half] if i == axis else [0, 0] for i in range(4)]
+    padded = ops.pad(x, around)
+    place = [slice(None)] * 4
+    total = 0.0
+    for first in range(size):
+        place[axis] = slice(first, first + length)
+        total = total + padded[tuple(place)]
+    return total
 
 
 def _pool_map(features, n, pooling):

@@ -21,7 +21,7 @@ SMALLEST_REGION = 0.1  # cells along a side, in R-FCN's code
 FARTHEST = 1e6  # pixels; boxes are clipped to it, so that their products do not overflow
 
 
-def roi_pool(features, boxes, output_size, spatial_scale):
+def roi_pool(features, boxes, output_size, spatial_scale, rounding="cells"):
     """Pool each bin of a region by the maximum of its cells.
 
     RoIPool, Fast R-CNN (arXiv 1504.08083v2), section 2.1. Corners are rounded to cells, and both are
@@ -32,17 +32,23 @@ def roi_pool(features, boxes, output_size, spatial_scale):
         boxes: (B, R, 4) xyxy in image pixels.
         output_size: bins, an integer or (h, w).
         spatial_scale: cells per pixel.
+        rounding: "cells", or "pixels" as in the authors' code (their published weights): the second corner
+            is that of the last pixel, x2 - 1, and bins are divided in float32, so that they read one cell
+            more at a few sizes (57 cells in 7 bins).
 
     Returns:
         (B, R, h, w, C).
 
     Raises:
-        ValueError: a wrong rank or size.
+        ValueError: a wrong rank, size or rounding.
     """
     check_axes("features", features, "B H W C")
     output_size = check_regions(boxes, output_size, spatial_scale)
-    starts, sizes = rounded_regions(flat_boxes(boxes), spatial_scale, last_included=True)
-    starts, sizes = windows_of(starts, sizes, output_size, ops.shape(features)[1:3])
+    check_rounding(rounding)
+    flat, in_float32 = flat_boxes(boxes), rounding == "pixels"
+    flat = last_pixels(flat) if in_float32 else flat
+    starts, sizes = rounded_regions(flat, spatial_scale, last_included=True)
+    starts, sizes = windows_of(starts, sizes, output_size, ops.shape(features)[1:3], in_float32)
     planes = per_bin(image_of(boxes), starts)
     pooled = window_max(features, planes, flat_bins(starts), flat_bins(sizes))
     return unflatten(pooled, boxes, output_size)
@@ -172,8 +178,8 @@ def ps_roi_pool(features, boxes, output_size, spatial_scale, rounding="cells"):
         output_size: k.
         spatial_scale: cells per pixel.
         rounding: what the corners are rounded to: "cells", of which the second is not included; or "pixels",
-            both included, as in the authors' code (their published weights), where a bin has all cells that
-            it touches.
+            the first and the last one, both included, as in the authors' code (their published weights),
+            where a bin has all cells that it touches.
 
     Returns:
         (B, R, k, k, C); the vote is the mean over the bins.
@@ -186,7 +192,8 @@ def ps_roi_pool(features, boxes, output_size, spatial_scale, rounding="cells"):
     check_rounding(rounding)
     extent = ops.shape(features)[1:3]
     if rounding == "pixels":
-        starts, sizes = _touched_windows(flat_boxes(boxes), spatial_scale, output_size, extent)
+        flat = last_pixels(flat_boxes(boxes))
+        starts, sizes = _touched_windows(flat, spatial_scale, output_size, extent)
     else:
         starts, sizes = rounded_regions(flat_boxes(boxes), spatial_scale, last_included=False)
         starts, sizes = windows_of(starts, sizes, output_size, extent)
@@ -283,7 +290,7 @@ def check_sampling(sampling_ratio, reduction):
 
 
 def check_rounding(rounding):
-    """Refuse a rounding that `ps_roi_pool` does not know.
+    """Refuse a rounding that `roi_pool` and `ps_roi_pool` do not know.
 
     Args:
         rounding: "cells" or "pixels".
@@ -303,6 +310,11 @@ def flat_boxes(boxes):
     finite = ops.all(ops.abs(boxes) < float("inf"), axis=-1, keepdims=True)  # false for NaN too
     cut = ops.minimum(ops.maximum(boxes, -FARTHEST), FARTHEST)
     return ops.where(finite, cut, -FARTHEST)
+
+
+def last_pixels(boxes):
+    """Return boxes (N, 4) xyxy with the last pixel in place of the second corner, which is one further."""
+    return boxes - ops.array([0.0, 0.0, 1.0, 1.0])
 
 
 def image_of(boxes):
@@ -337,7 +349,7 @@ def _touched_windows(boxes, spatial_scale, output_size, extent):
     """Divide boxes of whole pixels into bins of all cells that they touch (R-FCN's code).
 
     Args:
-        boxes: (N, 4) xyxy in image pixels.
+        boxes: (N, 4), x and y of the first pixel and of the last one.
         spatial_scale: cells per pixel.
         output_size: (k, k).
         extent: height and width of the map, to which bins are clipped.
@@ -361,7 +373,7 @@ def _touched_windows(boxes, spatial_scale, output_size, extent):
     return window_grid(*edges)
 
 
-def windows_of(starts, sizes, output_size, extent):
+def windows_of(starts, sizes, output_size, extent, in_float32=False):
     """Divide regions of whole cells into bins.
 
     Args:
@@ -369,13 +381,13 @@ def windows_of(starts, sizes, output_size, extent):
         sizes: (N, 2) int32, rows and columns.
         output_size: (h, w).
         extent: height and width of the map, to which bins are clipped; (None, None): no clipping.
+        in_float32: as in `kerasdet.ops.windows.bins`.
 
     Returns:
         (N, h, w, 2) int32 starts and (N, h, w, 2) int32 sizes of the windows.
     """
-    return window_grid(
-        *(bins(starts[:, i], sizes[:, i], output_size[i], extent[i]) for i in range(2))
-    )
+    axes = zip(ops.unstack(starts, 2, axis=1), ops.unstack(sizes, 2, axis=1), output_size, extent)
+    return window_grid(*(bins(*axis, in_float32) for axis in axes))
 
 
 def position_sensitive(features, output_size):

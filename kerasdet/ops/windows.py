@@ -10,17 +10,18 @@ from kerasdet.ops import native
 from kerasdet.ops.neighbours import corners
 
 
-def bins(starts, sizes, count, limit):
+def bins(starts, sizes, count, limit, in_float32=False):
     """Divide intervals of one axis into bins, which may share a cell, and clip them to the map.
 
-    The arithmetic is in integers, as in the papers. (In float32, 7 * (57 / 7) is slightly more than 57,
-    and the published C++ code reads one cell more there.)
+    The arithmetic is in integers, as in the papers.
 
     Args:
         starts: (N,) int32, first cell.
         sizes: (N,) int32, a: number of cells.
         count: n, number of bins.
         limit: extent of the map; None: no clipping.
+        in_float32: divide as the published C++ code does. There 7 * (57 / 7) is slightly more than 57, so
+            that the last bin reads one cell more.
 
     Returns:
         First cell and number of cells of each bin: two (N, n) int32.
@@ -29,6 +30,10 @@ def bins(starts, sizes, count, limit):
     # Eq: spp §2.2 | bin i of n spans [floor(i a / n), ceil((i + 1) a / n))
     first = starts[:, None] + (index * sizes[:, None]) // count
     end = starts[:, None] + ((index + 1) * sizes[:, None] + count - 1) // count
+    if in_float32:
+        index, side = ops.cast(index, "float32"), ops.cast(sizes, "float32")[:, None] / count
+        first = starts[:, None] + ops.cast(ops.floor(index * side), "int32")
+        end = starts[:, None] + ops.cast(ops.ceil((index + 1.0) * side), "int32")
     if limit is not None:
         first, end = (ops.minimum(ops.maximum(edge, 0), limit) for edge in (first, end))
     return first, end - first

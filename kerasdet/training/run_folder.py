@@ -90,8 +90,7 @@ class WriteRunFolder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write what the epoch gave."""
-        monitor = self.measurement and self.measurement.monitor
-        best = self.folder.best(monitor)
+        best = self.folder.best(self.monitor)
         row = {
             "epoch": epoch + 1,
             "minutes": round((time.monotonic() - self._start) / 60, 4),
@@ -101,7 +100,7 @@ class WriteRunFolder(keras.callbacks.Callback):
         self.folder.rows.append(row)
         self.folder.write_csv()
         self._events.scalars(epoch + 1, {k: v for k, v in row.items() if k != "epoch"})
-        if row.get(monitor, -1.0) > best:
+        if row.get(self.monitor, -1.0) > best:
             save_without_optimizer(self.model, self.folder.best_model)
         if time.monotonic() - self._drawn > DRAWING_SECONDS:
             self._draw(epoch + 1)
@@ -113,7 +112,7 @@ class WriteRunFolder(keras.callbacks.Callback):
 
     def _learning_rate(self):
         """Of a model that is trained by gradients."""
-        if not self.model.GRADIENTS:
+        if not self.model.compiled:
             return {}
         return {"lr": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))}
 

@@ -114,7 +114,7 @@ def train(
         if not model.GRADIENTS:
             return _fit_once(model, data, recipe, folder, measurement, resume, callbacks)
         steps = max(1, len(data) // recipe.batch_size)
-        recipe, resuming = _prepare(folder, recipe, steps, resume)
+        recipe, resuming = prepare(folder, recipe, steps, resume)
         with strategy_of(model):
             model.compile(make_optimizer(recipe, steps, model.trainable_variables))
             if resuming:
@@ -135,7 +135,7 @@ def train(
             validation_data=validation
             and validation.batches(recipe.batch_size, model.resize, **_parts(model)),
             validation_freq=validate_every,
-            callbacks=_callbacks(folder, measurement, callbacks),
+            callbacks=run_callbacks(folder, measurement, callbacks),
             verbose=verbose,
         )
         save_without_optimizer(model, folder.last)
@@ -173,13 +173,21 @@ def _measurement(model, validation, every):
     return kind(validation, every=every)
 
 
-def _callbacks(folder, measurement, further):
+def run_callbacks(folder, measurement, further, monitor=None):
+    """List the callbacks of a run, in order.
+
+    Args:
+        folder: `RunFolder`.
+        measurement: callback such as `CocoMetrics`, or None.
+        further: the user's callbacks, which see the averaged weights.
+        monitor: figure that decides which model is the best; default: the measurement's.
+    """
     averaged = AveragedWeights()
     return [
         StopOnNonFiniteLoss(folder.checkpoint),
         averaged,
         *filter(None, [measurement]),
-        WriteRunFolder(folder, measurement),
+        WriteRunFolder(folder, measurement, monitor),
         *further,
         averaged.restored(),
         WriteCheckpoint(folder),
@@ -251,8 +259,22 @@ def _check_parts(model, *datasets):
                 )
 
 
-def _prepare(folder, recipe, steps, resume):
-    """The recipe with its defaults filled in, and whether `folder` holds a run that it continues."""
+def prepare(folder, recipe, steps, resume):
+    """Begin or continue a run.
+
+    Args:
+        folder: `RunFolder`.
+        recipe: `Recipe`.
+        steps: steps per epoch.
+        resume: whether to continue the run that the folder holds.
+
+    Returns:
+        The recipe with its defaults filled in, and whether the folder holds a run that it continues.
+
+    Raises:
+        FileExistsError: the folder holds a run and `resume` is False.
+        ValueError: the folder holds a run with another recipe.
+    """
     if not folder.checkpoint.exists():
         recipe = recipe.resolved(steps)
         save_recipe(folder.recipe, recipe)

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from kerasdet.backbones import VGG16, ImageClassifier, MobileNetV2
-from kerasdet.backbones.vgg import _ImageHead
+from kerasdet.backbones.dense_layers import ImageHead
 from kerasdet.layers import DenseHead
 
 # vgg table 1, column D; the numbers are torchvision's.
@@ -19,7 +19,7 @@ def array(x):
 
 def head(kind=DenseHead, units=5, **settings):
     """A small head on two channels with weights that show when one is left out."""
-    layer = kind((units, units), **settings)
+    layer = kind(units=(units, units), **settings)
     layer.build((None, None, 7, 7, 2))
     rng = np.random.default_rng(0)
     for weight in layer.weights:
@@ -130,7 +130,7 @@ def test_kernel_of_pytorchs_weight():
 
 @pytest.mark.parametrize("size", [(7, 7), (3, 10), (14, 8)])
 def test_image_is_averaged_over_7x7_bins(size):
-    layer = head(_ImageHead)
+    layer = head(ImageHead, cells=7, dropout=0.0)
     x = np.random.default_rng(1).normal(size=(2, *size, 2)).astype("float32")
     (height, width), bins = size, np.zeros((2, 7, 7, 2), "float32")
     for i in range(7):

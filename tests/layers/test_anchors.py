@@ -53,6 +53,14 @@ def test_retinanet():
     )  # second column, 32 x 32
 
 
+def test_clipped_anchors_end_at_the_canvas():
+    # Of 16 x 16 pixels about (0, 0), (8, 0), (0, 8), (8, 8) on a canvas of 12 x 15.
+    generator = AnchorGenerator([[16]], [1], strides=[8], clip=True)
+    (found,) = lay(generator, [(2, 2)], (12, 15))
+    expected = [[0, 0, 8, 8], [0, 0, 15, 8], [0, 0, 8, 12], [0, 0, 15, 12]]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_as_torchvision():
     # Sizes 32, 40, 50 (int of 32 * 2^(1/3) = 40.3 and 50.8); 40 / sqrt(0.5) / 2 = 28.28.
     sizes = [[32, 40, 50]]

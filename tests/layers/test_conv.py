@@ -401,12 +401,69 @@ def test_gradient_from_few_cells_is_the_gradient(taught, dtype):
 
 def test_tensorflows_padding_by_hand():
     # Ones under a kernel of ones with stride 2: an even side is padded at its end alone.
-    for padding, expected in (("symmetric", [[4, 6], [6, 9]]), ("same", [[9, 6], [6, 4]])):
+    paddings = {"symmetric": [[4, 6], [6, 9]], "same": [[9, 6], [6, 4]], "valid": [[9]]}
+    for padding, expected in paddings.items():
         layer = ConvNorm(1, 3, stride=2, norm_epsilon=0.0, padding=padding)
         layer.build((None, None, None, 1))
         layer.kernel.assign(np.ones((3, 3, 1, 1)))
         found = layer(np.ones((1, 4, 4, 1), "float32"))
         np.testing.assert_allclose(found[0, ..., 0], expected, rtol=1e-6)
+        assert layer.compute_output_shape((1, 4, 4, 1)) == found.shape
         assert ConvNorm.from_config(layer.get_config()).padding == padding
-    with pytest.raises(ValueError, match="padding is 'valid'; give one of 'symmetric', 'same'"):
-        ConvNorm(1, 3, padding="valid")
+    with pytest.raises(ValueError, match="padding is 'full'; give one of 'symmetric', 'same', 'v"):
+        ConvNorm(1, 3, padding="full")
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same", "valid"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_kernels_that_are_not_square(padding, stride):
+    layer = randomized(ConvNorm(4, (1, 5), stride, padding=padding, norm_epsilon=0.0), 3)
+    assert tuple(layer.kernel.shape) == (1, 5, 3, 4)
+    x = np.random.default_rng(1).normal(size=(2, 6, 9, 3)).astype("float32")
+    # Nine columns with two of padding at both sides, in any of the two ways; none; one row sees one row.
+    around = 0 if padding == "valid" else 2
+    padded = np.pad(x, [(0, 0), (0, 0), (around, around), (0, 0)])
+    columns = range(0, padded.shape[2] - 4, stride)
+    scale, shift = (np.asarray(ops.convert_to_numpy(v)) for v in layer.norm.scale_and_shift())
+    kernel = ops.convert_to_numpy(layer.kernel)[0]
+    expected = np.stack(
+        [np.einsum("bhkc,kcf->bhf", padded[:, ::stride, i : i + 5], kernel) for i in columns], 2
+    )
+    found = layer(x)
+    assert layer.compute_output_shape(x.shape) == found.shape
+    np.testing.assert_allclose(found, expected * scale + shift, rtol=1e-4, atol=1e-4)
+    again = ConvNorm.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(("padding", "stride"), [(None, 1), (None, 2), (0, 2), (1, 1), (4, 3)])
+def test_groups_and_padding_of_a_convolution_with_a_bias(padding, stride):
+    layer = Conv(6, 5, stride, padding=padding, groups=2, bias_initializer="he_normal")
+    layer.build((None, None, None, 4))
+    assert tuple(layer.kernel.shape) == (5, 5, 2, 6)
+    x = np.random.default_rng(1).normal(size=(2, 9, 8, 4)).astype("float32")
+    pad = 2 if padding is None else padding
+    padded = np.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+    kernel, bias = (ops.convert_to_numpy(weight) for weight in layer.weights)
+    rows, columns = (range(0, side + 2 * pad - 4, stride) for side in (9, 8))
+    expected = np.zeros((2, len(rows), len(columns), 6), "float32")
+    for i, top in enumerate(rows):
+        for j, left in enumerate(columns):
+            window = padded[:, top : top + 5, left : left + 5]
+            for group in range(2):  # each tower sees its own channels
+                ours, theirs = slice(2 * group, 2 * group + 2), slice(3 * group, 3 * group + 3)
+                part = np.einsum("bhwc,hwcf->bf", window[..., ours], kernel[..., theirs])
+                expected[:, i, j, theirs] = part
+    found = layer(x)
+    assert layer.compute_output_shape(x.shape) == found.shape == expected.shape
+    np.testing.assert_allclose(found, expected + bias, rtol=1e-4, atol=1e-4)
+    assert Conv.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_groups_divide_the_channels():
+    with pytest.raises(ValueError, match="groups=2 must divide the 3 input channels and filters=4"):
+        Conv(4, 3, groups=2).build((None, None, None, 3))
+    with pytest.raises(ValueError, match="padding is -1"):
+        Conv(4, 3, padding=-1)
+    with pytest.raises(ValueError, match="must be odd"):
+        ConvNorm(4, (3, 4))

@@ -27,6 +27,7 @@ BOXES = np.float32([[[3.1, 4.3, 21.7, 17.2], [-9, -6, 13, 11]], [[9, 7, 29, 25],
 TWO_SIZES = np.float32(
     [[[3, 4, 22, 17], [-180, -190, 60, 60]], [[-180, -190, 60, 60], [1, 7, 19, 23]]]
 )
+CANVAS = np.float32([[24, 28], [25, 30]])
 SCORES, LABELS = np.float32([[0.9, 0.5], [0.3, 0.8]]), np.int32([[0, 1], [1, 1]])
 
 
@@ -88,6 +89,16 @@ EXAMPLES = {
         {"output_size": 2, "spatial_scale": 1 / 4, "sampling_ratio": 1},
         (normal(2, 6, 7, 8), BOXES),
     ),
+    "CropAndResize": Example(
+        layers.CropAndResize,
+        {"output_size": (3, 2), "sampling_ratio": 2, "reduction": "max"},
+        ({"C2": normal(2, 6, 7, 2), "canvas": CANVAS}, BOXES),
+    ),
+    "PSCropAndResize": Example(
+        layers.PSCropAndResize,
+        {"output_size": 2, "sampling_ratio": 3},
+        ({"C2": normal(2, 6, 7, 8), "canvas": CANVAS}, BOXES),
+    ),
     "DeformableConv2D": Example(
         layers.DeformableConv2D,
         {
@@ -119,6 +130,16 @@ EXAMPLES = {
         {"levels": (3, 1), "pooling": "average", "spatial_scale": 1 / 4},
         (normal(2, 6, 7, 2), BOXES),
     ),
+    "MaxPool": Example(
+        layers.MaxPool,
+        {"size": 3, "stride": 2, "padding": 1, "ceil_mode": False},
+        (normal(2, 6, 7, 2),),
+    ),
+    "LocalResponseNorm": Example(
+        layers.LocalResponseNorm,
+        {"size": 3, "alpha": 2.0, "beta": 0.5, "k": 2.0, "within_channel": True},
+        (normal(2, 6, 7, 2),),
+    ),
     "Maxout": Example(layers.Maxout, {"num_units": 3, "axis": 2}, (normal(2, 6, 6, 2),)),
     "L2Normalization": Example(
         layers.L2Normalization, {"scale": 7.5, "epsilon": 0.25}, (normal(2, 6, 7, 2),)
@@ -136,6 +157,7 @@ EXAMPLES = {
             "strides": (4, 8),
             "offset": 0.5,
             "rounded": True,
+            "clip": True,
         },
         ([normal(2, 6, 7, 2), normal(2, 3, 4, 2)], normal(2, 24, 28, 3)),
     ),

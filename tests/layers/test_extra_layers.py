@@ -53,6 +53,19 @@ def test_the_first_map_has_norm_20_at_each_place():
     np.testing.assert_array_equal(plain["C3"], inputs["C3"])
 
 
+def test_the_normalisations_epsilon_is_an_argument():
+    # Variance 1: the sum of epsilon and it is 4.
+    inputs = {"C4": np.ones((1, 1, 1, 1), "float32")}
+    rows = [(1, 1, 1, 1, "same")]
+    layer = built(ExtraLayers(rows, ("C4",), None, "batch", norm_epsilon=3.0), inputs)
+    for conv, _ in layer.blocks:
+        conv.conv.kernel.assign(np.full((1, 1, 1, 1), 8.0))
+    for block in layer.blocks:
+        block[1].conv.kernel.assign(np.ones((1, 1, 1, 1)))
+    np.testing.assert_allclose(layer(inputs)["extra1"], [[[[2]]]], rtol=1e-6)
+    assert ExtraLayers.from_config(layer.get_config()).norm_epsilon == 3.0
+
+
 def test_extra_maps_come_from_the_last_map_by_hand():
     # 1x1 by 2, then 3x3 of ones with stride 2: nine cells less those outside.
     inputs = {"C4": np.ones((1, 4, 4, 1), "float32")}

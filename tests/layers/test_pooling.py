@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling, maxout and L2 normalisation as layers."""
+"""Windows, spatial pyramid pooling, maxout, L2 and local response normalisation as layers."""
 
 import keras
 import numpy as np
@@ -6,7 +6,13 @@ import pytest
 from keras.src.testing import TestCase
 
 from kerasdet import ops
-from kerasdet.layers import L2Normalization, Maxout, SpatialPyramidPooling
+from kerasdet.layers import (
+    L2Normalization,
+    LocalResponseNorm,
+    Maxout,
+    MaxPool,
+    SpatialPyramidPooling,
+)
 
 
 class PoolingTest(TestCase):
@@ -29,6 +35,28 @@ class PoolingTest(TestCase):
             expected_output_shape=(2, 4, 10, 3),
             run_training_check=False,  # Keras hands a model's first input alone
         )
+
+    def test_max_pool(self):
+        for ceil_mode, sides in ((True, (7, 6)), (False, (6, 6))):
+            self.run_layer_test(
+                MaxPool,
+                init_kwargs={"size": 3, "stride": 2, "ceil_mode": ceil_mode},
+                input_shape=(2, 14, 13, 3),
+                expected_output_shape=(2, *sides, 3),
+                expected_num_trainable_weights=0,
+                expected_num_non_trainable_weights=0,
+            )
+
+    def test_local_response_norm(self):
+        for within_channel in (True, False):
+            self.run_layer_test(
+                LocalResponseNorm,
+                init_kwargs={"size": 3, "within_channel": within_channel},
+                input_shape=(2, 6, 7, 5),
+                expected_output_shape=(2, 6, 7, 5),
+                expected_num_trainable_weights=0,
+                expected_num_non_trainable_weights=0,
+            )
 
     def test_maxout(self):
         self.run_layer_test(
@@ -92,6 +120,13 @@ def test_l2_normalization_by_hand():
         (SpatialPyramidPooling, {"levels": (1, 0)}, "levels is 0; give a positive integer"),
         (SpatialPyramidPooling, {"pooling": "mean"}, "pooling is 'mean'; give one of 'max', 'av"),
         (SpatialPyramidPooling, {"spatial_scale": 0}, "spatial_scale is 0; give a positive number"),
+        (MaxPool, {"size": 0, "stride": 2}, "size is 0; give a whole number"),
+        (MaxPool, {"size": 3, "stride": 0}, "stride is 0"),
+        (MaxPool, {"size": 3, "stride": 2, "padding": 2}, "padding is 2; give .* from 0 to 1"),
+        (LocalResponseNorm, {"size": 4}, "size is 4; give an odd number"),
+        (LocalResponseNorm, {"alpha": 0.0}, "alpha is 0.0; give a positive number"),
+        (LocalResponseNorm, {"beta": -1.0}, "beta is -1.0"),
+        (LocalResponseNorm, {"k": 0.0}, "k is 0.0"),
         (Maxout, {"num_units": 0}, "num_units is 0; give a positive integer"),
         (Maxout, {"num_units": 1.5}, "num_units is 1.5"),
         (L2Normalization, {"epsilon": 0.0}, "epsilon is 0.0; give a positive number"),

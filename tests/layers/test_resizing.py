@@ -15,7 +15,9 @@ from kerasdet.layers.resizing import (
     PaddedSquare,
     RoundedShortestEdge,
     ShortestEdge,
+    ShortestEdgeFromCorner,
     Stretch,
+    StretchFromCorner,
     images_on_canvas,
 )
 from kerasdet.models.base import ImageModel
@@ -35,6 +37,10 @@ from kerasdet.models.base import ImageModel
         (RoundedShortestEdge(800, 1333), (1000, 300), (1333, 400), (1344, 416)),
         (RoundedShortestEdge(800, 800), (640, 427), (800, 534), (800, 544)),
         (RoundedShortestEdge(800, 1333), (3000, 1), (1333, 1), (1344, 32)),
+        # 600 / 333 = 1.8018; 500 * 1.8018 = 900.9. 1000 / 500 = 2; 1.25 * 402 = 502.5, to even.
+        (ShortestEdge(600, 1000, 1), (333, 500), (600, 900), (600, 900)),
+        (ShortestEdge(600, 1000, 1, nearest=True), (333, 500), (600, 901), (600, 901)),
+        (ShortestEdge(600, 1000, 1, nearest=True), (402, 800), (502, 1000), (502, 1000)),
         (Fit(384, 512), (480, 640), (384, 512), (384, 512)),
         (Fit(384, 512), (100, 400), (128, 512), (384, 512)),
         (Fit(64, 64), (1, 1000), (1, 64), (64, 64)),
@@ -54,6 +60,16 @@ from kerasdet.models.base import ImageModel
         (PaddedSquare(416), (1, 1000), (1, 416), (416, 416)),
         (Stretch(8), (1, 5000), (8, 8), (8, 8)),
         (Stretch(300), (480, 640), (300, 300), (300, 300)),
+        (StretchFromCorner(300, 200), (480, 640), (300, 200), (300, 200)),
+        # 600 / 480 = 1.25; the longer side has 800.
+        (ShortestEdgeFromCorner(600, 1024), (480, 640), (600, 800), (600, 800)),
+        # 427 x 640 would be 600 x 899.3; 300 x 640 would be 600 x 1280: 640 becomes 1024, 300 480.
+        (ShortestEdgeFromCorner(600, 1024), (427, 640), (600, 899), (600, 899)),
+        (ShortestEdgeFromCorner(600, 1024), (640, 300), (1024, 480), (1024, 480)),
+        # 5 * 4 / 8 = 2.5 and 7 * 4 / 8 = 3.5, halves to even.
+        (ShortestEdgeFromCorner(100, 4), (5, 8), (2, 4), (2, 4)),
+        (ShortestEdgeFromCorner(100, 4), (8, 7), (4, 4), (4, 4)),
+        (ShortestEdgeFromCorner(600, 1024), (2, 5000), (1, 1024), (1, 1024)),
     ],
 )
 def test_sizes(part, size, target, canvas):
@@ -65,7 +81,9 @@ def test_sizes(part, size, target, canvas):
     "part",
     [
         *(KeepSize(), ShortestEdge(), Fit(384, 512), Letterbox(416, 300), PaddedSquare(416)),
-        *(RoundedShortestEdge(), Stretch(300)),
+        *(RoundedShortestEdge(), Stretch(300), StretchFromCorner(300)),
+        ShortestEdge(600, 1000, 1, nearest=True),
+        ShortestEdgeFromCorner(600, 1024),
     ],
 )
 def test_graph_sizes_equal_python_sizes(part):
@@ -169,7 +187,37 @@ def test_padded_square_by_hand():
     )
 
 
-@pytest.mark.parametrize("part", [Letterbox(64, 48), PaddedSquare(64)])
+def test_tensorflow_1_reads_from_the_corner_by_hand():
+    # 2 pixels on 4: read at 0, 0.5, 1 and 1.5, where the last pixel goes on.
+    image = np.array([[10, 20]], np.uint8)[..., None]
+    expected = [[10, 15, 20, 20]] * 3
+    np.testing.assert_array_equal(StretchFromCorner(3, 4).draw(image)[..., 0], expected)
+    # Made smaller, by factors of 4 / 3 and 2: rows 0, 4 / 3, 8 / 3 and columns 0, 2, 4.
+    image = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
+    np.testing.assert_allclose(
+        ShortestEdgeFromCorner(3, 1000).draw(image)[:, 0, 0], [0, 8, 16], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        StretchFromCorner(3).draw(image)[..., 0], [[0, 2, 4], [8, 10, 12], [16, 18, 20]], rtol=1e-6
+    )
+
+
+def test_tensorflow_1_resizes_as_its_kernel():
+    tf = pytest.importorskip("tensorflow")
+    for part, size in ((StretchFromCorner(300), (427, 640)), (ShortestEdgeFromCorner(), (60, 51))):
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        drawn = part.draw(image)
+        expected = tf.compat.v1.image.resize_bilinear(image[None], drawn.shape[:2])[0]
+        np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(Letterbox(64, 48), PaddedSquare(64), StretchFromCorner(64, 48)),
+        ShortestEdgeFromCorner(48, 64),
+    ],
+)
 @pytest.mark.parametrize("size", [(37, 51), (200, 90), (64, 48), (1, 9), (9, 1), (1, 1)])
 def test_a_graph_draws_what_numpy_draws(part, size):
     tf = pytest.importorskip("tensorflow")

@@ -107,6 +107,15 @@ def test_every_stage_moves_the_boxes_of_the_one_before(make):
     np.testing.assert_allclose(found["confidence"][0, 0], expected, rtol=1e-5)
 
 
+def test_every_stage_of_whole_pixels_ends_its_boxes_one_pixel_further():
+    # 20 x 10 pixels are moved by 2 and become 21 x 11; these are moved by 2.1, and so on.
+    model = moving(whole_pixels=True)
+    outputs = model(given([REGION]))
+    np.testing.assert_allclose(outputs["proposals"][0], [[14.1, 10, 36.1, 22]], rtol=1e-5)
+    boxes, _, _ = model.refined(outputs)
+    np.testing.assert_allclose(boxes[0], [[16.3, 10, 39.3, 23]] * 3, rtol=1e-5)
+
+
 def test_boxes_between_stages_are_clipped_and_have_no_gradient():
     deltas = tf.constant([[[[5.0, 0, 0, 0]]]])
     with tf.GradientTape() as tape:
@@ -329,7 +338,8 @@ def test_one_box_of_all_classes_is_refined_several_times():
 
 def test_refined_boxes_stay_in_their_image():
     model = with_class_boxes(faster_rcnn, refinements=3)
-    outputs = model(given([[40, 10, 60, 20], [62, 10, 64, 20]]))
+    raw = model(given([[40, 10, 60, 20], [62, 10, 64, 20]]), training=True)
+    outputs = model.classify(model.region_maps(raw["maps"]), raw)
     # From 50 to 64 instead of 70, then from 57; the other is 2 pixels wide, 1, then a half.
     expected = [[57, 10, 64, 20], [63.5, 10, 64, 20]]
     np.testing.assert_allclose(outputs["proposals"][0], expected, rtol=1e-5)

@@ -19,6 +19,7 @@ from kerasdet.backbones import (
 )
 from kerasdet.layers import (
     AnchorGenerator,
+    CropAndResize,
     DenseHead,
     MaskHead,
     MultilevelRoIAlign,
@@ -46,6 +47,8 @@ from kerasdet.models.region_proposals import (
     proposal_losses,
     propose,
 )
+from kerasdet.ops import crop_and_resize
+from kerasdet.ops.boxes import clip_pixels
 from tests.contract.detectors import batch, faster_rcnn
 from tests.tiny import TinyBackbone, cheap_weights, parameters
 
@@ -143,6 +146,38 @@ def test_the_proposal_network_by_hand():
     np.testing.assert_allclose(deltas["P2"][0], [[0, 2, 4, 6], [8, 10, 12, 14], *[[0] * 4] * 2])
 
 
+@pytest.mark.parametrize(("activation", "expected"), [("relu", 20), ("relu6", 6)])
+def test_the_hidden_maps_may_end_at_six(activation, expected):
+    rpn = RegionProposalNetwork(AnchorGenerator([[8]], [1.0]), 1, activation=activation)
+    rpn.build({"P2": (None, None, None, 1)})
+    rpn.convs[0].set_weights([np.full((3, 3, 1, 1), 2.0), np.zeros(1)])
+    rpn.logits.set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    logits, _ = rpn({"P2": np.full((1, 1, 1, 1), 10.0, np.float32)})
+    np.testing.assert_allclose(logits["P2"], [[expected]])
+    assert RegionProposalNetwork.from_config(rpn.get_config()).activation == activation
+    with pytest.raises(ValueError, match="activation is 'tanh'; give one of 'relu', 'relu6'"):
+        RegionProposalNetwork(AnchorGenerator([[8]], [1.0]), activation="tanh")
+
+
+def test_regions_may_be_shares_of_the_canvas():
+    # Images of 64 x 64 and 48 x 64 pixels on canvases of 64 x 64: the map's ends are the canvas's.
+    keras.utils.set_random_seed(0)
+    backbone, pooling = TinyBackbone(levels=("C4",)), CropAndResize(2, 2, "max", name="pooling")
+    head = DenseHead((8,), name="head")
+    model = FasterRCNN(3, backbone, neck=False, pooling=pooling, head=head)
+    inputs, truth = batch(2)
+    inputs["image_sizes"] = np.float32([[64, 64], [48, 64]])
+    outputs = model(inputs)
+    assert list(outputs["maps"]) == ["C4", "canvas"]
+    np.testing.assert_array_equal(outputs["maps"]["canvas"], [[64, 64], [64, 64]])
+    canvas = np.full((2, 2), 64, np.float32)
+    regions = crop_and_resize(outputs["maps"]["C4"], outputs["proposals"], canvas, 2, 2, "max")
+    expected = model.classifier.class_output(model.head(regions))
+    np.testing.assert_allclose(outputs["class_logits"], expected, rtol=1e-5, atol=1e-6)
+    terms = model.loss_terms(model(inputs, training=True), prepare(truth), training=True)
+    assert all(np.isfinite(float(value)) for value, _ in terms.values())
+
+
 def test_levels_with_different_numbers_of_anchors_share_no_network():
     with pytest.raises(ValueError, match=r"have \[1, 2\] anchors; to share a network"):
         RegionProposalNetwork(AnchorGenerator([[8], [8, 16]], [1.0]))
@@ -192,6 +227,17 @@ def test_what_clipping_leaves_must_be_a_thousandth_of_a_pixel():
     boxes, is_proposal = propose(outputs, network(proposals=(5, 5)), True)
     assert np.asarray(is_proposal)[0].tolist() == [True] + [False] * 4
     np.testing.assert_allclose(boxes[0, 0], [99.998, 0, 100, 10], rtol=1e-6)
+
+
+def test_proposals_of_the_authors_code_are_whole_pixels_and_have_a_shortest_side():
+    # Pixels 20 to 36 and 10 to 25 are 17 x 16; 20 to 34 are 15. The last pixel of the image is 99.
+    anchors = [[20, 10, 36, 25], [20, 50, 34, 70], [80, 80, 120, 120]]
+    logits = np.array([[2.0, 1.0, 0.0]], "float32")
+    outputs = undecoded({"P2": logits}, {"P2": np.float32(anchors)})
+    rpn = network(proposals=(5, 5), smallest=16.0)
+    boxes, is_proposal = propose(outputs, rpn, False, clip_pixels)
+    assert np.asarray(is_proposal)[0].tolist() == [True, True] + [False] * 3
+    np.testing.assert_allclose(boxes[0, :2], [[20, 10, 37, 26], [80, 80, 100, 100]], rtol=1e-6)
 
 
 def test_proposals_need_a_probability_only_where_it_is_asked_for():

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from kerasdet.backbones import ResNet101
-from kerasdet.layers import FeaturePyramid, MultilevelPSRoIAlign, PSRoIPool
-from kerasdet.models import RFCN, PositionSensitiveClassifier
+from kerasdet.layers import FeaturePyramid, MultilevelPSRoIAlign, PSCropAndResize, PSRoIPool
+from kerasdet.models import RFCN, CascadeRFCN, PositionSensitiveClassifier
 from kerasdet.models import rfcn as paper
 from kerasdet.models.detector import prepare
 from kerasdet.models.fast_rcnn import decode_regions, region_losses
 from kerasdet.models.rfcn import map_head
+from kerasdet.ops import ps_crop_and_resize
 from tests.contract.detectors import batch, rfcn
 from tests.tiny import TinyBackbone, cheap_weights, parameters
 
@@ -81,6 +82,42 @@ def test_the_vote_by_hand():
     # Delta c is c times the mean, 5 or 2.
     expected = [[[[0, 5, 10, 15]], [[0, 2, 4, 6]]]]
     np.testing.assert_allclose(predicted["box_deltas"], expected, rtol=1e-5)
+
+
+def test_every_class_may_have_its_own_box():
+    # Two classes, one bin: the maps of class k are 4 k to 4 k + 3 times the features.
+    pooling = PSRoIPool(1, 1 / 16)
+    classifier = PositionSensitiveClassifier(2, pooling, map_head(1), box_of_each_class=True)
+    classifier.build({"C4": (None, None, None, 1)})
+    classifier.head.set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    classifier.box_output.set_weights([np.arange(8.0).reshape(1, 1, 1, 8), np.zeros(8)])
+    boxes = np.array([[[0, 0, 16, 16]]], "float32")
+    predicted = classifier({"C4": np.full((1, 1, 1, 1), 2, "float32")}, boxes)
+    np.testing.assert_allclose(predicted["box_deltas"], [[[[0, 2, 4, 6], [8, 10, 12, 14]]]])
+
+
+def test_boxes_of_each_class_on_crops():
+    keras.utils.set_random_seed(0)
+    parts = {"pooling": PSCropAndResize(2, 3, dtype="float32"), "head": map_head(8)}
+    backbone = TinyBackbone(levels=("C4",))
+    model = RFCN(3, backbone, box_of_each_class=True, score_threshold=0.0, **parts)
+    inputs, truth = batch(1)
+    outputs = model(inputs)
+    assert outputs["box_deltas"].shape == (1, 300, 3, 4)
+    classifier, maps = model.classifier, outputs["maps"]
+    scores = classifier.class_output(classifier.head(maps["C4"]))
+    votes = ps_crop_and_resize(scores, outputs["proposals"], np.float32([[64, 64]]), 2, 3)
+    expected = np.mean(votes, axis=(2, 3))
+    np.testing.assert_allclose(outputs["class_logits"], expected, rtol=1e-5, atol=1e-6)
+    terms = model.loss_terms(model(inputs, training=True), prepare(truth), training=True)
+    assert all(np.isfinite(float(value)) for value, _ in terms.values())
+    again = RFCN.from_config(model.get_config())
+    assert again.box_of_each_class is again.classifier.box_of_each_class is True
+
+
+def test_a_cascade_hands_on_one_box():
+    with pytest.raises(ValueError, match="the stages of a cascade hand on one box"):
+        CascadeRFCN(2, TinyBackbone(levels=("C4",)), head=map_head(8), box_of_each_class=True)
 
 
 def test_a_map_head_is_cut_off_below_zero():

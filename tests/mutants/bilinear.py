@@ -23,8 +23,8 @@ MUTANTS = {
                 "test_roi_align_of_a_ramp_is_the_ramp_at_the_bins_centres",
             ),
             "bins overlap": (
-                "+ sampling_ratio * steps[:, axis, None] *",
-                "+ steps[:, axis, None] *",
+                "(sampling_ratio * ops.arange(",
+                "(ops.arange(",
                 "test_roi_align_of_a_ramp_is_the_ramp_at_the_bins_centres",
             ),
             "the maximum is a minimum": (
@@ -79,12 +79,12 @@ MUTANTS = {
                 "test_corners_by_hand",
             ),
             "a map ends at its border": (
-                "(coordinates >= -1.0)",
+                "(coordinates >= -reach)",
                 "(coordinates >= 0.0)",
                 "tests/ops/test_roi.py::test_clamped_neighbours_by_hand",
             ),
             "a map goes on for two cells": (
-                "(coordinates <= last + 1.0)",
+                "(coordinates <= last + reach)",
                 "(coordinates <= last + 2.0)",
                 "tests/ops/test_roi.py::test_clamped_neighbours_by_hand",
             ),

@@ -153,6 +153,20 @@ def _conv(channels, offset_groups, kernel, strides=1, padding=1, dilation=1, mas
     )
 
 
+def _crops(function, channels, **options):
+    return Operation(
+        lambda features, boxes, canvas: function(features, boxes, canvas, **options),
+        {
+            "features": _random(2, 6, 7, channels),
+            "boxes": BOXES,
+            "canvas": np.float32([[24, 28], [25, 30]]),
+        },
+        {"features": "B H W C", "boxes": "B R 4", "canvas": "B 2"},
+        slopes=("features",),
+        features=("features",),
+    )
+
+
 def _pyramid(function, channels=2, **options):
     boxes = np.float32([[[3, 4, 120, 150], [5, 9, 40, 70]], [[-20, 3, 90, 260], [1, 2, 250, 230]]])
     return Operation(
@@ -214,6 +228,7 @@ def _loss(function, targets, **options):
 
 OPERATIONS = {
     "roi_pool": _regions(K.roi_pool, 2, output_size=(3, 2)),
+    "roi_pool, pixels": _regions(K.roi_pool, 2, output_size=(3, 2), rounding="pixels"),
     "roi_align": _regions(K.roi_align, 2, output_size=(3, 2)),
     "roi_align, max": _regions(
         K.roi_align, 2, output_size=2, sampling_ratio=2, aligned=True, reduction="max"
@@ -229,6 +244,11 @@ OPERATIONS = {
     "multilevel_ps_roi_align": _pyramid(
         K.multilevel_ps_roi_align, channels=8, output_size=2, sampling_ratio=1
     ),
+    "crop_and_resize": _crops(K.crop_and_resize, 2, output_size=(3, 2)),
+    "crop_and_resize, max": _crops(
+        K.crop_and_resize, 2, output_size=2, sampling_ratio=2, reduction="max"
+    ),
+    "ps_crop_and_resize": _crops(K.ps_crop_and_resize, 8, output_size=2, sampling_ratio=3),
     "deform_conv2d": _conv(2, 1, (3, 3, 2, 3)),
     "deform_conv2d, modulated": _conv(2, 1, (3, 2, 2, 3), strides=2, mask=True),
     "deform_conv2d, groups": _conv(4, 2, (2, 3, 2, 4), dilation=2, padding=2),
@@ -241,6 +261,17 @@ OPERATIONS = {
     "spatial_pyramid_pool, boxes": _regions(K.spatial_pyramid_pool, 2, levels=(3,)),
     "spatial_pyramid_pool, boxes, average": _regions(
         K.spatial_pyramid_pool, 2, levels=(2,), pooling="average"
+    ),
+    "max_pool": Operation(
+        lambda features: K.max_pool(features, 3, 2, 1),
+        {"features": _random(2, 6, 7, 3)},
+        {"features": "b H W C"},  # TensorFlow aborts on the gradient of an empty batch
+        slopes=("features",),
+        features=("features",),
+    ),
+    "local_response_norm": _map(K.local_response_norm, 2, 5, 6, 7, size=5, alpha=2.0),
+    "local_response_norm, within": _map(
+        K.local_response_norm, 2, 5, 6, 3, size=3, alpha=2.0, k=2.0, within_channel=True
     ),
     "maxout": _map(K.maxout, 2, 3, 4, 6, num_units=2),
     "l2_normalize": Operation(

@@ -33,6 +33,18 @@ def test_rounded_corners_go_to_even():
     np.testing.assert_array_equal(cell_anchors([41], [1], rounded=True), [[-20, -20, 20, 20]])
 
 
+def test_anchors_of_faster_rcnns_code():
+    # Of 16 pixels: 23 x 12, 16 x 16, 11 x 22. In a cell of 16 pixels the code's first one reaches from -84
+    # to 99 and from -40 to 55, both pixels included.
+    cell = cell_anchors([128, 256, 512], [0.5, 1.0, 2.0], base=16)
+    sides = [(184, 96), (368, 192), (736, 384), (128, 128), (256, 256), (512, 512)]
+    sides += [(88, 176), (176, 352), (352, 704)]
+    np.testing.assert_array_equal(cell[:, 2:] - cell[:, :2], sides)
+    anchors = grid_anchors(cell, (1, 1), (16, 16), offset=0.5)
+    np.testing.assert_array_equal(anchors[0], [-84, -40, 99 + 1, 55 + 1])
+    np.testing.assert_array_equal(anchors[8], [-168, -344, 183 + 1, 359 + 1])
+
+
 def test_grid_order_is_row_column_anchor():
     cell = np.array([[-1, -1, 1, 1], [-2, -1, 2, 1]], "float32")
     anchors = grid_anchors(cell, (2, 3), (10, 5))

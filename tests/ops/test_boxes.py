@@ -88,6 +88,13 @@ def test_clip_boxes_to_each_image():
     )
 
 
+def test_clip_pixels_to_each_image():
+    # Pixels 3 to 7 of x and 2 to 5 of y; pixels beyond an image of 10 x 20 become its first or its last.
+    boxes = np.array([[[3, 2, 7, 5], [-5, 9.5, 50, 50], [60, -9, 70, -3]]], "float32")
+    clipped = B.clip_pixels(boxes, np.array([[10, 20]]))
+    np.testing.assert_array_equal(clipped, [[[3, 2, 8, 6], [0, 9, 20, 10], [19, 0, 20, 1]]])
+
+
 def test_an_inverted_box_has_no_area_in_a_hull():
     # The hull of SQUARE and the inverted one of the same corners is SQUARE, which is their union too.
     np.testing.assert_array_equal(B.box_giou([SQUARE], [INVERTED]), [[0]])

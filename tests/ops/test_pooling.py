@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling, maxout and L2 normalisation by hand, and the bins that pooling is made of."""
+"""Pooling, maxout, L2 and local response normalisation by hand, and the bins that pooling is made of."""
 
 import contextlib
 
@@ -8,8 +8,13 @@ import tensorflow as tf
 
 from kerasdet import ops as K
 from kerasdet.ops import native
+from kerasdet.ops.pooling import pooled_side
 from kerasdet.ops.windows import bins, window_grid, window_max, window_sum
+from tests.golden.store import load
 
+CAFFE_LAYERS = {
+    name: case for name, case in load("caffe_layers.npz").items() if hasattr(K, case.op)
+}
 FORMS = {"native": contextlib.nullcontext, "portable": native.portable}
 
 
@@ -159,6 +164,77 @@ def test_spatial_pyramid_pool_has_one_length_for_maps_of_all_sizes(form):
         for height, width in ((1, 1), (2, 9), (13, 13), (6, 1))
     }
     assert shapes == {(1 + 4 + 9 + 36, 2)}
+
+
+# --- Windows ------------------------------------------------------------------------------------------
+
+
+def test_max_pool_keeps_the_window_that_the_end_cuts_off():
+    # Of 4 columns, windows of 3 with stride 2 begin at 0 and 2; the second has two cells.
+    maps = -ramp(3, 4)  # zeros of the padding would win
+    np.testing.assert_array_equal(K.max_pool(maps, 3, 2)[0, ..., 0], [[-1, -3]])
+    np.testing.assert_array_equal(K.max_pool(maps, 3, 2, ceil_mode=False)[0, ..., 0], [[-1]])
+    # With one cell before, at -1, 1 and 3 of the columns (5 would lie beyond), at -1 and 1 of the rows.
+    found = K.max_pool(maps, 3, 2, padding=1)
+    np.testing.assert_array_equal(found[0, ..., 0], [[-1, -2, -4], [-5, -6, -8]])
+    found = K.max_pool(maps, 3, 2, padding=1, ceil_mode=False)
+    np.testing.assert_array_equal(found[0, ..., 0], [[-1, -2], [-5, -6]])
+
+
+@pytest.mark.parametrize(
+    ("side", "window", "windows"),
+    [
+        # side, (size, stride, padding): Caffe's, and rounded down
+        (14, (3, 2, 0), (7, 6)),
+        (13, (3, 2, 0), (6, 6)),
+        (112, (3, 2, 0), (56, 55)),
+        (112, (3, 2, 1), (57, 56)),
+        (111, (3, 2, 1), (56, 56)),
+        (5, (2, 2, 0), (3, 2)),
+        (14, (3, 3, 1), (5, 5)),  # a sixth would begin at cell 15 of 15, behind the padding
+        (3, (3, 2, 1), (2, 2)),
+        (4, (2, 3, 0), (2, 1)),
+        (3, (2, 3, 0), (1, 1)),  # a second would begin at cell 3 of 3
+    ],
+)
+def test_number_of_windows(side, window, windows):
+    for ceil_mode, count in zip((True, False), windows):
+        assert pooled_side(side, *window, ceil_mode) == count
+        assert K.max_pool(ramp(side, side), *window, ceil_mode).shape == (1, count, count, 1)
+    assert pooled_side(None, *window) is None
+
+
+# --- Responses ----------------------------------------------------------------------------------------
+
+
+def test_local_response_norm_by_hand():
+    # Squares 1, 4, 9; of three neighbours 5, 14, 13; 1 + 6 / 3 times these.
+    inputs = np.float32([[[[1, 2, 3]]]])
+    found = K.local_response_norm(inputs, 3, alpha=6.0, beta=1.0)
+    np.testing.assert_allclose(found, [[[[1 / 11, 2 / 29, 3 / 27]]]], rtol=1e-6)
+    found = K.local_response_norm(inputs, 3, alpha=6.0, beta=0.5, k=6.0)
+    np.testing.assert_allclose(found, [[[[1 / 4, 2 / 34**0.5, 3 / 32**0.5]]]], rtol=1e-6)
+    # Within each channel: of 2 x 2 cells, every window of 3 x 3 has all; 1 + 9 / 9 times 1 + 4 + 9 + 16.
+    found = K.local_response_norm(ramp(2, 2, 2), 3, alpha=9.0, beta=1.0, within_channel=True)
+    np.testing.assert_allclose(found, ramp(2, 2, 2) / 31, rtol=1e-6)
+    # Of one row, the window's other rows are zeros, and count: squares 1, 4, 9, 16.
+    found = K.local_response_norm(ramp(1, 4), 3, alpha=9.0, beta=1.0, within_channel=True)
+    np.testing.assert_allclose(found[0, 0, :, 0], [1 / 6, 2 / 15, 3 / 30, 4 / 26], rtol=1e-6)
+
+
+def test_local_response_norm_squares_in_float32():
+    # 300 squared leaves float16's range; 1 + 1e-4 / 1 * 9e4 = 10.
+    found = K.local_response_norm(tf.constant([[[[300]]]], "float16"), 1, 1e-4, 1.0)
+    assert found.dtype == "float16"
+    np.testing.assert_allclose(found, [[[[30]]]], rtol=2.0**-10)
+
+
+@pytest.mark.parametrize("name", CAFFE_LAYERS)
+def test_as_opencv_reads_caffes_layers(name):
+    case = CAFFE_LAYERS[name]
+    found = getattr(K, case.op)(case.inputs["inputs"], **case.options)
+    assert found.shape == case.output.shape
+    np.testing.assert_allclose(found, case.output, rtol=1e-5, atol=1e-5 * case.output.max())
 
 
 # --- Channels -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from kerasdet.ops.bilinear import pool_lattice
 from kerasdet.ops.native import windows
 from kerasdet.ops.neighbours import clamped_neighbours
 from kerasdet.ops.roi import rounded_regions
+from kerasdet.ops.windows import bins
 from tests.ops.operations import BOXES, INF, NAN
 
 MXNET = Path(__file__).parents[3] / "shared" / "reference" / "out" / "mxnet_ops.npz"
@@ -274,10 +275,38 @@ def test_roi_pool_by_hand(form):
     np.testing.assert_array_equal(pooled[0, 0, :, 0, 0], [0, 11])
 
 
+def test_roi_pool_of_whole_pixels_by_hand(form):
+    # Cells of four pixels; the last pixels are 22 and 17: columns 2 to 6 (22 / 4 = 5.5), rows 1 to 4.
+    box = one_box(8, 4, 23, 18)
+    pooled = K.roi_pool(ramp(), box, 2, 1 / 4, rounding="pixels")
+    np.testing.assert_array_equal(pooled[0, 0, :, :, 0], [[25, 27], [45, 47]])
+    cells = K.roi_pool(ramp(), one_box(8, 4, 21, 18), 2, 1 / 4, rounding="pixels")
+    np.testing.assert_array_equal(
+        cells[0, 0, 0, :, 0], [24, 26]
+    )  # the last pixel is 20: columns 2 to 5
+
+
+def test_bins_of_whole_pixels_are_divided_in_float32(form):
+    # 57 cells in 7 bins: 7 * float32(57 / 7) is more than 57. The cell behind the last one is the largest.
+    features = np.arange(64.0, dtype="float32").reshape(1, 1, 64, 1)
+    box = one_box(0, 0, 57, 1)
+    assert K.roi_pool(features, box, (1, 7), 1.0, rounding="pixels")[0, 0, 0, 6, 0] == 57
+    assert K.roi_pool(features, one_box(0, 0, 56, 1), (1, 7), 1.0)[0, 0, 0, 6, 0] == 56
+    sizes = np.arange(1, 64, dtype="int32")
+    for count in (6, 7, 14):
+        first, cells = bins(np.zeros_like(sizes), sizes, count, None, in_float32=True)
+        index, side = np.arange(count, dtype="float32"), sizes.astype("float32")[:, None] / count
+        side = side.astype("float32")
+        np.testing.assert_array_equal(first, np.floor(index * side))
+        np.testing.assert_array_equal(first + cells, np.ceil((index + np.float32(1)) * side))
+        if count == 7:
+            assert int(first[56, 6] + cells[56, 6]) == 58
+
+
 def test_ps_roi_pool_of_whole_pixels_by_hand(form):
     # Cells of four pixels; pixels 6 to 13 of x and 4 to 11 of y: columns 1.5 to 3.5, rows 1 to 3.
     features = ramp(channels=8) + 1000 * np.arange(8, dtype="float32")
-    box = one_box(6.4, 3.5, 12.6, 11.4)
+    box = one_box(6.4, 3.5, 13.6, 12.4)
     pooled = K.ps_roi_pool(features, box, 2, 1 / 4, rounding="pixels")
     # Bins of one row and one column, from 1.5 and from 2.5: each touches two columns.
     means = np.array([[12.5, 13.5], [22.5, 23.5]])
@@ -296,7 +325,11 @@ def test_ps_roi_pool_of_whole_pixels_is_mxnets(form):
     with np.load(MXNET) as file:
         features, regions, expected = file["x"], file["r"], file["psroi"]
     pooled = K.ps_roi_pool(
-        features.transpose(0, 2, 3, 1), regions[None, :, 1:], 3, 1 / 8, rounding="pixels"
+        features.transpose(0, 2, 3, 1),
+        regions[None, :, 1:] + np.float32([0, 0, 1, 1]),  # from the last pixel to the box's end
+        3,
+        1 / 8,
+        rounding="pixels",
     )
     np.testing.assert_allclose(pooled[0], expected.transpose(0, 2, 3, 1), atol=1e-6)
 

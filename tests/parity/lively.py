@@ -47,6 +47,38 @@ def lively_state(shapes, seed, dead_channels=False):
     return state
 
 
+def lively_variables(shapes, seed):
+    """Values for the variables of a graph of TensorFlow 1's slim.
+
+    Args:
+        shapes: {name: shape}, kernels (height, width, inputs, outputs).
+        seed: integer.
+
+    Returns:
+        {name: array}, float32; counters of training steps are int64.
+    """
+    arrays = {}
+    for name, shape in shapes.items():
+        if name == "global_step":
+            arrays[name] = np.array(1000, np.int64)
+            continue
+        low, high = _variable_limits(name, shape)
+        arrays[name] = uniform(math.prod(shape), low, high, name, seed).reshape(shape)
+    return arrays
+
+
+def _variable_limits(name, shape):
+    """Range of a variable's values."""
+    if len(shape) >= 2:  # of variance 2 / fan-in (He et al.)
+        limit = math.sqrt(6 / math.prod(shape[:2] if "depthwise" in name else shape[:-1]))
+        return -limit, limit
+    if name.endswith("moving_variance"):
+        return 0.5, 2.0
+    if name.endswith("gamma"):  # a small one keeps sums of many residual branches small
+        return (0.2, 0.6) if "bottleneck_v1/conv3" in name else (0.5, 1.5)
+    return -0.2, 0.2
+
+
 def _limits(name, shape, shapes):
     """Range of a weight's values."""
     if len(shape) >= 2:  # of variance 2 / fan-in (He et al.), 1 / fan-in for dense layers

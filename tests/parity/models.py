@@ -24,6 +24,7 @@ class Model(NamedTuple):
             an array for each image: "proposals" (P, 4) and "class_logits" (P, 1 + K).
         calibrated: for detectors, {the origin's module: standard deviation to give to its outputs}, in
             rounds: what is done to a round's outputs changes what the next is computed from.
+        keywords: of torchvision's function, what the published weights set, and what saves time.
         confident: of these, the module whose logits are raised until enough pass the score threshold.
         origin: a name in zoo/origins.
     """
@@ -37,6 +38,7 @@ class Model(NamedTuple):
     calibrated: tuple = ()
     confident: str | None = None
     origin: str = "torchvision"
+    keywords: tuple = ()
 
 
 def _retina_head(call, inputs):
@@ -133,6 +135,27 @@ VGG16 = {
     "C5": "features.30",
     "logits": "",
 }
+ALEXNET = {
+    "C2": "features.1",
+    "C3": "features.4",
+    "C4": "features.11",
+    "C5": "features.12",
+    "logits": "",
+}
+GOOGLENET = {
+    "C2": "conv3",
+    "C3": "inception3b",
+    "C4": "inception4e",
+    "C5": "inception5b",
+    "logits": "",
+}
+INCEPTION_V3 = {
+    "C2": "Conv2d_4a_3x3",
+    "C3": "Mixed_5d",
+    "C4": "Mixed_6e",
+    "C5": "Mixed_7c",
+    "logits": "",
+}
 RETINANET = {
     "modules": {"head": "head"},
     "ours": _retina_head,
@@ -181,6 +204,8 @@ KEYPOINT_RCNN = {
     **TWO_STAGES,
     "calibrated": (PROPOSALS, REGIONS | {"roi_heads.keypoint_predictor.kps_score_lowres": 3.0}),
 }
+# Weights that Google trained on pixels / 127.5 - 1; and no initialisation, which takes a minute.
+RAW = (("transform_input", True), ("init_weights", False))
 FIRST = {"norm_epsilon": 0.0, "old_names": True}  # trained before 2022
 
 MMDETECTION = {"modules": {"rpn": "rpn_head"}, "ours": _two_stages, "two_stages": True}
@@ -255,4 +280,11 @@ MODELS = {
         "mobilenet_v3_large", MOBILENET_V3, _levels_and_logits, norm_epsilon=1e-3
     ),
     "vgg16_imagenet": Model("vgg16", VGG16, _levels_and_logits),
+    "alexnet_imagenet": Model("alexnet", ALEXNET, _levels_and_logits),
+    "googlenet_imagenet": Model(
+        "googlenet", GOOGLENET, _levels_and_logits, norm_epsilon=1e-3, keywords=RAW
+    ),
+    "inception_v3_imagenet": Model(
+        "inception_v3", INCEPTION_V3, _levels_and_logits, norm_epsilon=1e-3, keywords=RAW
+    ),
 }

@@ -144,7 +144,8 @@ def prepare(array, entry):
 def build(entry, edges):
     """torchvision's model in inference, with the epsilon that it sets when it loads published weights."""
     if not entry.calibrated:
-        return torchvision.models.get_model(entry.there, weights=None).eval()
+        keywords = dict(entry.keywords)
+        return torchvision.models.get_model(entry.there, weights=None, **keywords).eval()
     sides = {} if edges is None else {"min_size": edges[0], "max_size": edges[1]}
     model = torchvision.models.get_model(entry.there, weights=None, weights_backbone=None, **sides)
     # SSD's backbones are built with the epsilon of their weights.

@@ -7,6 +7,8 @@ written by
         --models retinanet_resnet50_fpn_coco retinanet_resnet50_fpn_v2_coco --sizes 240x320 320x214
     python -m tests.parity.reference tests/parity/golden --golden --limit 4000 \
         --models resnet18_imagenet mobilenet_v2_imagenet --sizes 224x224 161x203
+    python -m tests.parity.reference tests/parity/golden --golden --limit 1500 \
+        --models googlenet_imagenet inception_v3_imagenet --sizes 107x131 128x96
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 --edges 192 256 \
         --models fasterrcnn_mobilenet_v3_large_320_fpn_coco fcos_resnet50_fpn_coco --sizes 240x320 320x214
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 \
@@ -54,6 +56,12 @@ def test_outputs_and_boxes_are_the_origins(path):
             assert row["labels"] >= LABELS
 
 
+@pytest.mark.parametrize("name", ["googlenet_imagenet", "inception_v3_imagenet"])
+def test_inception_networks_are_torchvisions_to_a_hundred_thousandth(name):
+    (path,) = (path for path in GOLDEN if path.stem == name)
+    assert max(row["raw"] for row in compare(path)) < 1e-5
+
+
 def nameless(config):
     """A config without the names of models and layers, which change nothing."""
     if isinstance(config, dict):
@@ -85,6 +93,8 @@ def test_there_are_golden_files():
         "faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco",
         "fasterrcnn_mobilenet_v3_large_320_fpn_coco",
         "fcos_resnet50_fpn_coco",
+        "googlenet_imagenet",
+        "inception_v3_imagenet",
         "mobilenet_v2_imagenet",
         "resnet18_imagenet",
         "retinanet_resnet50_fpn_coco",

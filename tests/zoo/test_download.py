@@ -124,7 +124,7 @@ def test_a_file_is_fetched_once_and_then_taken_from_the_cache(server, folder, mo
     path = fetch(url, HASH)
     assert path == folder / NAME
     assert path.read_bytes() == CONTENT
-    monkeypatch.setattr(cache, "sha256_of", None)  # and not hashed again
+    monkeypatch.setattr(cache, "digest_of", None)  # and not hashed again
     assert fetch(url, HASH, len(CONTENT)) == path
     assert len(server.requests) == 1
     assert not list(folder.glob(".*part*"))
@@ -146,7 +146,7 @@ def test_a_file_put_there_by_hand_is_used_and_hashed_once(folder, monkeypatch):
     folder.mkdir()
     (folder / NAME).write_bytes(CONTENT)
     assert fetch(f"{NOTHING}/{NAME}", HASH) == folder / NAME
-    monkeypatch.setattr(cache, "sha256_of", None)
+    monkeypatch.setattr(cache, "digest_of", None)
     assert fetch(f"{NOTHING}/{NAME}", HASH, len(CONTENT)) == folder / NAME
     assert not verified(folder / NAME, HASH, len(CONTENT) + 1)
     assert not verified(folder / NAME, HASH[:-1] + ("0" if HASH[-1] != "0" else "1"))
@@ -193,7 +193,7 @@ def test_a_published_prefix_of_the_hash_is_enough(server, digits):
 
 
 def test_arguments_are_checked():
-    for digest in (HASH[:7], HASH + "0", "sha256:" + HASH, "", None):
+    for digest in (HASH[:7], HASH + "0", "sha256:" + HASH, "sha1:" + HASH[:39], "md5:", "", None):
         with pytest.raises(ValueError, match=r"sha256 of http.*give 8 to 64"):
             fetch(f"{NOTHING}/{NAME}", digest)
     for name in ("../model.pth", "a/b", "a\\b", "c:model", ".model.pth"):
@@ -652,3 +652,21 @@ def test_what_a_killed_conversion_left_is_removed(folder):
     path = cached("model.h5", HASH, 1, lambda path: path.write_bytes(b"whole"))
     assert path.read_bytes() == b"whole"
     assert not left_over.exists()
+
+
+@pytest.mark.parametrize("kind", ["sha1", "md5"])
+def test_old_hashes_are_compared_as_the_new_one(server, folder, kind, monkeypatch):
+    right, wrong = (f"{kind}:{hashlib.new(kind, data).hexdigest()}" for data in (CONTENT, OTHER))
+    server.files["/" + NAME] = CONTENT
+    with pytest.raises(DownloadError, match=f"has the hash {right} .* instead of {wrong}"):
+        fetch(server.url("/" + NAME), wrong)
+    assert not (folder / NAME).exists()
+    path = fetch(server.url("/" + NAME), right)
+    assert path.read_bytes() == CONTENT
+    count = len(server.requests)
+    for digest in (right, HASH, right):  # whatever kind is remembered
+        assert fetch(server.url("/" + NAME), digest) == path
+    assert len(server.requests) == count
+    assert not verified(path, wrong)
+    monkeypatch.setattr(cache, "digest_of", None)
+    assert verified(path, right)

@@ -13,6 +13,7 @@ from kerasdet.ops.coders import decode_deltas
 from kerasdet.zoo import untrained
 from kerasdet.zoo.models import convert_file, info
 from kerasdet.zoo.origins import face_api
+from kerasdet.zoo.origins.object_detection_api import depthwise, xy_first
 
 FACES = Path(__file__).parents[3] / "shared" / "data" / "faces"
 NAME = "ssd_mobilenet_v1_face"
@@ -46,9 +47,9 @@ def test_every_weight_has_a_name(empty):
 
 def test_changes_of_arrays_by_hand():
     boxes = np.arange(8.0)  # y x h w of two boxes
-    np.testing.assert_array_equal(face_api.xy_first(boxes), [1, 0, 3, 2, 5, 4, 7, 6])
-    assert face_api.depthwise(np.zeros((3, 3, 5, 1))).shape == (3, 3, 1, 5)
-    assert face_api.depthwise(np.zeros(5)).shape == (5,)
+    np.testing.assert_array_equal(xy_first(boxes), [1, 0, 3, 2, 5, 4, 7, 6])
+    assert depthwise(np.zeros((3, 3, 5, 1))).shape == (3, 3, 1, 5)
+    assert depthwise(np.zeros(5)).shape == (5,)
 
 
 def test_a_file_of_another_network_changes_nothing(empty, tmp_path):

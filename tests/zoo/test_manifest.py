@@ -67,8 +67,20 @@ def test_what_torchvision_publishes_for_these_models_is_listed():
     detectors += [f"keypointrcnn_resnet50_fpn_coco{version}" for version in ("", "_legacy")]
     detectors += ["ssd300_vgg16_coco", "ssdlite320_mobilenet_v3_large_coco"]
     assert sorted(TORCHVISION) == sorted([*backbones, "vgg16_imagenet_features", *detectors])
-    others = {name for name in PUBLISHED if MANIFESTS[name]["conversion"] != "mmdetection"}
-    assert others - set(TORCHVISION) == {"ssd_mobilenet_v1_face", "tiny_yolov2_face"}
+    by_origin = {
+        origin: {name for name in PUBLISHED if MANIFESTS[name]["conversion"] == origin}
+        for origin in ("caffe", "object_detection_api", "face_api")
+    }
+    assert by_origin == {
+        "caffe": {
+            *("fast_rcnn_vgg16_voc07", "faster_rcnn_vgg16_voc07", "faster_rcnn_zf_voc07"),
+            "rfcn_resnet101_voc0712",
+        },
+        "object_detection_api": {
+            *("faster_rcnn_inception_v2_coco", "rfcn_resnet101_coco", "ssd_mobilenet_v1_coco"),
+        },
+        "face_api": {"ssd_mobilenet_v1_face", "tiny_yolov2_face"},
+    }
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -271,6 +283,21 @@ def test_wrong_fields_of_published_weights(field, value, message):
     validate(changed(manifest, "weights.parts", parts), f"{name}.json")
     with pytest.raises(ValueError, match=message):
         validate(changed(manifest, field, value), f"{name}.json")
+
+
+def test_an_old_hash_may_stand_for_the_new_one_and_weights_in_an_archive():
+    name = "retinanet_resnet50_fpn_coco"
+    manifest = changed(MANIFESTS[name], "weights.sha256", None)
+    with pytest.raises(ValueError, match=r"'weights\.sha256' is missing"):
+        validate(manifest, f"{name}.json")
+    for kind, digits in (("sha1", 40), ("md5", 32)):
+        validate(changed(manifest, f"weights.{kind}", "0" * digits), f"{name}.json")
+        with pytest.raises(ValueError, match=f"'weights.{kind}' is .*; give {digits} hexadecimal"):
+            validate(changed(manifest, f"weights.{kind}", "0" * 31), f"{name}.json")
+    member = changed(MANIFESTS[name], "weights.member", "folder/net.caffemodel")
+    validate(changed(member, "weights.member_sha1", "0" * 40), f"{name}.json")
+    with pytest.raises(ValueError, match=r"'weights\.member_sha1' is 'x'; give 40"):
+        validate(changed(member, "weights.member_sha1", "x"), f"{name}.json")
 
 
 def test_an_unknown_field_is_named(good):

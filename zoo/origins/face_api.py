@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasdet.zoo.checkpoints.tensorflowjs import read
 from kerasdet.zoo.filling import fill_weights, name_weights
+from kerasdet.zoo.origins.object_detection_api import MOBILENET_V1, xy_first
 
 WEIGHTS = {
     "kernel": "/weights",
@@ -73,17 +74,6 @@ def _unfolded(place, offset, epsilon):
     return {f"{place}/BatchNorm/{name}": value for name, value in values.items()}
 
 
-def depthwise(array):
-    """Put the one output of each channel before the channels; a normalisation's vectors stay."""
-    return array.transpose(0, 1, 3, 2) if array.ndim == 4 else array
-
-
-def xy_first(array):
-    """Reorder the deltas of each box: TensorFlow has y before x."""
-    boxes = array.reshape(*array.shape[:-1], -1, 4)[..., [1, 0, 3, 2]]
-    return boxes.reshape(array.shape)
-
-
 def one_class(array):
     """Add a column of zeros to each anchor: the logit of the one class, whose probability is 1."""
     anchors = array.reshape(*array.shape[:-1], -1, NUMBERS)
@@ -110,13 +100,10 @@ def extras(part):
     ]
 
 
-MOBILENET_V1 = (
-    (r"stem(/norm)?", r"Conv2d_0_pointwise"),
-    (r"block(\d+)_depthwise(/norm)?", r"Conv2d_\1_depthwise", depthwise),
-    (r"block(\d+)_pointwise(/norm)?", r"Conv2d_\1_pointwise"),
-)
+# The first convolution has another name than in the Object Detection API.
+STEM = (r"stem(/norm)?", r"Conv2d_0_pointwise")
 TINY_TABLE = {
     "YOLOv2": (("backbone", ""), ("output_conv", "conv8", one_class)),
     "SeparableTinyYOLOv2": ((r"(conv\d)", r"\1"),),
 }
-TABLE = {"SSD": ssd, "ExtraLayers": extras, "MobileNetV1": MOBILENET_V1}
+TABLE = {"SSD": ssd, "ExtraLayers": extras, "MobileNetV1": (STEM, *MOBILENET_V1)}

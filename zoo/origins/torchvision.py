@@ -4,10 +4,15 @@ In the patterns of layers, the right side has torchvision's modules as in a stat
 version; `OLD_NAMES` converts older names to that form.
 """
 
+from functools import partial
+
 from kerasdet.zoo import pytorch
 from kerasdet.zoo.checkpoints import read_checkpoint
 from kerasdet.zoo.filling import name_weights
 from kerasdet.zoo.pytorch import RESNET, WEIGHTS, channels_last, normed
+
+# Classifiers beside a network, for its training alone, which files hold and models here do not have.
+SIDE_CLASSIFIERS = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def load(model, path):
@@ -50,7 +55,7 @@ def fill(model, tensors, source):
         filled = ImageClassifier(model)
         filled.build()
     # The towers of FCOS are numbered as those of older files, and are not old.
-    pytorch.fill(filled, tensors, source, TABLE, "torchvision", OLD_NAMES)
+    pytorch.fill(filled, tensors, source, TABLE, "torchvision", OLD_NAMES, SIDE_CLASSIFIERS)
     return model
 
 
@@ -122,6 +127,26 @@ MOBILENET_V3 = (
     *normed(r"last_conv", r"16."),
 )
 VGG16 = ((r"features_(\d+)", r"\1"),)
+ALEXNET = tuple((f"conv{i}", place) for i, place in enumerate(("0", "3", "6", "8", "10"), start=1))
+
+
+def basic(ours, theirs):
+    """Return the rows of a BasicConv2d: a convolution and its normalisation."""
+    return normed(ours, f"{theirs}.", "conv", "bn")
+
+
+INCEPTION_V3 = (*basic(r"(Conv2d_\w+)", r"\1"), *basic(r"(Mixed_\w\w)_(\w+)", r"\1.\2"))
+GOOGLENET = (
+    *basic(r"conv1_7x7_s2", r"conv1"),
+    *basic(r"conv2_3x3_reduce", r"conv2"),
+    *basic(r"conv2_3x3", r"conv3"),
+    *basic(r"inception_(\w\w)_1x1", r"inception\1.branch1"),
+    *basic(r"inception_(\w\w)_3x3_reduce", r"inception\1.branch2.0"),
+    *basic(r"inception_(\w\w)_3x3", r"inception\1.branch2.1"),
+    *basic(r"inception_(\w\w)_5x5_reduce", r"inception\1.branch3.0"),
+    *basic(r"inception_(\w\w)_5x5", r"inception\1.branch3.1"),
+    *basic(r"inception_(\w\w)_pool_proj", r"inception\1.branch4.1"),
+)
 # Of SSD and SSDLite the names begin after "backbone.": torchvision cuts the backbone where it takes maps.
 SSD_VGG16 = (
     # From the fourth pooling on, which has the number 0.
@@ -189,6 +214,14 @@ CLASSIFIERS = {
         (r"head/fc7", "classifier.3"),
         ("fc", "classifier.6"),
     ),
+    "AlexNet": (
+        ("backbone", "features."),
+        (r"head/fc6", "classifier.1", partial(channels_last, cells=6 * 6)),
+        (r"head/fc7", "classifier.4"),
+        ("fc", "classifier.6"),
+    ),
+    "GoogLeNet": (("backbone", ""), ("fc", "fc")),
+    "InceptionV3": (("backbone", ""), ("fc", "fc")),
 }
 
 
@@ -301,6 +334,9 @@ TABLE = {
     "MobileNetV2": MOBILENET_V2,
     "MobileNetV3Large": mobilenet_v3,
     "VGG16": vgg16,
+    "AlexNet": ALEXNET,
+    "GoogLeNet": GOOGLENET,
+    "InceptionV3": INCEPTION_V3,
     "ImageClassifier": classifier,
     "FeaturePyramid": feature_pyramid,
     "DenseHead": dense_head,

@@ -11,7 +11,7 @@ from kerasdet.ops.neighbours import clamped_neighbours, corners
 MARGIN = 1e-4
 
 
-def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
+def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio, reach):
     """Read a lattice of points in maps, and take the mean of every `sampling_ratio` squared points.
 
     Args:
@@ -21,6 +21,7 @@ def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
         steps: (N, 2) float32, distance between the points.
         output_size: (h, w).
         sampling_ratio: s, points per bin in each direction.
+        reach: cells beyond the border that read its value.
 
     Returns:
         (N, h, w, C) float32.
@@ -28,7 +29,7 @@ def pool_lattice(table, maps, starts, steps, output_size, sampling_ratio):
     import tensorflow as tf
 
     shape = (starts.shape[0], *output_size, table.shape[-1])
-    rows, weights = _bins_as_cells(maps, starts, steps, output_size, sampling_ratio)
+    rows, weights = _bins_as_cells(maps, starts, steps, output_size, sampling_ratio, reach)
     pooled = product_of_cells(table, *_flat(rows, weights), tf.shape(rows)[0])
     size = (tf.shape(starts)[0], *shape[1:])
     return tf.ensure_shape(tf.reshape(pooled, size), shape)
@@ -125,7 +126,7 @@ def _extent(padded):
     return tf.cast(tf.shape(padded)[1:3] - 1, "float32")
 
 
-def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
+def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio, reach):
     """Return the cells around each bin's points, and their weights in its mean: two (N h w, 4 s s)."""
     import tensorflow as tf
 
@@ -134,7 +135,7 @@ def _bins_as_cells(maps, starts, steps, output_size, sampling_ratio):
     for axis, bins in enumerate(output_size):
         index = tf.range(bins * sampling_ratio, dtype="float32")
         coordinates = starts[:, axis, None] + steps[:, axis, None] * index  # (N, bins * s)
-        before, after, by_cell = clamped_neighbours(coordinates, extents[axis][:, None])
+        before, after, by_cell = clamped_neighbours(coordinates, extents[axis][:, None], reach)
         size = (tf.size(first_rows), bins, 2 * sampling_ratio)
         cells.append(tf.reshape(tf.stack([before, after], -1), size))
         weights.append(tf.reshape(tf.stack(by_cell, -1) / sampling_ratio, size))
