@@ -140,15 +140,15 @@ def _variables(prefix, path):
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        names = [
-            name for name in sorted(shapes) if dtypes[name].as_numpy_dtype().dtype.kind in NUMBERS
-        ]
+        kinds = {name: np.dtype(dtype.as_numpy_dtype).kind for name, dtype in dtypes.items()}
+        names = [name for name in sorted(shapes) if kinds[name] in NUMBERS]
         _check_size(prefix, path, names, shapes, dtypes)
         arrays = {name: reader.get_tensor(name) for name in names}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise _fault(path, f"cannot be read by TensorFlow ({printable(str(error))})") from error
+        said = printable(str(error).replace(prefix, "it"))
+        raise _fault(path, f"cannot be read by TensorFlow ({said})") from error
     if not arrays:
         raise _fault(path, "holds no numbers", "give a checkpoint of a network's weights")
     for name, array in arrays.items():
