@@ -115,7 +115,10 @@ def learning_rows(sources, entries):
     columns = [
         (kind, figure)
         for kind in dict.fromkeys(kind for figures in measured for kind in figures)
-        for figure in LEARNT
+        for figure in dict.fromkeys(
+            figure for figures in measured for figure in figures.get(kind, ())
+        )
+        if figure in LEARNT or kind not in KINDS
         if any(figures.get(kind, {}).get(figure) is not None for figures in measured)
     ]
     rows = []

@@ -13,8 +13,8 @@ MUTANTS = {
                 "test_ratio_is_height_over_width_and_area_is_kept",
             ),
             "the area is not kept": (
-                'widths = np.asarray(sizes, "float64") / np.sqrt(np.asarray(aspect_ratios, "float64"))[:, None]',
-                'widths = np.asarray(sizes, "float64") / np.asarray(aspect_ratios, "float64")[:, None]',
+                "np.sqrt(ratios) * sizes, sizes / np.sqrt(ratios)",
+                "np.sqrt(ratios) * sizes, sizes / ratios",
                 "test_ratio_is_height_over_width_and_area_is_kept",
             ),
             "anchors are twice as large": (

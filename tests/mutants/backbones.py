@@ -28,8 +28,8 @@ MUTANTS = {
                 "test_the_shortcut_is_added_before_the_relu",
             ),
             "bottlenecks stride in their first convolution": (
-                'inner, 1, activation="relu"',
-                'inner, 1, stride, activation="relu"',
+                "(stride, 1) if stride_in_1x1 else (1, stride)",
+                "(stride, 1)",
                 "test_bottlenecks_stride_in_the_middle",
             ),
         },

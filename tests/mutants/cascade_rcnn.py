@@ -69,8 +69,8 @@ MUTANTS = {
                 "test_what_goes_on_to_the_next_stage",
             ),
             "at test every stage sees the proposals": (
-                "proposals = refine_regions(proposals, deltas, outputs[",
-                "refine_regions(proposals, deltas, outputs[",
+                "proposals = refine_regions(proposals, deltas, sizes, weights, self.clip)",
+                "refine_regions(proposals, deltas, sizes, weights, self.clip)",
                 "test_every_stage_moves_the_boxes_of_the_one_before",
             ),
             "boxes are moved by the spread of their own stage": (
@@ -84,8 +84,8 @@ MUTANTS = {
                 "test_every_stage_moves_the_boxes_of_the_one_before",
             ),
             "the last boxes have the first spread": (
-                "decode_regions(outputs, self.delta_weights[-1])",
-                "decode_regions(outputs)",
+                "decode_regions(outputs, self.delta_weights[-1], self.clip)",
+                "decode_regions(outputs, clip=self.clip)",
                 "test_every_stage_moves_the_boxes_of_the_one_before",
             ),
             "copies of a trained head are not trained": (
@@ -105,13 +105,13 @@ MUTANTS = {
         "tests/models/test_cascade_rcnn.py",
         {
             "boxes between stages are not clipped": (
-                "return ops.stop_gradient(clip_boxes(boxes, image_sizes))",
+                "return ops.stop_gradient(clip(boxes, image_sizes))",
                 "return ops.stop_gradient(boxes)",
                 "test_boxes_between_stages_are_clipped_and_have_no_gradient",
             ),
             "boxes between stages have a gradient": (
-                "return ops.stop_gradient(clip_boxes(boxes, image_sizes))",
-                "return clip_boxes(boxes, image_sizes)",
+                "return ops.stop_gradient(clip(boxes, image_sizes))",
+                "return clip(boxes, image_sizes)",
                 "test_boxes_between_stages_are_clipped_and_have_no_gradient",
             ),
             "boxes are refined once too often": (
@@ -121,8 +121,8 @@ MUTANTS = {
                 "test_one_box_of_all_classes_is_refined_several_times",
             ),
             "every refinement begins at the proposals": (
-                "proposals = refine_regions(proposals, best_deltas(predicted)",
-                'proposals = refine_regions(outputs["proposals"], best_deltas(predicted)',
+                "proposals = refine_regions(proposals, deltas, sizes, clip=self.clip)",
+                'proposals = refine_regions(outputs["proposals"], deltas, sizes, clip=self.clip)',
                 "test_the_same_head_refines_boxes_several_times",
             ),
             "regions are not classified where they lie at last": (

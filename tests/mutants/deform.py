@@ -57,8 +57,8 @@ MUTANTS = mutants(
             "test_a_tap_moved_out_of_the_map_reads_zero",
         ),
         "a tap before the map reads its border": (
-            "(-1, 2)), -2.0, farthest)",
-            "(-1, 2)), 0.0, farthest)",
+            "_within(points, NOWHERE, farthest)",
+            "_within(points, 0.0, farthest)",
             "test_a_tap_moved_out_of_the_map_reads_zero",
         ),
         "every group moves the first's channels": (

@@ -97,7 +97,7 @@ MUTANTS = mutants(
             "test_decoding_refines_each_class_by_its_own_deltas",
         ),
         "detections are not clipped": (
-            'clip_boxes(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])',
+            'clip(ops.reshape(boxes, (batch, -1, 4)), outputs["image_sizes"])',
             "ops.reshape(boxes, (batch, -1, 4))",
             "test_boxes_are_clipped_and_slivers_are_none",
         ),

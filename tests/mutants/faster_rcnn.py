@@ -53,7 +53,7 @@ MUTANTS = {
                 "test_proposals_by_hand",
             ),
             "proposals are not clipped": (
-                'boxes = clip_boxes(boxes, outputs["image_sizes"])',
+                'boxes = clip(boxes, outputs["image_sizes"])',
                 "boxes = boxes * 1.0",
                 "test_proposals_by_hand",
             ),

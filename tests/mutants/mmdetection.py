@@ -60,8 +60,8 @@ MUTANTS = {
         NAMES,
         {
             "counters of steps are weights": (
-                'if not name.endswith(".num_batches_tracked"):',
-                "if name:",
+                'if not name.endswith(".num_batches_tracked") and',
+                "if name and",
                 EVERY,
             ),
             "regions are flattened columns first": (

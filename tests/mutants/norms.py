@@ -109,18 +109,18 @@ MUTANTS = {
                 "test_a_frozen_norm_alone_keeps_its_statistics",
             ),
             "padding ignores the dilation": (
-                "pad = dilation * (kernel.shape[0] // 2)",
-                "pad = kernel.shape[0] // 2 + 1",
+                "[dilation * (size // 2) for size in kernel.shape[:2]]",
+                "[size // 2 + 1 for size in kernel.shape[:2]]",
                 "test_inference_equals_loops",
             ),
             "a strided convolution pads as TensorFlow": (
-                "if stride > 1 and symmetric:\n        #",
-                "if stride > 99 and symmetric:\n        #",
+                "if stride > 1 else None\n    else:",
+                "if stride > 99 else None\n    else:",
                 "test_inference_equals_loops",
             ),
             "kernels begin by fan-in": (
-                "size * size * self.filters)",
-                "size * size * channels)",
+                "height * width * self.filters)",
+                "height * width * channels)",
                 "test_initial_kernel_is_he_normal_by_fan_out",
             ),
             "the folded shift is lost": (

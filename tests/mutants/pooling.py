@@ -77,8 +77,8 @@ MUTANTS = mutants(
             "test_l2_normalize_by_hand",
         ),
         "squares are taken in half precision": (
-            'x = ops.cast(inputs, "float32")',
-            "x = inputs",
+            'check_positive("epsilon", epsilon)\n    x = ops.cast(inputs, "float32")',
+            'check_positive("epsilon", epsilon)\n    x = inputs',
             "test_l2_normalize_squares_in_float32",
         ),
     },

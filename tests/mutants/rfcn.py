@@ -38,13 +38,13 @@ MUTANTS = {
                 "test_constants_are_the_papers",
             ),
             "bins are added": (
-                "ops.mean(self.pooling(maps, boxes), axis=(2, 3))",
-                "ops.sum(self.pooling(maps, boxes), axis=(2, 3))",
+                "ops.mean(self.pooling(maps, boxes, *moving), axis=(2, 3))",
+                "ops.sum(self.pooling(maps, boxes, *moving), axis=(2, 3))",
                 "test_the_vote_by_hand",
             ),
             "the box is read from the classes' maps": (
-                "self.vote(self.box_output, features, boxes)",
-                "self.vote(self.class_output, features, boxes)[..., :4]",
+                "outputs = self.class_output, self.box_output",
+                "outputs = self.box_output, self.class_output",
                 "test_the_vote_by_hand",
             ),
             "background has no map": (

@@ -144,6 +144,11 @@ def test_published_figures_of_the_two_stage_detectors():
         "maskrcnn_resnet50_fpn_v2_coco": (0.474, 0.418),
         "keypointrcnn_resnet50_fpn_coco": (0.546, 0.65),
         "keypointrcnn_resnet50_fpn_coco_legacy": (0.506, 0.611),
+        "cascade_rcnn_r50_fpn_20e_coco": (0.41,),
+        "cascade_mask_rcnn_r50_fpn_20e_coco": (0.419, 0.365),
+        "faster_rcnn_r50_fpn_dconv_c3_c5_1x_coco": (0.413,),
+        "faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco": (0.414,),
+        "faster_rcnn_inception_v2_coco": (0.28,),
     }
 
 
