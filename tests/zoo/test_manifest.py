@@ -133,7 +133,7 @@ def test_published_figures_of_the_two_stage_detectors():
     figures = {
         name: tuple(manifest["published"]["metrics"].values())
         for name, manifest in MANIFESTS.items()
-        if "rcnn" in name and "published" in manifest
+        if "rcnn" in name and "published" in manifest and "voc" not in name
     }
     assert figures == {
         "fasterrcnn_resnet50_fpn_coco": (0.37,),
