@@ -166,7 +166,10 @@ def _detect(model, entry, images, batch, expected, limit):
         )
         ours = ours | {"scores": ours["confidence"], "labels": np.asarray(ids)[ours["labels"]]}
         rows.append(_image_row(model, theirs, ours, stage, cuts, images[position].shape[:2]))
-    row = {name: WORST[name](row[name] for row in rows) for name in rows[0]}
+    row = {
+        name: None if rows[0][name] is None else WORST[name](row[name] for row in rows)
+        for name in rows[0]
+    }
     # NumPy's maximum, because it keeps NaN.
     return row | {"raw": np.maximum(row.get("raw", 0.0), _raw_error(outputs, expected, limit))}
 

@@ -115,21 +115,19 @@ def _image(result, called, number, limit):
     found = result.pred_instances
     logits = called["bbox"]["cls_scores"][number]
     logits = torch.cat([logits[:, -1:], logits[:, :-1]], dim=1)  # the background is first
-    step = 1 if limit is None else -(-logits.numel() // limit)
     image = {
         "boxes": found.bboxes.numpy(),
         "scores": found.scores.numpy(),
         "labels": 1 + found.labels.numpy(),  # columns of the logits
         "proposals": called["bbox"]["rois"][number][:, 1:].numpy(),
-        "class_logits": logits[::step].numpy(),
+        "class_logits": reference.thinned(logits, limit).numpy(),
     }
     if "mask" in called:
         masks = torch.as_tensor(called["mask"]["mask_preds"][number])
         if not called["mask"].get("activate_map"):
             masks = masks.sigmoid()
         masks = masks[torch.arange(len(found)), found.labels]
-        step = 1 if limit is None else -(-masks.numel() // (MASKS * limit))
-        image["masks"] = masks[::step].numpy()
+        image["masks"] = reference.thinned(masks, limit and MASKS * limit).numpy()
     return image
 
 

@@ -207,9 +207,16 @@ def _image(detection):
 
 def _second_stage(proposals, logits, regions, limit):
     """Proposals of an image, their logits or, with a limit, every n-th's, and masks as they were drawn."""
-    step = 1 if limit is None else -(-logits.numel() // limit)
-    found = {"proposals": proposals.numpy(), "class_logits": logits[::step].numpy()}
+    found = {"proposals": proposals.numpy(), "class_logits": thinned(logits, limit).numpy()}
     return found | ({"masks": regions["masks"][:, 0].numpy()} if "masks" in regions else {})
+
+
+def thinned(rows, limit):
+    """Every n-th row, about `limit` values of all (None: all); how many are left tells n."""
+    if limit is None or rows.numel() <= limit:
+        return rows
+    left = -(-len(rows) // -(-rows.numel() // limit))
+    return rows[:: -(-len(rows) // left)]
 
 
 def flat(name, result):

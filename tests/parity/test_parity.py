@@ -14,8 +14,9 @@ written by
     python -m tests.parity.reference tests/parity/golden --golden --limit 1500 \
         --models ssd300_vgg16_coco ssdlite320_mobilenet_v3_large_coco --sizes 240x320 320x214
     python -m tests.parity.mmdetection tests/parity/golden --golden --limit 1500 --edges 192 256 \
-        --models cascade_mask_rcnn_r50_fpn_20e_coco faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco \
-        --sizes 240x320 320x214
+        --models cascade_mask_rcnn_r50_fpn_20e_coco --sizes 240x320
+    python -m tests.parity.mmdetection tests/parity/golden --golden --limit 1500 --edges 192 256 \
+        --models faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco --sizes 320x214
 
 `run.py` compares all models on large images, by their files.
 """
@@ -48,7 +49,9 @@ LABELS = 5
 def test_outputs_and_boxes_are_the_origins(path):
     rows = list(compare(path))
     detector = MODELS[path.stem].calibrated
-    assert len(rows) == (3 if detector else 2)  # two images, alone and for detectors in one batch
+    # Two images, alone and for detectors in one batch; of mmdetection's, which are large, one.
+    pair = MODELS[path.stem].origin == "torchvision"
+    assert len(rows) == ((3 if detector else 2) if pair else 1)
     for row in rows:
         assert within_bounds(row), row
         if detector:
