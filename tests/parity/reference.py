@@ -30,7 +30,7 @@ import torchvision
 from PIL import Image
 from torchvision.transforms.functional import normalize
 
-from tests.parity.lively import image, lively_state, sample
+from tests.parity.lively import image, lively_state, sample, step_of
 from tests.parity.models import MODELS
 
 # Of detectors of two stages, modules from whose results proposals and masks in their boxes are read.
@@ -207,16 +207,9 @@ def _image(detection):
 
 def _second_stage(proposals, logits, regions, limit):
     """Proposals of an image, their logits or, with a limit, every n-th's, and masks as they were drawn."""
-    found = {"proposals": proposals.numpy(), "class_logits": thinned(logits, limit).numpy()}
+    logits = logits[:: step_of(logits.numel(), limit)]
+    found = {"proposals": proposals.numpy(), "class_logits": logits.numpy()}
     return found | ({"masks": regions["masks"][:, 0].numpy()} if "masks" in regions else {})
-
-
-def thinned(rows, limit):
-    """Every n-th row, about `limit` values of all (None: all); how many are left tells n."""
-    if limit is None or rows.numel() <= limit:
-        return rows
-    left = -(-len(rows) // -(-rows.numel() // limit))
-    return rows[:: -(-len(rows) // left)]
 
 
 def flat(name, result):
