@@ -454,8 +454,9 @@ class Outcome:
 def raise_unless_documented(error, folder):
     """Raise an AssertionError where an error is not of the documented types or names no file."""
     from kerasdet.data import DataError
+    from kerasdet.zoo.checkpoints.errors import CheckpointError
 
-    if type(error) not in (ValueError, FileNotFoundError, DataError):
+    if type(error) not in (ValueError, FileNotFoundError, DataError, CheckpointError):
         raise AssertionError(f"{type(error).__name__}: {error}") from error
     if str(folder) not in str(error):
         raise AssertionError(f"names no file: {error}") from error

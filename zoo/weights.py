@@ -173,10 +173,10 @@ def is_training_state(model, key):
         key: the path of a dataset.
 
     Returns:
-        bool: True for optimizer and metrics.
+        bool: True for optimizer, metrics, and the steps that two-stage detectors count.
     """
     first = key.split("/")[0]
-    return first == "optimizer" or _is_of_training(getattr(model, first, None))
+    return first == "optimizer" or key == "vars/steps" or _is_of_training(getattr(model, first, None))
 
 
 def _is_of_training(attribute):

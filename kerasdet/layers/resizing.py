@@ -64,7 +64,8 @@ class Resize:
             (..., height, width, C) float32.
         """
         if xp is not np:
-            return xp.image.resize(images, xp.stack(size))
+            # ONNX has no resizing of bytes to float32.
+            return xp.image.resize(xp.cast(images, "float32"), xp.stack(size))
         images = ops.cast(images, "float32")
         resized = ops.image.resize(images, size, "bilinear", data_format="channels_last")
         return ops.convert_to_numpy(resized)

@@ -107,4 +107,6 @@ def _lattice(shares, points, extent):
     gaps = np.maximum(np.subtract(points, 1), 1).astype("float32")
     # y_i = y1 (H - 1) + i (y2 - y1) (H - 1) / (n - 1)
     starts = ops.where(single, MIDDLE * (first + end) * last, first * last)
+    # Not a constant, which graphs would divide by by multiplying with its inverse.
+    gaps = ops.where(ops.isnan(first), 1.0, gaps)
     return starts, ops.where(single, 0.0, (end - first) * last / gaps)

@@ -4,10 +4,13 @@ A window is an interval of rows and of columns of one map. `bins` divides a regi
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerasdet.ops import native
 from kerasdet.ops.neighbours import corners
+
+MOST_CELLS = 1024  # of a region's side that the table of `bins` has
 
 
 def bins(starts, sizes, count, limit, in_float32=False):
@@ -21,7 +24,7 @@ def bins(starts, sizes, count, limit, in_float32=False):
         count: n, number of bins.
         limit: extent of the map; None: no clipping.
         in_float32: divide as the published C++ code does. There 7 * (57 / 7) is slightly more than 57, so
-            that the last bin reads one cell more.
+            that the last bin reads one cell more. Regions of more than `MOST_CELLS` are divided in integers.
 
     Returns:
         First cell and number of cells of each bin: two (N, n) int32.
@@ -31,12 +34,25 @@ def bins(starts, sizes, count, limit, in_float32=False):
     first = starts[:, None] + (index * sizes[:, None]) // count
     end = starts[:, None] + ((index + 1) * sizes[:, None] + count - 1) // count
     if in_float32:
-        index, side = ops.cast(index, "float32"), ops.cast(sizes, "float32")[:, None] / count
-        first = starts[:, None] + ops.cast(ops.floor(index * side), "int32")
-        end = starts[:, None] + ops.cast(ops.ceil((index + 1.0) * side), "int32")
+        divided = _divided_in_float32(count)  # (MOST_CELLS + 1, n, 2)
+        divided = ops.take(divided, ops.minimum(sizes, MOST_CELLS), axis=0)  # (N, n, 2)
+        few = sizes[:, None] <= MOST_CELLS
+        first = ops.where(few, starts[:, None] + divided[..., 0], first)
+        end = ops.where(few, starts[:, None] + divided[..., 1], end)
     if limit is not None:
         first, end = (ops.minimum(ops.maximum(edge, 0), limit) for edge in (first, end))
     return first, end - first
+
+
+def _divided_in_float32(count):
+    """Return where each of n bins begins and ends in regions of 0 to MOST_CELLS cells: (M + 1, n, 2) int32.
+
+    NumPy computes them, because graphs may multiply by 1 / n where the code divides by n.
+    """
+    sizes, index = np.arange(MOST_CELLS + 1, dtype="float32"), np.arange(count, dtype="float32")
+    side = (sizes / np.float32(count))[:, None]
+    ends = np.floor(index * side), np.ceil((index + np.float32(1)) * side)
+    return np.stack(ends, axis=-1).astype("int32")
 
 
 def window_grid(y_bins, x_bins):

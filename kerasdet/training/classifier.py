@@ -89,7 +89,7 @@ def train_classifier(
         recipe, resuming = prepare(folder, recipe, steps, resume)
         with strategy_of(model):
             optimizer = make_optimizer(recipe, steps, model.trainable_variables)
-            model.compile(optimizer, _loss(), _accuracies(model))
+            model.compile(optimizer, _loss(), metrics=_accuracies(model))
             if resuming:
                 folder.restore(load_checkpoint(folder.checkpoint, model))
         crops = (recipe.batch_size, size)

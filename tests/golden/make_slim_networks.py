@@ -9,6 +9,7 @@ As in Google's detectors, the first convolution, which is separable, has batch n
 a scale. Weights come from `drawn.py` by the layers' names; the file holds every eighth channel of the maps.
 """
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,13 @@ import drawn
 import tensorflow as tf
 import tf_slim as slim
 from store import Case, save
+from tf_keras.src import legacy_tf_layers
+from tf_keras.src.legacy_tf_layers import normalization
 from tf_slim.nets import inception_v2
+
+# tf-slim looks for them here.
+sys.modules["tf_keras.legacy_tf_layers"] = legacy_tf_layers
+sys.modules["tf_keras.legacy_tf_layers.normalization"] = normalization
 
 LEVELS = {
     "C2": "Conv2d_2c_3x3",

@@ -65,18 +65,24 @@ class Network:
             self.build()
             self.variables = {v.op.name: v for v in tf.global_variables()}
         self.shapes = {name: tuple(v.shape.as_list()) for name, v in self.variables.items()}
-        self.scales = {}
+        self.scales, self.biases = {}, {}
 
     def fill(self, seed):
-        """Give lively values, and the predictors' outputs their spread on an image."""
-        self.load(lively_variables(self.shapes, seed))
+        """Give lively values, and the predictors' outputs their spread about 0 on an image."""
+        values = lively_variables(self.shapes, seed)
+        self.load(values)
         for round_ in self.spread:
             outputs = self.run(image(231, 260, seed))["predicted"]
             for name, deviation in round_.items():
-                key = f"{name}/weights"
-                self.scales[key] = np.float32(deviation / outputs[name].std())
-            values = lively_variables(self.shapes, seed)
+                own = outputs[name] - values[f"{name}/biases"]
+                mean = own.mean(tuple(range(own.ndim - 1)))
+                if not np.any(np.abs(own - mean) > 1e-3):  # a map of one cell
+                    mean = np.zeros_like(mean)
+                scale = np.float32(deviation / (own - mean).std())
+                self.scales[f"{name}/weights"] = scale
+                self.biases[f"{name}/biases"] = -scale * mean
             self.load({name: values[name] * scale for name, scale in self.scales.items()})
+            self.load(self.biases)
 
     def load(self, values):
         """Assign values by name."""
@@ -412,6 +418,7 @@ def check_resizing(picture):
 def record(network, names, path):
     """Run a network on images, and write what it finds."""
     arrays = {f"scale/{name}": scale for name, scale in network.scales.items()}
+    arrays |= {f"bias/{name}": values for name, values in network.biases.items()}
     for number, name in enumerate(names):
         picture = image(*map(int, name.split("x")), SEED + number)
         check_resizing(picture)

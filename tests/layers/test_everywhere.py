@@ -51,7 +51,9 @@ class Example:
 
 EXAMPLES = {
     "RoIPool": Example(
-        layers.RoIPool, {"output_size": (3, 2), "spatial_scale": 1 / 4}, (normal(2, 6, 7, 2), BOXES)
+        layers.RoIPool,
+        {"output_size": (3, 2), "spatial_scale": 1 / 4, "rounding": "pixels"},
+        (normal(2, 6, 7, 2), BOXES),
     ),
     "RoIAlign": Example(
         layers.RoIAlign,
@@ -110,6 +112,8 @@ EXAMPLES = {
             "groups": 2,
             "deformable_groups": 4,
             "modulated": True,
+            "border": "cut",
+            "offset_rate": 0.5,
             "use_bias": False,
             "kernel_initializer": "glorot_normal",
         },
@@ -117,12 +121,12 @@ EXAMPLES = {
     ),
     "DeformableRoIPool": Example(
         layers.DeformableRoIPool,
-        {"output_size": (3, 2), "spatial_scale": 1 / 4, "gamma": 0.3},
+        {"output_size": (3, 2), "spatial_scale": 1 / 4, "gamma": 0.3, "rate_factor": 0.5},
         (normal(2, 6, 7, 2), BOXES),
     ),
     "DeformablePSRoIPool": Example(
         layers.DeformablePSRoIPool,
-        {"output_size": 2, "spatial_scale": 1 / 4, "gamma": 0.3},
+        {"output_size": 2, "spatial_scale": 1 / 4, "gamma": 0.3, "rate_factor": 0.5},
         (normal(2, 6, 7, 8), BOXES, normal(2, 6, 7, 3)),
     ),
     "SpatialPyramidPooling": Example(
@@ -157,6 +161,7 @@ EXAMPLES = {
             "strides": (4, 8),
             "offset": 0.5,
             "rounded": True,
+            "base": 16,
             "clip": True,
         },
         ([normal(2, 6, 7, 2), normal(2, 3, 4, 2)], normal(2, 24, 28, 3)),

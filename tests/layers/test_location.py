@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-import kerasdet
 from kerasdet.layers import (
     AnchorDeltas,
     AnchorGenerator,
@@ -157,7 +156,7 @@ def test_detectors_learn_with_other_parts_and_are_saved(make, tmp_path):
     history = model.fit(inputs, truth, batch_size=4, epochs=20, verbose=0).history[term]
     assert history[-1] < history[0]
     model.save(tmp_path / "model.keras")
-    loaded = kerasdet.load(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
     part = loaded.location if make is ssd else loaded.rpn.location
     assert part.get_config() == location.get_config()
     assert part.encoding.unit == 8

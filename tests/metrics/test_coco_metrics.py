@@ -160,7 +160,10 @@ def test_equals_pycocotools_on_files(tmp_path, library, iou_type, capfd):
     figures = [-1.0 if metrics[key] is None else metrics[key] for key in keys]
     np.testing.assert_allclose(figures, stats[: len(keys)], rtol=0, atol=1e-12)
     assert 0.05 < metrics["AP"] < 0.95  # the scene tells good from bad
-    assert set(metrics) == {*keys, "per_class"}
+    # pycocotools sums up no AP90; its ninth threshold is 0.9.
+    assert set(metrics) == {*keys, "AP90", "per_class"}
+    seen = precision[8, :, :, 0, -1]
+    assert metrics["AP90"] == pytest.approx(seen[seen > -1].mean(), abs=1e-12)
     for k, name in enumerate(NAMES[:2]):
         expected = precision[:, :, k, 0, -1].mean()
         assert metrics["per_class"][name]["AP"] == pytest.approx(expected, abs=1e-12)

@@ -70,6 +70,7 @@ def test_arguments_are_read_from_the_signatures():
     parts = ("neck", "head", "anchors", "classification_loss", "box_loss")
     assert RetinaNet.arguments() == (*BASE, *DECODING, *parts)
     region = ("pooling", "head", "regions_per_image", "sampler", "seed")
+    region += ("box_weight", "refinements", "whole_pixels")
     assert FastRCNN.arguments() == (*BASE, *DECODING, *region)
     own = ("neck", "rpn", "branches", "num_keypoints", "keypoint_names")
     assert KeypointRCNN.arguments() == (*BASE, *DECODING, *region, *own)

@@ -33,7 +33,7 @@ MUTANTS = {
             "depthwise kernels are turned": (
                 "ops.reshape(kernel, (taps, channels))",
                 "ops.reshape(kernel[::-1], (taps, channels))",
-                "test_a_depthwise_kernel_is_a_grouped_one",
+                "test_a_depthwise_kernel_is_a_diagonal_one",
             ),
         },
     ),
@@ -54,7 +54,7 @@ MUTANTS = {
             "the branch reads its neighbours": (
                 'strides, "valid"',
                 'strides, "same"',
-                "test_which_convolutions_are_deformable test_convolution_starts_as_keras_own",
+                "test_convolution_starts_as_keras_own",
             ),
             "the mask is no sigmoid": (
                 "ops.sigmoid(mask)",

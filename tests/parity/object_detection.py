@@ -66,9 +66,12 @@ def variables(meta, reference):
     """
     shapes = {name: tuple(shape) for name, shape in meta["shapes"].items()}
     values = lively_variables(shapes, meta["seed"])
-    for key, scale in reference.items():
-        if key.startswith("scale/"):
-            values[key.removeprefix("scale/")] *= scale
+    for key, value in reference.items():
+        kind, _, name = key.partition("/")
+        if kind == "scale":
+            values[name] *= value
+        elif kind == "bias":
+            values[name] = value
     return values
 
 

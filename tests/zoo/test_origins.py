@@ -170,7 +170,10 @@ def kernel(layer):
 
 def test_a_new_origin_is_one_new_file(toy, capsys):
     assert origins.origin_names() == sorted(
-        ["darknet", "face_api", "keras_applications", "torchvision", "toy"]
+        [
+            *("caffe", "darknet", "face_api", "keras_applications", "mmdetection"),
+            *("object_detection_api", "torchvision", "toy"),
+        ]
     )
     numbers = published(toy)
     model = kerasdet.load("toy_set")

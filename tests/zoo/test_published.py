@@ -357,7 +357,7 @@ FROZEN = {
     *("fasterrcnn_resnet50_fpn_coco", "fasterrcnn_mobilenet_v3_large_fpn_coco"),
     *("fasterrcnn_mobilenet_v3_large_320_fpn_coco", "maskrcnn_resnet50_fpn_coco"),
     *("keypointrcnn_resnet50_fpn_coco", "keypointrcnn_resnet50_fpn_coco_legacy"),
-    *("retinanet_resnet50_fpn_coco", "fcos_resnet50_fpn_coco"),
+    *("retinanet_resnet50_fpn_coco", "fcos_resnet50_fpn_coco", "rfcn_resnet101_voc0712"),
 }
 DROPOUT = {
     f"mobilenet_{kind}_imagenet{version}" for kind in ("v2", "v3_large") for version in ("", "_v2")
