@@ -3,12 +3,13 @@
 import numpy as np
 
 from kerasdet.ops.masks import paste_masks
+from tests.parity.lively import MASKS, step_of
 
 PROPOSAL_BOUND = 0.05  # pixels
 KEYPOINT_BOUND = 0.1
 
 
-def proposals(theirs, ours):
+def proposals(theirs, ours, limit=None):
     """Pair the proposals of an image and compare what the second stage says of each.
 
     Suppression decides between boxes of equal scores, so that each side may have some that the other
@@ -17,13 +18,14 @@ def proposals(theirs, ours):
     Args:
         theirs: {"proposals" (P, 4), "class_logits" (P, C)}, or the logits of every n-th proposal only.
         ours: likewise, of all.
+        limit: about how many values of the logits there are; None: all.
 
     Returns:
         share of the proposals that both sides have; largest difference of the pairs' logits as a share of
         the largest logit; and of each side the class probabilities (U, C) of proposals that it alone has.
     """
-    step = -(-len(theirs["proposals"]) // len(theirs["class_logits"]))
     logits = np.full((len(theirs["proposals"]), theirs["class_logits"].shape[1]), np.nan)
+    step = step_of(logits.size, limit)
     logits[::step] = theirs["class_logits"]
     away = np.abs(theirs["proposals"][:, None] - ours["proposals"]).max(axis=-1)
     close = np.argwhere(away <= PROPOSAL_BOUND)
@@ -47,7 +49,7 @@ def _softmax(logits):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def masks(theirs, ours, pairs, size):
+def masks(theirs, ours, pairs, size, limit=None):
     """Compare the masks of paired detections.
 
     Args:
@@ -56,13 +58,14 @@ def masks(theirs, ours, pairs, size):
         ours: {"masks" (D, m, m), "boxes" (D, 4)}.
         pairs: list of (their row, our row).
         size: (H, W) of the image.
+        limit: as for `proposals`; there are `MASKS` times as many values of masks.
 
     Returns:
         the largest difference of probabilities, and the least IoU of two pasted masks or None.
     """
     a, b = np.array(pairs, int).reshape(-1, 2).T
     count, drawn = len(theirs["boxes"]), theirs["masks"]
-    step = -(-count // max(len(drawn), 1))
+    step = step_of(ours["masks"][:1].size * count, limit and MASKS * limit)
     known = a % step == 0
     error = np.abs(drawn[a[known] // step] - ours["masks"][b[known]]).max(initial=0.0)
     if "pasted" not in theirs:

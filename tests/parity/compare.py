@@ -165,19 +165,23 @@ def _detect(model, entry, images, batch, expected, limit):
             model.category_ids if entry.origin == "torchvision" else range(1, model.num_classes + 1)
         )
         ours = ours | {"scores": ours["confidence"], "labels": np.asarray(ids)[ours["labels"]]}
-        rows.append(_image_row(model, theirs, ours, stage, cuts, images[position].shape[:2]))
-    row = {name: WORST[name](row[name] for row in rows) for name in rows[0]}
+        size = images[position].shape[:2]
+        rows.append(_image_row(model, theirs, ours, stage, cuts, size, limit))
+    row = {
+        name: None if rows[0][name] is None else WORST[name](row[name] for row in rows)
+        for name in rows[0]
+    }
     # NumPy's maximum, because it keeps NaN.
     return row | {"raw": np.maximum(row.get("raw", 0.0), _raw_error(outputs, expected, limit))}
 
 
-def _image_row(model, theirs, ours, stage, cuts, size):
+def _image_row(model, theirs, ours, stage, cuts, size, limit):
     """One image's columns."""
     pairs = match(theirs, ours)
     a, b = np.array(pairs, int).reshape(-1, 2).T
     row, strangers = {}, None
     if stage:
-        row["proposals"], row["raw"], strangers = branches.proposals(theirs, stage)
+        row["proposals"], row["raw"], strangers = branches.proposals(theirs, stage, limit)
     alone = without_partner(theirs, ours, pairs, strangers)
     row |= {
         "found": len(pairs) + max(sum(not known for *_, known in side) for side in alone),
@@ -188,7 +192,7 @@ def _image_row(model, theirs, ours, stage, cuts, size):
         "labels": len(set(theirs["labels"].tolist())),
     }
     if "masks" in ours:
-        row["mask"], row["pasted"] = branches.masks(theirs, ours, pairs, size)
+        row["mask"], row["pasted"] = branches.masks(theirs, ours, pairs, size, limit)
     if "keypoints" in ours:
         row["keypoints"] = branches.keypoints(theirs, ours, pairs)
     return row

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+MASKS = 10  # times as many values of masks are kept as of other outputs
 DEAD_VARIANCE = 5.6e-45  # to which PyTorch's running variance of a dead channel decays
 
 
@@ -127,3 +128,8 @@ def sample(array, limit, key):
         return flat
     places = uniform(limit, 0, 1, key, flat.size).astype(np.float64) * flat.size
     return flat[np.minimum(places.astype(np.int64), flat.size - 1)]
+
+
+def step_of(values, limit):
+    """Of an output of that many values every n-th row is kept: n, for about `limit` values; None: all."""
+    return 1 if limit is None else max(1, -(-values // limit))

@@ -23,10 +23,10 @@ from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
 from tests.parity import reference  # noqa: E402
+from tests.parity.lively import MASKS, step_of  # noqa: E402
 
 CONFIGURATIONS = Path(mmdet.__file__).parent / ".mim" / "configs"
 META = ("ori_shape", "img_shape", "scale_factor")
-MASKS = 10  # times as many values of masks are kept as of other outputs
 # As mmengine saves it; the published files were saved likewise.
 CHECKPOINT_META = {
     "epoch": 20,
@@ -115,20 +115,19 @@ def _image(result, called, number, limit):
     found = result.pred_instances
     logits = called["bbox"]["cls_scores"][number]
     logits = torch.cat([logits[:, -1:], logits[:, :-1]], dim=1)  # the background is first
-    step = 1 if limit is None else -(-logits.numel() // limit)
     image = {
         "boxes": found.bboxes.numpy(),
         "scores": found.scores.numpy(),
         "labels": 1 + found.labels.numpy(),  # columns of the logits
         "proposals": called["bbox"]["rois"][number][:, 1:].numpy(),
-        "class_logits": logits[::step].numpy(),
+        "class_logits": logits[:: step_of(logits.numel(), limit)].numpy(),
     }
     if "mask" in called:
         masks = torch.as_tensor(called["mask"]["mask_preds"][number])
         if not called["mask"].get("activate_map"):
             masks = masks.sigmoid()
         masks = masks[torch.arange(len(found)), found.labels]
-        step = 1 if limit is None else -(-masks.numel() // (MASKS * limit))
+        step = step_of(masks.numel(), limit and MASKS * limit)
         image["masks"] = masks[::step].numpy()
     return image
 

@@ -30,7 +30,7 @@ import torchvision
 from PIL import Image
 from torchvision.transforms.functional import normalize
 
-from tests.parity.lively import image, lively_state, sample
+from tests.parity.lively import image, lively_state, sample, step_of
 from tests.parity.models import MODELS
 
 # Of detectors of two stages, modules from whose results proposals and masks in their boxes are read.
@@ -207,8 +207,8 @@ def _image(detection):
 
 def _second_stage(proposals, logits, regions, limit):
     """Proposals of an image, their logits or, with a limit, every n-th's, and masks as they were drawn."""
-    step = 1 if limit is None else -(-logits.numel() // limit)
-    found = {"proposals": proposals.numpy(), "class_logits": logits[::step].numpy()}
+    logits = logits[:: step_of(logits.numel(), limit)]
+    found = {"proposals": proposals.numpy(), "class_logits": logits.numpy()}
     return found | ({"masks": regions["masks"][:, 0].numpy()} if "masks" in regions else {})
 
 

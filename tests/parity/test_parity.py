@@ -15,7 +15,7 @@ written by
         --models ssd300_vgg16_coco ssdlite320_mobilenet_v3_large_coco --sizes 240x320 320x214
     python -m tests.parity.mmdetection tests/parity/golden --golden --limit 1500 --edges 192 256 \
         --models cascade_mask_rcnn_r50_fpn_20e_coco faster_rcnn_r50_fpn_mdconv_c3_c5_1x_coco \
-        --sizes 240x320 320x214
+        --sizes 240x320
 
 `run.py` compares all models on large images, by their files.
 """
@@ -48,7 +48,9 @@ LABELS = 5
 def test_outputs_and_boxes_are_the_origins(path):
     rows = list(compare(path))
     detector = MODELS[path.stem].calibrated
-    assert len(rows) == (3 if detector else 2)  # two images, alone and for detectors in one batch
+    # Two images, alone and for detectors in one batch; of mmdetection's, which are large, one.
+    pair = MODELS[path.stem].origin == "torchvision"
+    assert len(rows) == ((3 if detector else 2) if pair else 1)
     for row in rows:
         assert within_bounds(row), row
         if detector:
@@ -182,7 +184,7 @@ def test_proposals_are_paired_before_their_logits_are_compared():
     np.testing.assert_allclose(only_ours, [[0.75, 0.25]])
     # Of logits of every second proposal, the one in between is left out.
     theirs["class_logits"] = theirs["class_logits"][::2] + np.array([0, 0.4])
-    assert branches.proposals(theirs, ours)[1] == pytest.approx(0.0, abs=1e-12)
+    assert branches.proposals(theirs, ours, limit=3)[1] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_masks_in_their_boxes_and_pasted():
@@ -201,8 +203,8 @@ def test_masks_in_their_boxes_and_pasted():
     # Of every second detection, and not pasted.
     theirs = {"boxes": np.zeros((3, 4)), "masks": np.stack([masks[0], masks[0] * 0.5])}
     ours = {"masks": np.repeat(masks[:1], 3, axis=0), "boxes": boxes}
-    assert branches.masks(theirs, ours, [(0, 2), (1, 1)], (10, 10)) == (0.0, None)
-    assert branches.masks(theirs, ours, [(2, 0), (1, 1)], (10, 10)) == (0.5, None)
+    assert branches.masks(theirs, ours, [(0, 2), (1, 1)], (10, 10), 3) == (0.0, None)
+    assert branches.masks(theirs, ours, [(2, 0), (1, 1)], (10, 10), 3) == (0.5, None)
 
 
 def test_share_of_keypoints():
