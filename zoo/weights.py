@@ -176,7 +176,9 @@ def is_training_state(model, key):
         bool: True for optimizer, metrics, and the steps that two-stage detectors count.
     """
     first = key.split("/")[0]
-    return first == "optimizer" or key == "vars/steps" or _is_of_training(getattr(model, first, None))
+    return (
+        first == "optimizer" or key == "vars/steps" or _is_of_training(getattr(model, first, None))
+    )
 
 
 def _is_of_training(attribute):
